@@ -1,0 +1,1 @@
+"""Words of the trade; pure; imports nothing of ours."""

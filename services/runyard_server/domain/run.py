@@ -1,0 +1,180 @@
+"""Runs: their names, states and documents."""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from dataclasses import dataclass, field
+from typing import NewType
+
+from runyard_server.domain.errors import InvalidArgument
+
+RunKey = NewType("RunKey", int)
+"""64-bit key of a run, ordered by creation: creation in Unix ms << 22 | 22 random bits."""
+
+DEFAULT_ENTITY = "local"
+DEFAULT_PROJECT = "uncategorized"
+RUN_ID_LENGTH_MAX = 64
+PROJECT_NAME_LENGTH_MAX = 128
+RUN_ID_FORBIDDEN = frozenset("/\\#?%:;,'")
+PROJECT_NAME_FORBIDDEN = frozenset("/\\#?%:")
+_RUN_KEY_RANDOM_BITS = 22
+
+
+class RunState(enum.Enum):
+    """State of a run; the value is the name users see."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    PREEMPTED = "preempted"
+
+
+LIVE_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.STOPPING})
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Machine and program of a run; empty text where not known."""
+
+    hostname: str = ""
+    username: str = ""
+    os: str = ""
+    python_version: str = ""
+    python_executable: str = ""
+    command: str = ""
+    working_directory: str = ""
+    pid: int = 0
+    client_version: str = ""
+    cpu_count: int = 0
+    extra_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """How one metric, or all that match a glob, is treated; see metadata.v1.MetricDefinition."""
+
+    name: str
+    step_metric: str = ""
+    summaries: tuple[str, ...] = ()
+    goal: str = ""
+    is_hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """A run as metadata knows it; times in Unix nanoseconds, None where not set."""
+
+    run_key: RunKey
+    entity: str
+    project: str
+    run_id: str
+    display_name: str
+    state: RunState
+    config_json: str = "{}"
+    notes: str = ""
+    tags: tuple[str, ...] = ()
+    group: str = ""
+    job_type: str = ""
+    create_time_unix_ns: int = 0
+    start_time_unix_ns: int | None = None
+    end_time_unix_ns: int | None = None
+    heartbeat_time_unix_ns: int | None = None
+    update_time_unix_ns: int = 0
+    exit_code: int | None = None
+    host: Host = field(default_factory=Host)
+    metric_definitions: tuple[MetricDefinition, ...] = ()
+    attempt_count: int = 1
+    writer_count: int = 1
+    is_deleted: bool = False
+    version: int = 0
+    """Rises with each change of the document; the index keeps the highest."""
+
+    @property
+    def path(self) -> str:
+        """Returns entity/project/run_id."""
+        return f"{self.entity}/{self.project}/{self.run_id}"
+
+
+def make_run_key(create_time_unix_ms: int, random_bits: int) -> RunKey:
+    """Returns the key of a run made at that time; `random_bits` is cut to 22 bits."""
+    assert create_time_unix_ms >= 0
+    return RunKey(
+        create_time_unix_ms << _RUN_KEY_RANDOM_BITS
+        | random_bits & ((1 << _RUN_KEY_RANDOM_BITS) - 1)
+    )
+
+
+def run_key_time_unix_ms(run_key: RunKey) -> int:
+    """Returns when the run of that key was made, Unix milliseconds."""
+    return run_key >> _RUN_KEY_RANDOM_BITS
+
+
+def check_run_id(run_id: str) -> str:
+    """Returns the id if it may name a run, else raises InvalidArgument."""
+    return _check_name(run_id, field="run_id", length_max=RUN_ID_LENGTH_MAX, bad=RUN_ID_FORBIDDEN)
+
+
+def check_project_name(name: str) -> str:
+    """Returns the name if it may name a project, else raises InvalidArgument."""
+    return _check_name(
+        name, field="project", length_max=PROJECT_NAME_LENGTH_MAX, bad=PROJECT_NAME_FORBIDDEN
+    )
+
+
+def check_entity_name(name: str) -> str:
+    """Returns the name if it may name an entity, else raises InvalidArgument."""
+    return _check_name(
+        name, field="entity", length_max=PROJECT_NAME_LENGTH_MAX, bad=PROJECT_NAME_FORBIDDEN
+    )
+
+
+def split_run_path(path: str) -> tuple[str, str, str]:
+    """Returns (entity, project, run_id) of "entity/project/run_id"; raises InvalidArgument if it is not one."""
+    parts = path.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"run path {path[:256]!r} is not of the form entity/project/run_id",
+            metadata={"field": "run_path", "value": path[:256]},
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def split_project_path(path: str) -> tuple[str, str]:
+    """Returns (entity, project) of "entity/project"; raises InvalidArgument if it is not one."""
+    parts = path.split("/")
+    if len(parts) != 2 or not all(parts):
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"project path {path[:256]!r} is not of the form entity/project",
+            metadata={"field": "project_path", "value": path[:256]},
+        )
+    return parts[0], parts[1]
+
+
+def _check_name(name: str, *, field: str, length_max: int, bad: frozenset[str]) -> str:
+    problem = ""
+    if not name:
+        problem = "is empty"
+    elif len(name) > length_max:
+        problem = f"has {len(name)} characters, at most {length_max} are allowed"
+    elif name != name.strip():
+        problem = "begins or ends with a space"
+    elif name in (".", ".."):
+        problem = "is a relative folder name"
+    else:
+        wrong = sorted({c for c in name if c in bad or unicodedata.category(c) in ("Cc", "Cs")})
+        if wrong:
+            problem = "holds " + " ".join(repr(c) for c in wrong) + ", which no name may hold"
+    if problem:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"{field} {name[:256]!r} {problem}",
+            metadata={"field": field, "value": name[:256], "limit": length_max},
+        )
+    return name

@@ -1,0 +1,1 @@
+"""The write path: batches become blocks in ClickHouse."""

@@ -1,0 +1,1 @@
+"""Entities, projects, runs and their states."""

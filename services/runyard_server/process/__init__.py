@@ -1,0 +1,1 @@
+"""Makes a process out of services."""

@@ -1,0 +1,1 @@
+"""Analytical reads: series, buckets, runs, receipts."""

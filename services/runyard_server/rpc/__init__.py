@@ -1,0 +1,1 @@
+"""The edge of a gRPC server, the same for each service."""

@@ -1,0 +1,1 @@
+"""What a store promises, and who keeps the promise."""

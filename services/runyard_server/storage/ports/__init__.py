@@ -1,0 +1,1 @@
+"""The promises that services rely on; each docstring is a contract that tests/contract checks."""

@@ -1,0 +1,162 @@
+"""Promises of the store of points: blocks in, series out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runyard_server.domain.points import Batch, Float64Column, Int64Column, UInt64Column
+from runyard_server.domain.run import RunKey
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """Names one series."""
+
+    run_key: RunKey
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPoints:
+    """Points of one series, columns of one length, ordered by (step, writer)."""
+
+    steps: Int64Column
+    times_unix_ns: Int64Column
+    values: Float64Column
+    writers: UInt64Column
+
+
+@dataclass(frozen=True, slots=True)
+class BucketColumns:
+    """One downsampled series, columns of one length; see query.v1.BucketSeries."""
+
+    width: int
+    is_raw: bool
+    first_steps: Int64Column
+    last_steps: Int64Column
+    times_unix_ns: Int64Column
+    lows: Float64Column
+    highs: Float64Column
+    means: Float64Column
+    lasts: Float64Column
+    counts: UInt64Column
+    nan_counts: UInt64Column
+    positive_infinity_counts: UInt64Column
+    negative_infinity_counts: UInt64Column
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStats:
+    """What is known of one series without reading its points; see query.v1.MetricStats."""
+
+    name: str
+    first_step: int
+    last_step: int
+    first: float
+    last: float
+    low: float
+    high: float
+    last_time_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryEntry:
+    """One key of a summary that the script set itself."""
+
+    key: str
+    value_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRange:
+    """One acknowledged batch of a writer: a closed range of sequences. Ranges may overlap."""
+
+    writer: int
+    first_sequence: int
+    last_sequence: int
+    points_accepted: int
+    points_rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEntry:
+    """A batch in a block, and how many of its points validation refused."""
+
+    batch: Batch
+    points_rejected: int = 0
+
+
+class PointWriter(Protocol):
+    """Stores blocks."""
+
+    async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
+        """Stores all batches of the block, their metric names, summary changes and receipts.
+
+        When it returns, all MUST be durable (synced) and visible to PointReader. If it raises Unavailable, any part
+        may be stored; the caller repeats the same block, or its batches in other blocks, and each point, receipt
+        and change MUST still be read once. Of points with one (run, metric, step, writer) the one with the highest
+        sequence MUST win, within a batch too. Values MUST come back bit by bit.
+        """
+        ...
+
+
+class PointReader(Protocol):
+    """Reads what PointWriter stored. Raises Unavailable if the store does not answer."""
+
+    async def read_series(
+        self,
+        run_key: RunKey,
+        metrics: Sequence[str],
+        *,
+        first_step: int | None,
+        last_step: int | None,
+        limit: int,
+    ) -> tuple[list[SeriesPoints], int | None]:
+        """Returns one SeriesPoints per metric, in that order, and where to continue.
+
+        `limit` bounds the points of each series. If any is cut, all MUST be complete for all steps below the returned
+        `next_step`, hold nothing from it on, and be not all empty; else `next_step` is None.
+        """
+        ...
+
+    async def read_buckets(
+        self,
+        series: Sequence[SeriesKey],
+        *,
+        first_step: int | None,
+        last_step: int | None,
+        bucket_count_max: int,
+    ) -> dict[SeriesKey, BucketColumns]:
+        """Returns downsampled series; those without points in the range are left out.
+
+        A series with at most `bucket_count_max` points in the range comes raw. Else the width is the smallest power of two
+        that gives at most `bucket_count_max` buckets over the steps present; buckets are aligned to floor(step / width).
+        Equal stored points MUST give equal buckets, whatever the order of arrival or of merges.
+        """
+        ...
+
+    async def list_metrics(
+        self, run_key: RunKey, *, name_contains: str, after_name: str, limit: int
+    ) -> tuple[list[MetricStats], int]:
+        """Returns metrics by name in byte order, those after `after_name`, and how many match in all."""
+        ...
+
+    async def read_metric_stats(
+        self, run_keys: Sequence[RunKey], *, metrics: Sequence[str] | None
+    ) -> dict[RunKey, list[MetricStats]]:
+        """Returns the stats of the named metrics (None: all) of many runs at once."""
+        ...
+
+    async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
+        """Returns the mean of the finite values of each series; NaN if none is finite."""
+        ...
+
+    async def read_summaries(self, run_keys: Sequence[RunKey]) -> dict[RunKey, list[SummaryEntry]]:
+        """Returns the summary entries that the scripts set themselves, by key; removed ones are left out."""
+        ...
+
+    async def read_receipts(self, run_key: RunKey) -> list[ReceiptRange]:
+        """Returns the receipts of the run, each acknowledged range once, by (writer, first_sequence)."""
+        ...
