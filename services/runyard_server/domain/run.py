@@ -37,6 +37,45 @@ class RunState(enum.Enum):
 LIVE_STATES = frozenset({RunState.PENDING, RunState.RUNNING, RunState.STOPPING})
 
 
+class TransitionCause(enum.Enum):
+    """Why a run changed state; see metadata.v1.TransitionCause."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    FINISH_CALLED = "finish_called"
+    PROCESS_EXITED = "process_exited"
+    UNHANDLED_EXCEPTION = "unhandled_exception"
+    SIGNAL = "signal"
+    PROCESS_VANISHED = "process_vanished"
+    HEARTBEAT_LOST = "heartbeat_lost"
+    HEARTBEAT_RETURNED = "heartbeat_returned"
+    USER_REQUEST = "user_request"
+
+
+@dataclass(frozen=True, slots=True)
+class RunTransition:
+    """One change of a run's state; `from_state` is None for the first."""
+
+    from_state: RunState | None
+    to_state: RunState
+    cause: TransitionCause
+    evidence: str
+    actor: str
+    record_time_unix_ns: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """What the monitor needs to know of a live run; `crash_timeout_s` None means the monitor's default."""
+
+    run_key: RunKey
+    path: str
+    state: RunState
+    attempt_count: int
+    crash_timeout_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Machine and program of a run; empty text where not known."""
