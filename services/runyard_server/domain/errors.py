@@ -65,3 +65,15 @@ class PermissionDenied(DomainError):
 
 class DataLoss(DomainError):
     """Stored data cannot be read back as it was written."""
+
+
+class DeadlineExceeded(DomainError):
+    """The call took longer than it may; what it began may still happen."""
+
+
+class Unimplemented(DomainError):
+    """There is no such method here."""
+
+
+class Internal(DomainError):
+    """A bug of a server; the request id in the metadata finds it in that server's log."""

@@ -72,6 +72,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """No such method or service here. Metadata: method."""
     ERROR_REASON_BODY_MALFORMED: _ErrorReason.ValueType  # 24
     """The body is not a message of the type that the method takes. Metadata: method."""
+    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 25
+    """The call took longer than it may. Repeat with a longer deadline, or ask for less. Metadata: method, limit."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a request was refused.
@@ -128,4 +130,6 @@ ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 23
 """No such method or service here. Metadata: method."""
 ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 24
 """The body is not a message of the type that the method takes. Metadata: method."""
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
+"""The call took longer than it may. Repeat with a longer deadline, or ask for less. Metadata: method, limit."""
 global___ErrorReason = ErrorReason

@@ -1,0 +1,221 @@
+"""Calls to the other services, in the words of the domain: channels by name, deadlines, one repeat on UNAVAILABLE."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from runyard_protos.metadata.v1 import metadata_pb2 as pb
+from runyard_server import telemetry
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
+from runyard_server.rpc import run_messages
+from runyard_server.rpc.calls import REQUEST_ID_KEY, current_call, draw_request_id
+from runyard_server.rpc.errors import from_rpc_error
+
+METADATA: Final = "metadata"
+_METADATA_SERVICE: Final = "/runyard.metadata.v1.MetadataService/"
+_LIVE_RUNS_PAGE_SIZE: Final = 10_000
+
+_Reply = TypeVar("_Reply")
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingsConfig:
+    """How other services are called."""
+
+    deadline_s: float = 10.0
+    """Longest wait for an answer, the repeat included; a shorter deadline of the call being answered wins."""
+    retry_pause_s: float = 0.1
+    """Mean pause before the one repeat after UNAVAILABLE; drawn between half and one and a half of it."""
+    reply_bytes_max: int = 64 * 1024 * 1024
+    """Largest answer taken."""
+    keepalive_interval_s: float = 30.0
+    """Pings of an idle connection with a call in progress."""
+
+
+class Siblings:
+    """Holds one channel per address and offers typed calls; made before the addresses are known, see `connect`."""
+
+    def __init__(self, config: SiblingsConfig, *, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._addresses: dict[str, str] = {}
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def connect(self, addresses: Mapping[str, str]) -> None:
+        """Says where each service (ingest, query, ...) answers, as HOST:PORT. Opens nothing yet."""
+        self._addresses.update(addresses)
+
+    async def close(self) -> None:
+        """Closes all channels; calls in flight fail."""
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close(None)
+
+    async def get_run(
+        self, *, path: str | None = None, run_key: RunKey | None = None
+    ) -> RunDocument:
+        """Returns one run by path or by key.
+
+        Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable.
+        """
+        assert (path is None) != (run_key is None), "name the run by path or by key"
+        request = pb.GetRunRequest()
+        if path is not None:
+            request.path = path
+        if run_key is not None:
+            request.run_key = run_key
+        reply = await self._call("GetRun", request, pb.GetRunResponse)
+        return run_messages.run_from_message(reply.run)
+
+    async def record_transition(
+        self,
+        run_key: RunKey,
+        *,
+        from_state: RunState,
+        to_state: RunState,
+        cause: TransitionCause,
+        evidence: str,
+        actor: str,
+        attempt_count: int,
+        end_time_unix_ns: int | None,
+    ) -> tuple[bool, RunState]:
+        """Returns whether the state changed by this call, and the state now. Safe to repeat.
+
+        Raises FailedPrecondition TRANSITION_NOT_ALLOWED, NotFound RUN_NOT_FOUND, Unavailable.
+        """
+        request = pb.RecordTransitionRequest(
+            run_key=run_key,
+            to=run_messages.state_to_number(to_state),
+            cause=run_messages.cause_to_number(cause),
+            evidence=evidence,
+            actor=actor,
+            attempt_count=attempt_count,
+        )
+        setattr(request, "from", run_messages.state_to_number(from_state))
+        if end_time_unix_ns is not None:
+            request.end_time.CopyFrom(run_messages.timestamp_from_unix_ns(end_time_unix_ns))
+        reply = await self._call("RecordTransition", request, pb.RecordTransitionResponse)
+        return reply.is_applied, run_messages.state_from_number(reply.state, field="state")
+
+    async def list_live_runs(self) -> list[LiveRun]:
+        """Returns all live runs, by key; reads all pages."""
+        runs: list[LiveRun] = []
+        page_token = ""
+        while True:
+            request = pb.ListLiveRunsRequest(page_size=_LIVE_RUNS_PAGE_SIZE, page_token=page_token)
+            reply = await self._call("ListLiveRuns", request, pb.ListLiveRunsResponse)
+            runs.extend(run_messages.live_run_from_message(run) for run in reply.runs)
+            if not reply.next_page_token:
+                return runs
+            if reply.next_page_token == page_token:
+                raise Internal("INTERNAL", "metadata gave the same page of live runs twice")
+            page_token = reply.next_page_token
+
+    async def forward(
+        self, service: str, method_path: str, body: bytes, *, timeout_s: float, request_id: str
+    ) -> bytes:
+        """Returns the answer's bytes of any unary method, neither body nor answer parsed; repeats nothing.
+
+        Raises grpc.aio.AioRpcError as it came, for the one who translates it for its own callers.
+        """
+        call: Callable[..., Awaitable[bytes]] = self._channel(service).unary_unary(method_path)
+        try:
+            reply = await call(body, timeout=timeout_s, metadata=((REQUEST_ID_KEY, request_id),))
+        except grpc.aio.AioRpcError as error:
+            telemetry.SIBLING_CALLS.labels(service, error.code().name).inc()
+            raise
+        telemetry.SIBLING_CALLS.labels(service, "OK").inc()
+        return reply
+
+    async def check_health(self, service: str, full_name: str, *, timeout_s: float) -> bool:
+        """Returns whether the service says of itself that it serves; False too if it does not answer."""
+        # grpc.health.v1.HealthCheckRequest{service = 1} and HealthCheckResponse{status = 1}, SERVING = 1.
+        name = full_name.encode()
+        assert len(name) < 128
+        call: Callable[..., Awaitable[bytes]] = self._channel(service).unary_unary(
+            "/grpc.health.v1.Health/Check"
+        )
+        try:
+            reply = await call(b"\x0a" + bytes([len(name)]) + name, timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return False
+        return reply == b"\x08\x01"
+
+    async def _call(self, method: str, request: Message, reply_type: type[_Reply]) -> _Reply:
+        invoke: Callable[..., Awaitable[_Reply]] = self._channel(METADATA).unary_unary(
+            _METADATA_SERVICE + method,
+            request_serializer=_serialize,
+            response_deserializer=reply_type.FromString,  # type: ignore[attr-defined]  # generated
+        )
+        call = current_call()
+        request_id = call.request_id if call is not None else draw_request_id(self._clock)
+        deadline_s = self._clock.monotonic_s() + self._config.deadline_s
+        if call is not None and call.deadline_monotonic_s is not None:
+            deadline_s = min(deadline_s, call.deadline_monotonic_s)
+        for is_last in (False, True):
+            timeout_s = deadline_s - self._clock.monotonic_s()
+            if timeout_s <= 0:
+                raise DeadlineExceeded(
+                    "DEADLINE_EXCEEDED",
+                    f"no time is left to ask {METADATA} for {method}",
+                    metadata={"service": METADATA, "method": method},
+                )
+            try:
+                reply = await invoke(
+                    request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, request_id),)
+                )
+            except grpc.aio.AioRpcError as error:
+                telemetry.SIBLING_CALLS.labels(METADATA, error.code().name).inc()
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or is_last:
+                    raise from_rpc_error(error, service=METADATA) from error
+            else:
+                telemetry.SIBLING_CALLS.labels(METADATA, "OK").inc()
+                return reply
+            telemetry.SIBLING_RETRIES.labels(METADATA).inc()
+            await asyncio.sleep(
+                self._config.retry_pause_s * (0.5 + self._clock.random_bits(10) / 1024)
+            )
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    def _channel(self, service: str) -> grpc.aio.Channel:
+        address = self._addresses.get(service)
+        if address is None:
+            raise Unavailable(
+                "SERVICE_UNAVAILABLE",
+                f"no address is configured for service {service!r}; set siblings.{service}",
+                metadata={"service": service},
+            )
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.aio.insecure_channel(
+                address, options=_channel_options(self._config)
+            )
+        return channel
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _channel_options(config: SiblingsConfig) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", config.reply_bytes_max),
+        ("grpc.max_send_message_length", config.reply_bytes_max),
+        ("grpc.enable_retries", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.keepalive_time_ms", round(config.keepalive_interval_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
