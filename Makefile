@@ -104,7 +104,7 @@ fmt: $(PYTHON_READY) ## format, and fix what can be fixed
 lint: $(PYTHON_READY) ## ruff, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 
 .PHONY: types
 types: $(PYTHON_READY) ## mypy --strict

@@ -115,7 +115,9 @@ def stale_stubs() -> list[str]:
 
 def differences(committed: Path, fresh: Path, *, pattern: str) -> list[str]:
     """Returns one line per file that only one of the folders has, or that differs."""
-    ours = {path.relative_to(committed) for path in committed.rglob(pattern) if path.suffix != ".pyc"}
+    ours = {
+        path.relative_to(committed) for path in committed.rglob(pattern) if path.suffix != ".pyc"
+    }
     theirs = {path.relative_to(fresh) for path in fresh.rglob(pattern)}
     shown = committed.relative_to(CHECKOUT)
     return (

@@ -1,0 +1,49 @@
+"""What all tests share: markers by folder, a clean environment, settings of hypothesis, the seed in the header."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).resolve().parent
+LEVELS = (
+    "unit",
+    "contract",
+    "differential",
+    "integration",
+    "simulation",
+    "robustness",
+    "e2e",
+)
+# Switches of the tests themselves; every other RUNYARD_ variable of the caller's shell is taken away.
+OWN_VARIABLES = ("RUNYARD_TEST_", "RUNYARD_SIM_")
+
+# In CI a red build is the commit's fault, not chance's; elsewhere each run explores anew. `print_blob` says how to replay.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci" if os.environ.get("CI") else "explore")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in list(os.environ):
+        if name.startswith("RUNYARD_") and not name.startswith(OWN_VARIABLES):
+            del os.environ[name]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    switches = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(OWN_VARIABLES))
+    return [f"runyard: {' '.join(switches) or 'no RUNYARD_TEST_ or RUNYARD_SIM_ switches'}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        level = item.path.relative_to(TESTS).parts[0]
+        if level in LEVELS:
+            item.add_marker(level)
