@@ -77,3 +77,7 @@ class Unimplemented(DomainError):
 
 class Internal(DomainError):
     """A bug of a server; the request id in the metadata finds it in that server's log."""
+
+
+class StartRefused(Exception):
+    """The process cannot start as things are; the message says why and what to do. Never sent to a caller."""

@@ -52,6 +52,88 @@ class TransitionCause(enum.Enum):
     USER_REQUEST = "user_request"
 
 
+_STARTS = frozenset({TransitionCause.STARTED})
+_RESUMES = frozenset({TransitionCause.RESUMED})
+_ENDS_WELL = frozenset({TransitionCause.FINISH_CALLED, TransitionCause.PROCESS_EXITED})
+_ENDS_BADLY = _ENDS_WELL | {TransitionCause.UNHANDLED_EXCEPTION}
+_VANISHES = frozenset(
+    {
+        TransitionCause.PROCESS_VANISHED,
+        TransitionCause.PROCESS_EXITED,
+        TransitionCause.HEARTBEAT_LOST,
+    }
+)
+_FORCES = frozenset({TransitionCause.SIGNAL, TransitionCause.USER_REQUEST})
+_PREEMPTS = _FORCES | _ENDS_BADLY
+_ENDINGS: dict[RunState, frozenset[TransitionCause]] = {
+    RunState.FINISHED: _ENDS_WELL,
+    RunState.FAILED: _ENDS_BADLY,
+    RunState.CRASHED: _VANISHES,
+    RunState.KILLED: _FORCES,
+    RunState.PREEMPTED: _PREEMPTS,
+}
+_LATE_ENDINGS = {
+    state: causes for state, causes in _ENDINGS.items() if state is not RunState.CRASHED
+}
+
+RUN_TRANSITIONS: dict[RunState | None, dict[RunState, frozenset[TransitionCause]]] = {
+    None: {RunState.PENDING: _STARTS, RunState.RUNNING: _STARTS},
+    RunState.PENDING: {RunState.RUNNING: _STARTS | _RESUMES, **_ENDINGS},
+    RunState.RUNNING: {
+        RunState.RUNNING: _RESUMES,
+        RunState.STOPPING: _FORCES,
+        **_ENDINGS,
+    },
+    RunState.STOPPING: {
+        RunState.RUNNING: _RESUMES | {TransitionCause.USER_REQUEST},
+        **_ENDINGS,
+    },
+    RunState.CRASHED: {
+        RunState.RUNNING: _RESUMES | {TransitionCause.HEARTBEAT_RETURNED},
+        **_LATE_ENDINGS,
+    },
+    RunState.FINISHED: {RunState.RUNNING: _RESUMES},
+    RunState.FAILED: {RunState.RUNNING: _RESUMES},
+    RunState.KILLED: {RunState.RUNNING: _RESUMES},
+    RunState.PREEMPTED: {RunState.RUNNING: _RESUMES},
+}
+"""The state machine of a run: from → to → the causes that may bring it about.
+
+```
+ (none) ──► pending ──► running ◄──► stopping          running → running: a process took over from its predecessor
+                │          │ ▲          │
+                ▼          ▼ │resumed   ▼
+            finished  failed  killed  preempted        crashed → running: resumed, or a late heartbeat
+                      crashed ──► finished …           crashed → an end: the truth arrived after the verdict
+```
+"""
+
+
+def is_transition_allowed(
+    from_state: RunState | None, to_state: RunState, cause: TransitionCause
+) -> bool:
+    """Returns whether a run may go from the one state to the other for that cause."""
+    return cause in RUN_TRANSITIONS[from_state].get(to_state, frozenset())
+
+
+def end_state(cause: TransitionCause, exit_code: int | None) -> RunState:
+    """Returns the state that a writer's end means: the cause decides, then the exit code.
+
+    An end that nobody can explain (no code, and not by finish()) counts as crashed.
+    """
+    match cause:
+        case TransitionCause.UNHANDLED_EXCEPTION:
+            return RunState.FAILED
+        case TransitionCause.SIGNAL | TransitionCause.USER_REQUEST:
+            return RunState.KILLED
+        case TransitionCause.PROCESS_VANISHED | TransitionCause.HEARTBEAT_LOST:
+            return RunState.CRASHED
+    if exit_code is None:
+        is_told = cause is TransitionCause.FINISH_CALLED
+        return RunState.FINISHED if is_told else RunState.CRASHED
+    return RunState.FINISHED if exit_code == 0 else RunState.FAILED
+
+
 @dataclass(frozen=True, slots=True)
 class RunTransition:
     """One change of a run's state; `from_state` is None for the first."""

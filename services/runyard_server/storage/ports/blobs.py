@@ -1,0 +1,83 @@
+"""Promises of the store of objects: bytes under keys, and URLs that let others read and write them for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What the store says of an object; `etag` without quotes."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    content_type: str
+
+
+class BlobStore(Protocol):
+    """Keeps objects. Raises Unavailable if the store does not answer in time.
+
+    Keys are 1 to 1,024 bytes, parts between `/` at most 255; no key MUST be a folder of another ("a" and "a/b"). A write
+    of a key replaces the object whole; a reader sees the old or the new one. Nothing here relies on conditional writes.
+    """
+
+    async def start(self) -> None:
+        """Makes ready, and the bucket if there is none. Safe to repeat."""
+        ...
+
+    async def stop(self) -> None:
+        """Waits for what is in flight and lets go of threads and connections."""
+        ...
+
+    async def put(self, key: str, content: bytes, *, content_type: str) -> Blob:
+        """Stores the object; durable when it returns."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """Returns the object's bytes, or None if there is none."""
+        ...
+
+    async def find(self, key: str) -> Blob | None:
+        """Returns what is known of the object, or None if there is none."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Removes objects; keys without one are passed over."""
+        ...
+
+    async def list(self, prefix: str, *, limit: int) -> list[Blob]:
+        """Returns objects whose keys begin so, by the bytes of their keys (content types may be left empty)."""
+        ...
+
+    async def start_multipart(self, key: str, *, content_type: str) -> str:
+        """Returns the id of a new multipart upload. No object is there until it is completed."""
+        ...
+
+    async def complete_multipart(
+        self, key: str, multipart_id: str, part_etags: Sequence[str]
+    ) -> Blob | None:
+        """Joins the parts, in order, into the object; None if the upload is not known (completed, aborted) or a part is missing or other than its ETag."""
+        ...
+
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Drops an upload and its parts; an unknown one is passed over."""
+        ...
+
+    async def sign_put(self, key: str, *, expiry_s: int) -> str:
+        """Returns a URL to which whoever holds it can PUT the object (with a Content-Length) for that long."""
+        ...
+
+    async def sign_part_put(
+        self, key: str, multipart_id: str, part_number: int, *, expiry_s: int
+    ) -> str:
+        """Returns a URL for one part, numbered from 1, of a multipart upload."""
+        ...
+
+    async def sign_get(
+        self, key: str, *, expiry_s: int, content_type: str, disposition: str
+    ) -> str:
+        """Returns a URL that answers a GET with the bytes under these Content-Type and Content-Disposition headers."""
+        ...

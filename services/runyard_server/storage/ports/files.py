@@ -1,0 +1,116 @@
+"""Promises of the store of file names: which object holds the bytes of which name, and which uploads are on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runyard_server.domain.run import RunKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One name of a run and the object that holds its bytes. Several names may share an object."""
+
+    run_key: RunKey
+    name: str
+    object_key: str
+    size_bytes: int
+    sha256: bytes
+    content_type: str
+    update_time_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on its way: announced, not yet visible."""
+
+    upload_id: str
+    run_key: RunKey
+    name: str
+    object_key: str
+    size_bytes: int
+    sha256: bytes
+    content_type: str
+    part_bytes: int
+    part_count: int
+    part_md5s: tuple[bytes, ...]
+    """MD5 of each part, 16 bytes each; empty if none were announced."""
+    multipart_id: str
+    """Id of the object store's multipart upload; empty for a single PUT."""
+    create_time_unix_ns: int
+    completed_file: StoredFile | None = None
+    """The file as CompleteUpload answered it first; a repeat gets the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedObject:
+    """An object that no file refers to any more; it waits in the store until it is confirmed gone."""
+
+    object_key: str
+    size_bytes: int
+
+
+class FileStore(Protocol):
+    """Keeps names, uploads, and released objects. Each call is one transaction. Raises Unavailable if it does not answer."""
+
+    async def find_file(self, run_key: RunKey, name: str) -> StoredFile | None:
+        """Returns the file of that name, or None."""
+        ...
+
+    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
+        """Returns any file of the run with that content, or None."""
+        ...
+
+    async def list_files(
+        self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
+    ) -> list[StoredFile]:
+        """Returns files whose names begin with `prefix`, by the bytes of their names, those after `after_name`."""
+        ...
+
+    async def count_files(self, run_key: RunKey, *, prefix: str) -> tuple[int, int]:
+        """Returns how many files there are under the prefix, and their bytes together."""
+        ...
+
+    async def link_file(self, file: StoredFile) -> bool:
+        """Gives an object that is in use a further name, in place of what the name held; False if it is not in use.
+
+        An object that loses its last name by this is released.
+        """
+        ...
+
+    async def insert_upload(self, upload: Upload) -> None:
+        """Adds an upload."""
+        ...
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """Returns the upload, completed or not, or None."""
+        ...
+
+    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
+        """Makes the upload's file visible, in place of what the name held, and returns it; None if there is no such upload.
+
+        A repeat MUST return the first answer and change nothing. An object that loses its last name is released.
+        """
+        ...
+
+    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
+        """Removes the names that exist and returns what they were. Objects that lose their last name are released."""
+        ...
+
+    async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
+        """Returns uploads made before that time, completed ones too, oldest first."""
+        ...
+
+    async def delete_upload(self, upload_id: str) -> None:
+        """Forgets an upload; if it was not completed, its object is released in the same step. Safe to repeat."""
+        ...
+
+    async def list_released(self, *, limit: int) -> list[ReleasedObject]:
+        """Returns released objects, those released first first."""
+        ...
+
+    async def confirm_released(self, object_keys: Sequence[str]) -> None:
+        """Forgets released objects that are gone from the object store."""
+        ...

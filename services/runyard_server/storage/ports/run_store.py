@@ -1,0 +1,149 @@
+"""Promises of the store of runs: transactions over entities, projects, runs, writers, transitions and the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from runyard_server.domain.projects import Project
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.domain.writers import Writer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPosition:
+    """Where a list of projects continues: after this one, in the order of the list."""
+
+    activity_time_unix_ns: int
+    entity: str
+    name: str
+
+
+class RunTransaction(Protocol):
+    """What an action may read and write; all of it happens, or nothing.
+
+    Reads see the writes of the same transaction. The methods are synchronous and only valid inside the action.
+    """
+
+    def find_project(self, entity: str, project: str) -> Project | None:
+        """Returns the project, or None."""
+        ...
+
+    def insert_project(self, project: Project) -> None:
+        """Adds the project, and its entity if that is new. The project MUST NOT exist."""
+        ...
+
+    def draw_run_number(self, entity: str, project: str) -> int:
+        """Returns the next number of a run in the project: 1, 2, 3 … No two committed transactions MUST get one number."""
+        ...
+
+    def change_project(
+        self,
+        entity: str,
+        project: str,
+        *,
+        run_count_change: int = 0,
+        live_run_count_change: int = 0,
+        activity_time_unix_ns: int,
+    ) -> None:
+        """Adds to the project's counts and moves its activity time, never back."""
+        ...
+
+    def list_projects(
+        self, *, entity: str, after: ProjectPosition | None, limit: int
+    ) -> list[Project]:
+        """Returns projects (of one entity, or of all if it is empty), latest activity first, then by (entity, name)."""
+        ...
+
+    def find_run(
+        self, entity: str, project: str, run_id: str, *, will_change: bool
+    ) -> RunDocument | None:
+        """Returns the run of that path, deleted or not, or None.
+
+        With `will_change` no other transaction MUST change the run until this one ends.
+        """
+        ...
+
+    def find_run_by_key(self, run_key: RunKey, *, will_change: bool) -> RunDocument | None:
+        """Returns the run of that key, deleted or not, or None. `will_change` as in find_run."""
+        ...
+
+    def insert_run(self, document: RunDocument) -> None:
+        """Adds a run and puts it into the outbox. A path stays taken for ever, also when its run is deleted."""
+        ...
+
+    def save_run(self, document: RunDocument) -> None:
+        """Replaces the document of a run, except for its key and path, and puts it into the outbox.
+
+        Its version MUST be above the stored one.
+        """
+        ...
+
+    def list_live_runs(self, *, after_key: RunKey | None, limit: int) -> list[LiveRun]:
+        """Returns runs in a live state that are not deleted, by key, those above `after_key`."""
+        ...
+
+    def find_writer(self, run_key: RunKey, writer: int) -> Writer | None:
+        """Returns the writer of that number, or None."""
+        ...
+
+    def find_writer_by_request(self, request_id: str) -> Writer | None:
+        """Returns the writer that this request made, in whatever run, or None."""
+        ...
+
+    def list_counted_writers(self, run_key: RunKey) -> list[Writer]:
+        """Returns the writers that have a say in the run's state, by number."""
+        ...
+
+    def insert_writer(self, writer: Writer) -> None:
+        """Adds a writer. (run, writer) and request_id MUST be new."""
+        ...
+
+    def save_writer(self, writer: Writer) -> None:
+        """Replaces a writer."""
+        ...
+
+    def retire_writers(self, run_key: RunKey) -> None:
+        """Makes all writers of the run uncounted."""
+        ...
+
+    def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
+        """Adds a transition behind the others of the run."""
+        ...
+
+    def list_transitions(
+        self, run_key: RunKey, *, after_number: int, limit: int
+    ) -> list[tuple[int, RunTransition]]:
+        """Returns transitions with their numbers (rising, not always by one), oldest first, those above `after_number`."""
+        ...
+
+    def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:
+        """Returns documents that wait to be published, longest waiting first, each run once with its newest version.
+
+        Stops before the one whose config would pass `bytes_max` in sum, but returns at least one if any waits.
+        """
+        ...
+
+    def clear_outbox(self, published: Sequence[tuple[RunKey, int]]) -> None:
+        """Takes (run, version) out of the outbox. A run that has a newer version by now MUST stay in it."""
+        ...
+
+    def count_outbox(self) -> int:
+        """Returns how many runs wait to be published."""
+        ...
+
+
+class RunStore(Protocol):
+    """The transactional home of run documents. Raises Unavailable if the store does not answer in time."""
+
+    async def transact(self, action: Callable[[RunTransaction], T]) -> T:
+        """Returns what the action returns, once all that it wrote is durable.
+
+        If the action raises, nothing of it MUST be kept. It may be run again from the start when another transaction
+        came between, so it MUST have no other effects; it runs on a thread of the store and must not block for long.
+        Transactions MUST be serializable as far as runs read with `will_change`, request ids and run numbers go.
+        """
+        ...
