@@ -1,0 +1,126 @@
+"""Trains a small neural network on scikit-learn's handwritten digits and records the run: under a minute on a laptop.
+
+    python examples/digits.py [--epochs 50] [--project digits]
+
+Everything about runyard is in the lines that say `run`; the rest is an ordinary training script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+
+import runyard
+
+CLASSES = range(10)
+PIXELS = 8
+SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Trains on the digits data set and records the run."
+    )
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[384, 192])
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=0.2)
+    parser.add_argument("--weight-decay", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--entity", default=None)
+    parser.add_argument("--project", default="digits")
+    arguments = parser.parse_args()
+
+    train, test = load(arguments.seed)
+    hyperparameters = {k: v for k, v in vars(arguments).items() if k not in ("entity", "project")}
+    with runyard.init(
+        entity=arguments.entity,
+        project=arguments.project,
+        config={**hyperparameters, "train_images": len(train[0]), "test_images": len(test[0])},
+        tags=["example"],
+    ) as run:
+        run.define_metric("test/accuracy", summary="max", goal="maximize")
+        run.define_metric("test/loss", summary="min", goal="minimize")
+        fit(run, train, test, arguments)
+
+
+Images = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+def load(seed: int) -> tuple[Images, Images]:
+    """Returns (pixels, labels) to train on, each image moved by a pixel in every direction too, and to test on."""
+    pixels, labels = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(
+        pixels / 16.0, labels, test_size=0.25, random_state=seed, stratify=labels
+    )
+    squares = x_train.reshape(-1, PIXELS, PIXELS)
+    moved = [np.roll(squares, shift, axis=(1, 2)).reshape(-1, PIXELS**2) for shift in SHIFTS]
+    return (np.concatenate(moved), np.tile(y_train, len(SHIFTS))), (x_test, y_test)
+
+
+def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Namespace) -> None:
+    """Trains epoch by epoch and logs after each what it cost and what it brought."""
+    decay_power = 0.25
+    model = MLPClassifier(
+        hidden_layer_sizes=tuple(arguments.hidden),
+        solver="sgd",
+        batch_size=arguments.batch_size,
+        learning_rate="invscaling",
+        learning_rate_init=arguments.learning_rate,
+        power_t=decay_power,
+        alpha=arguments.weight_decay,
+        random_state=arguments.seed,
+    )
+    for epoch in range(arguments.epochs):
+        # The rate falls with the number of images seen, as scikit-learn's "invscaling" says.
+        images_seen = (epoch + 1) * len(train[0])
+        learning_rate = arguments.learning_rate / images_seen**decay_power
+        model.partial_fit(*train, classes=np.array(CLASSES))
+        matrix = confusion_matrix(test[1], model.predict(test[0]), labels=np.array(CLASSES))
+        recalls = matrix.diagonal() / matrix.sum(axis=1)
+        run.log(
+            {
+                "epoch": epoch,
+                "learning_rate": learning_rate,
+                "train": {
+                    "loss": log_loss(train[1], model.predict_proba(train[0])),
+                    "accuracy": model.score(*train),
+                },
+                "test": {
+                    "loss": log_loss(test[1], model.predict_proba(test[0])),
+                    "accuracy": matrix.trace() / matrix.sum(),
+                },
+                "recall": {f"digit_{digit}": recalls[digit] for digit in CLASSES},
+            }
+        )
+    save_confusion(run, matrix)
+
+
+def save_confusion(run: runyard.Run, matrix: NDArray[np.int64]) -> None:
+    """Keeps the last confusion matrix as a file of the run, and its worst mistake in the summary."""
+    mistakes = matrix - np.diag(matrix.diagonal())
+    truth, guess = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    run.summary["mistakes"] = int(mistakes.sum())
+    run.summary["worst_mistake"] = f"{truth} read as {guess}, {mistakes.max()} times"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "confusion_matrix.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["truth", *(f"read as {digit}" for digit in CLASSES)])
+            writer.writerows(
+                [digit, *row] for digit, row in zip(CLASSES, matrix.tolist(), strict=True)
+            )
+        run.save(path, base_path=folder, policy="now")
+
+
+if __name__ == "__main__":
+    main()
