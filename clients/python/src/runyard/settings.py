@@ -1,0 +1,314 @@
+"""Settings of the SDK: an argument beats the environment, the environment beats a settings file.
+
+The only module of the SDK that reads the environment. Settings files are INI files with a section [runyard]:
+`<RUNYARD_DIR>/settings.ini` beats `~/.config/runyard/settings.ini`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runyard.errors import InvalidArgument
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8080"
+DEFAULT_ENTITY = "local"
+DEFAULT_PROJECT = "uncategorized"
+DEFAULT_FOLDER = "runyard"
+MODES = ("online", "offline", "disabled")
+_MODE_ALIASES = {"run": "online", "dryrun": "offline"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedSettings:
+    """All settings of one init(), each from the strongest source that gave it."""
+
+    base_url: str = DEFAULT_BASE_URL
+    """HTTP address of the server, without a slash at the end."""
+    api_key: str = ""
+    """Key that names the caller; not asked for while the server listens on this machine only."""
+    entity: str = ""
+    """Owner of the run. Empty: the server's default."""
+    project: str = ""
+    """Project of the run. Empty: "uncategorized"."""
+    run_id: str = ""
+    """Id of the run. Empty: drawn."""
+    name: str = ""
+    """Readable name of the run. Empty: the server gives one."""
+    mode: str = "online"
+    """online, offline (nothing is sent before `runyard sync`) or disabled (nothing is kept)."""
+    dir: str = DEFAULT_FOLDER
+    """Folder of the journals."""
+    notes: str = ""
+    """Free text about the run."""
+    tags: tuple[str, ...] = ()
+    """Labels of the run."""
+    group: str = ""
+    """Group of the run."""
+    job_type: str = ""
+    """Kind of work."""
+    resume: str = ""
+    """What happens if the id exists: "allow", "must", "never" or "" (as "allow")."""
+    silent: bool = False
+    """True: nothing is printed."""
+    quiet: bool = False
+    """True: no tables and no project lines."""
+    init_timeout_s: float = 10.0
+    """Longest wait of init() for a server that is being asked; the run goes on without its answer."""
+    finish_timeout_s: float = 60.0
+    """Longest wait of finish() until all is durable; what remains can be sent later."""
+    unreachable_timeout_s: float = 5.0
+    """Longest wait of finish() for a server that does not answer."""
+    writer_label: str = ""
+    """Label of this writer, where several write one run ("rank17")."""
+    max_end_of_run_history_metrics: int = 10
+    """Rows of the table "Run history"."""
+    max_end_of_run_summary_metrics: int = 10
+    """Rows of the table "Run summary"."""
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(ResolvedSettings)}
+_ALIASES = {
+    "run_name": "name",
+    "run_notes": "notes",
+    "run_tags": "tags",
+    "run_group": "group",
+    "run_job_type": "job_type",
+    "root_dir": "dir",
+    "init_timeout": "init_timeout_s",
+    "finish_timeout": "finish_timeout_s",
+    "host": "base_url",
+}
+"""Names under which scripts written for wandb, or the environment, give a setting."""
+_ENVIRONMENT = {
+    "RUNYARD_BASE_URL": "base_url",
+    "RUNYARD_API_KEY": "api_key",
+    "RUNYARD_ENTITY": "entity",
+    "RUNYARD_PROJECT": "project",
+    "RUNYARD_RUN_ID": "run_id",
+    "RUNYARD_NAME": "name",
+    "RUNYARD_MODE": "mode",
+    "RUNYARD_DIR": "dir",
+    "RUNYARD_NOTES": "notes",
+    "RUNYARD_TAGS": "tags",
+    "RUNYARD_RUN_GROUP": "group",
+    "RUNYARD_JOB_TYPE": "job_type",
+    "RUNYARD_RESUME": "resume",
+    "RUNYARD_SILENT": "silent",
+    "RUNYARD_QUIET": "quiet",
+    "RUNYARD_INIT_TIMEOUT_S": "init_timeout_s",
+    "RUNYARD_FINISH_TIMEOUT_S": "finish_timeout_s",
+    "RUNYARD_WRITER_LABEL": "writer_label",
+}
+
+
+class Settings:
+    """Holds settings given by a script: `runyard.Settings(quiet=True, finish_timeout_s=120)`.
+
+    Names are those of ResolvedSettings; wandb's names for the same things are taken too. Names that runyard has no
+    use for are kept in `ignored`, and init() says so once.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        self.given: dict[str, Any] = {}
+        self.ignored: list[str] = []
+        self.update(given)
+
+    def update(self, given: Mapping[str, Any]) -> None:
+        """Sets settings by name; None means not given."""
+        for name, value in given.items():
+            field = _ALIASES.get(name, name)
+            if field not in FIELDS:
+                self.ignored.append(name)
+            elif value is not None:
+                self.given[field] = parse_setting(field, value, source=f"Settings({name}=…)")
+
+    def __getattr__(self, name: str) -> Any:
+        given = self.__dict__.get("given", {})
+        field = _ALIASES.get(name, name)
+        if field in given:
+            return given[field]
+        if field in FIELDS:
+            return FIELDS[field].default
+        raise AttributeError(f"runyard has no setting {name!r}; it has {', '.join(sorted(FIELDS))}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("given", "ignored"):
+            super().__setattr__(name, value)
+        else:
+            self.update({name: value})
+
+    def __repr__(self) -> str:
+        return (
+            f"Settings({', '.join(f'{k}={v!r}' for k, v in self.given.items() if k != 'api_key')})"
+        )
+
+
+def resolve(
+    arguments: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> ResolvedSettings:
+    """Returns the settings: arguments, then `settings`, then the environment, then settings files, then defaults.
+
+    An argument of None is not given. Raises InvalidArgument for a value that cannot be.
+    """
+    environ = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    given = {k: v for k, v in (arguments or {}).items() if v is not None}
+    for name, value in given.items():
+        values[name] = parse_setting(name, value, source=f"init({name}=…)")
+    for name, value in (settings.given if settings is not None else {}).items():
+        values.setdefault(name, value)
+    for variable, name in _ENVIRONMENT.items():
+        text = environ.get(variable)
+        if text and name not in values:
+            values[name] = parse_setting(name, text, source=variable)
+    folder = Path(values.get("dir", DEFAULT_FOLDER)).expanduser()
+    for path in (folder / "settings.ini", _user_file(environ, home)):
+        for name, text in _read_file(path).items():
+            field = _ALIASES.get(name, name)
+            if field in FIELDS and field not in values:
+                values[field] = parse_setting(field, text, source=str(path))
+    return ResolvedSettings(**values)
+
+
+def parse_setting(name: str, value: Any, *, source: str) -> Any:
+    """Returns the value in the type of the setting; raises InvalidArgument naming source, value and what is allowed."""
+    default = FIELDS[name].default
+    if isinstance(default, bool):
+        return _parse_bool(value, source)
+    if isinstance(default, (int, float)):
+        return _parse_number(value, type(default), source)
+    if isinstance(default, tuple):
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
+    if name == "mode":
+        mode = _MODE_ALIASES.get(str(value).lower(), str(value).lower())
+        if mode not in MODES:
+            raise InvalidArgument(
+                f"{source}: mode {value!r} is not one of {', '.join(MODES)}", reason="FIELD_INVALID"
+            )
+        return mode
+    if name == "resume":
+        return _parse_resume(value, source)
+    if name == "base_url":
+        return _parse_url(str(value), source)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, str):
+        raise InvalidArgument(
+            f"{source}: {name} is {type(value).__name__} {value!r}; it must be a string",
+            reason="FIELD_INVALID",
+        )
+    return value
+
+
+def agent_environment(settings: ResolvedSettings) -> dict[str, str]:
+    """Returns the environment for the agent: ours, with the key and with search paths made absolute.
+
+    The agent works in the journals' folder, so that no module beside the script can stand in for a library's.
+    """
+    environ = dict(os.environ)
+    if settings.api_key:
+        environ["RUNYARD_API_KEY"] = settings.api_key
+    paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    package_folder = str(Path(__file__).resolve().parent.parent)
+    paths = [str(Path(path).absolute()) for path in paths]
+    if Path(package_folder).name not in ("site-packages", "dist-packages"):
+        paths.append(package_folder)
+    environ["PYTHONPATH"] = os.pathsep.join(paths)
+    return environ
+
+
+def is_terminal_plain() -> bool:
+    """Returns whether the user asked programs for output without colour (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def _user_file(environ: Mapping[str, str], home: Path | None) -> Path:
+    if home is not None:
+        return home / ".config" / "runyard" / "settings.ini"
+    configured = environ.get("XDG_CONFIG_HOME")
+    try:
+        folder = Path(configured) if configured else Path.home() / ".config"
+    except RuntimeError:  # no home folder
+        return Path(os.devnull)
+    return folder / "runyard" / "settings.ini"
+
+
+def _read_file(path: Path) -> Mapping[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    if not text.strip():
+        return {}
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text if text.lstrip().startswith("[") else "[runyard]\n" + text)
+    except configparser.Error as error:
+        raise InvalidArgument(f"the settings file {path} cannot be read: {error}") from None
+    return {
+        name.replace("-", "_"): value
+        for section in ("default", "runyard")
+        if parser.has_section(section)
+        for name, value in parser.items(section)
+        if value
+    }
+
+
+def _parse_bool(value: Any, source: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on", "y", "t"):
+        return True
+    if text in ("0", "false", "no", "off", "n", "f", ""):
+        return False
+    raise InvalidArgument(f"{source}: {value!r} is neither true nor false", reason="FIELD_INVALID")
+
+
+def _parse_number(value: Any, kind: type, source: str) -> float:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < sys.maxsize:
+        raise InvalidArgument(
+            f"{source}: {value!r} is not a number of at least 0", reason="FIELD_INVALID"
+        )
+    return number
+
+
+def _parse_resume(value: Any, source: str) -> str:
+    """Returns "allow", "must", "never" or ""; wandb's True and "auto" mean allow here, its False nothing."""
+    if value in (False, "", "False", "false"):
+        return ""
+    if value is True or value in ("auto", "True", "true"):
+        return "allow"
+    if value in ("allow", "must", "never"):
+        return str(value)
+    raise InvalidArgument(
+        f"{source}: resume {value!r} is not one of allow, must, never, auto, True, False",
+        reason="FIELD_INVALID",
+    )
+
+
+def _parse_url(value: str, source: str) -> str:
+    url = value.strip().rstrip("/")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("http", "https") or not rest:
+        raise InvalidArgument(
+            f"{source}: base_url {value!r} is no address; it looks like http://127.0.0.1:8080",
+            reason="FIELD_INVALID",
+        )
+    return url
