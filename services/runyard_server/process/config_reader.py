@@ -58,6 +58,10 @@ class Reader:
         """Returns whether any source set the key."""
         return key in self._sources
 
+    def value(self, key: str) -> Any:
+        """Returns the value in force of a known key."""
+        return self._values.get(key, self._settings[key].default)
+
     def take_table(self, table: Mapping[str, Any], source: str) -> None:
         """Takes a parsed TOML document: tables of sections."""
         for section, entries in table.items():

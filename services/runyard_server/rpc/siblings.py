@@ -191,7 +191,7 @@ class Siblings:
         if address is None:
             raise Unavailable(
                 "SERVICE_UNAVAILABLE",
-                f"no address is configured for service {service!r}; set siblings.{service}",
+                f"no address is configured for service {service!r}; set addresses.{service}",
                 metadata={"service": service},
             )
         channel = self._channels.get(address)
