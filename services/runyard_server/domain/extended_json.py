@@ -99,7 +99,9 @@ def _is_text(value: str) -> bool:
 def _read_int(digits: str) -> int:
     value = int(digits) if len(digits) <= 24 else _INT_HIGH + 1
     if not _INT_LOW <= value <= _INT_HIGH:
-        raise ValueError(f"integer {digits[:32]} does not fit 64 bits; send it as text or as a float")
+        raise ValueError(
+            f"integer {digits[:32]} does not fit 64 bits; send it as text or as a float"
+        )
     return value
 
 

@@ -19,7 +19,9 @@ def make_page_token(query: str, *position: str | int) -> str:
     return base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
 
 
-def read_page_token(query: str, token: str, *types: type[str] | type[int]) -> list[str | int] | None:
+def read_page_token(
+    query: str, token: str, *types: type[str] | type[int]
+) -> list[str | int] | None:
     """Returns the position in the token, of these types, or None for an empty token.
 
     Raises InvalidArgument (PAGE_TOKEN_INVALID) if the token is not one of the list that `query` describes.

@@ -72,7 +72,7 @@ _ENDINGS: dict[RunState, frozenset[TransitionCause]] = {
     RunState.KILLED: _FORCES,
     RunState.PREEMPTED: _PREEMPTS,
 }
-_LATE_ENDINGS = {
+_LATE_ENDINGS: dict[RunState, frozenset[TransitionCause]] = {
     state: causes for state, causes in _ENDINGS.items() if state is not RunState.CRASHED
 }
 

@@ -1,0 +1,384 @@
+"""Decisions on runs: starting and resuming, changes, ends and verdicts; each is an action on one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from runyard_server.domain.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
+from runyard_server.domain.extended_json import merge_config, read_object, write_object
+from runyard_server.domain.run import (
+    LIVE_STATES,
+    RunDocument,
+    RunKey,
+    RunState,
+    RunTransition,
+    TransitionCause,
+    end_state,
+    is_transition_allowed,
+    split_run_path,
+)
+from runyard_server.domain.writers import (
+    Writer,
+    WriterEnd,
+    run_outcome,
+    silent_outcome,
+)
+from runyard_server.metadata import projects
+from runyard_server.metadata.requests import (
+    FinishRun,
+    RecordTransition,
+    RunChange,
+    RunEdit,
+    RunLimits,
+    check_change,
+    check_edit,
+    check_finish,
+    check_label,
+    clamp_time,
+    cut_evidence,
+)
+from runyard_server.storage.ports.run_store import RunTransaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new document and, where its state changed, how."""
+
+    document: RunDocument
+    transition: RunTransition | None = None
+
+
+def apply_changes(
+    tx: RunTransaction,
+    run_key: RunKey,
+    writer: int,
+    changes: Sequence[RunChange],
+    *,
+    now_unix_ns: int,
+    limits: RunLimits,
+) -> int:
+    """Applies the changes that were not applied before and returns the highest applied sequence of the writer."""
+    if len(changes) > limits.change_count_max:
+        raise InvalidArgument(
+            "FIELD_TOO_LARGE",
+            f"changes holds {len(changes)} changes, at most {limits.change_count_max} fit one request",
+            metadata={"field": "changes", "value": len(changes), "limit": limits.change_count_max},
+        )
+    _check_ascending(changes)
+    document = find_run(tx, run_key, will_change=True)
+    author = _find_writer(tx, document, writer)
+    fresh = [change for change in changes if change.sequence > author.applied_sequence]
+    if not fresh:
+        return author.applied_sequence
+    changed = document
+    for change in fresh:
+        changed = _apply_change(changed, check_change(change, limits), limits)
+    config_json = _apply_config_changes(document.config_json, fresh, limits)
+    changed = replace(changed, config_json=config_json)
+    tx.save_writer(replace(author, applied_sequence=fresh[-1].sequence))
+    save(tx, document, Change(changed), now_unix_ns=now_unix_ns)
+    return fresh[-1].sequence
+
+
+def finish_run(
+    tx: RunTransaction, ask: FinishRun, *, now_unix_ns: int, limits: RunLimits
+) -> RunDocument:
+    """Ends a writer's part in the run; the run ends when its last writer does."""
+    ask = check_finish(ask, limits)
+    document = find_run(tx, ask.run_key, will_change=True)
+    writer = _find_writer(tx, document, ask.writer)
+    if writer.end is not None:
+        return document
+    end_time = clamp_time(ask.end_time_unix_ns)
+    end = WriterEnd(
+        state=end_state(ask.cause, ask.exit_code),
+        cause=ask.cause,
+        exit_code=ask.exit_code,
+        evidence=ask.evidence,
+        end_time_unix_ns=now_unix_ns if end_time is None else end_time,
+        last_sequence=ask.last_sequence,
+    )
+    tx.save_writer(replace(writer, end=end))
+    outcome = run_outcome(tx.list_counted_writers(document.run_key)) if writer.is_counted else None
+    if outcome is None:
+        return document
+    if not is_transition_allowed(document.state, outcome.state, outcome.cause):
+        return document
+    actor = who(writer)
+    change = _ended(document, outcome, actor=actor, now_unix_ns=now_unix_ns)
+    return save(tx, document, change, now_unix_ns=now_unix_ns)
+
+
+def record_transition(
+    tx: RunTransaction, ask: RecordTransition, *, now_unix_ns: int, limits: RunLimits
+) -> tuple[bool, RunDocument]:
+    """Changes the run's state for a cause outside its stream; returns whether it did, and the run.
+
+    Passed over if the run is in another state than the caller believes, or at a later attempt.
+    """
+    check_label(ask.actor, field="actor", limits=limits)
+    document = find_run(tx, ask.run_key, will_change=True)
+    if document.state is not ask.from_state or document.attempt_count > ask.attempt_count:
+        return False, document
+    if document.state is ask.to_state:
+        return False, document
+    if not is_transition_allowed(document.state, ask.to_state, ask.cause):
+        raise FailedPrecondition(
+            "TRANSITION_NOT_ALLOWED",
+            f"run {document.path} cannot go from {document.state.value} to {ask.to_state.value} "
+            f"for the cause {ask.cause.value}",
+            metadata={
+                "run": document.path,
+                "from": document.state.value,
+                "to": ask.to_state.value,
+                "cause": ask.cause.value,
+            },
+        )
+    change = _decide_transition(tx, document, ask, now_unix_ns=now_unix_ns, limits=limits)
+    if change is None:
+        return False, document
+    return True, save(tx, document, change, now_unix_ns=now_unix_ns)
+
+
+def edit_run(
+    tx: RunTransaction, path: str, edit: RunEdit, *, now_unix_ns: int, limits: RunLimits
+) -> RunDocument:
+    """Changes what a user may change."""
+    edit = check_edit(edit, limits)
+    document = find_run_by_path(tx, path, will_change=True)
+    config_json = document.config_json
+    if edit.config_json is not None:
+        config_json = config_text(read_config(edit.config_json, limits), limits)
+    changed = replace(
+        document,
+        display_name=either(edit.display_name, document.display_name),
+        notes=either(edit.notes, document.notes),
+        tags=document.tags if edit.tags is None else edit.tags,
+        group=either(edit.group, document.group),
+        job_type=either(edit.job_type, document.job_type),
+        config_json=config_json,
+    )
+    return save(tx, document, Change(changed), now_unix_ns=now_unix_ns)
+
+
+def find_run(tx: RunTransaction, run_key: RunKey, *, will_change: bool = False) -> RunDocument:
+    """Returns the run of that key; raises NotFound RUN_NOT_FOUND or FailedPrecondition RUN_DELETED."""
+    document = tx.find_run_by_key(run_key, will_change=will_change)
+    if document is None:
+        raise run_not_found(f"with key {run_key}", str(run_key))
+    return check_not_deleted(document)
+
+
+def find_run_by_path(tx: RunTransaction, path: str, *, will_change: bool = False) -> RunDocument:
+    """Returns the run of that path; raises as find_run, and InvalidArgument for what is no path."""
+    entity, project, run_id = split_run_path(path)
+    document = tx.find_run(entity, project, run_id, will_change=will_change)
+    if document is None:
+        raise run_not_found(path[:512], path[:512])
+    return check_not_deleted(document)
+
+
+def check_not_deleted(document: RunDocument) -> RunDocument:
+    """Returns the document unless its run was deleted."""
+    if document.is_deleted:
+        raise FailedPrecondition(
+            "RUN_DELETED",
+            f"run {document.path} was deleted; its id can never be used again, choose another",
+            metadata={"run": document.path},
+        )
+    return document
+
+
+def read_config(text: str, limits: RunLimits) -> dict[str, object]:
+    """Returns the config that the text says; raises InvalidArgument if it is none."""
+    return read_object(text, field="config_json", bytes_max=limits.config_bytes_max)
+
+
+def save(
+    tx: RunTransaction, before: RunDocument, change: Change, *, now_unix_ns: int
+) -> RunDocument:
+    """Stores the document under its next version, with its transition and the project's counts, and returns it.
+
+    A change that changes nothing is not stored.
+    """
+    if change.document == before and change.transition is None:
+        return before
+    after = replace(change.document, version=before.version + 1, update_time_unix_ns=now_unix_ns)
+    tx.save_run(after)
+    if change.transition is not None:
+        tx.append_transition(after.run_key, change.transition)
+    projects.record_activity(
+        tx,
+        after.entity,
+        after.project,
+        live_run_count_change=(after.state in LIVE_STATES) - (before.state in LIVE_STATES),
+        now_unix_ns=now_unix_ns,
+    )
+    return after
+
+
+def _apply_change(document: RunDocument, change: RunChange, limits: RunLimits) -> RunDocument:
+    """Returns the document with all of the change but its config keys."""
+    definitions = document.metric_definitions
+    if change.metric_definition is not None:
+        by_name = {definition.name: definition for definition in definitions}
+        by_name[change.metric_definition.name] = change.metric_definition
+        if len(by_name) > limits.metric_definition_count_max:
+            limit = limits.metric_definition_count_max
+            raise InvalidArgument(
+                "FIELD_TOO_LARGE",
+                f"run {document.path} would have {len(by_name)} metric definitions, at most {limit} are allowed; "
+                "define a glob instead",
+                metadata={"field": "metric_definition", "value": len(by_name), "limit": limit},
+            )
+        definitions = tuple(by_name.values())
+    return replace(
+        document,
+        metric_definitions=definitions,
+        display_name=either(change.display_name, document.display_name),
+        notes=either(change.notes, document.notes),
+        tags=document.tags if change.tags is None else change.tags,
+    )
+
+
+def _apply_config_changes(config_json: str, changes: Sequence[RunChange], limits: RunLimits) -> str:
+    """Returns the config after all changes; it is read and written once."""
+    wanted = [change for change in changes if change.config_set_json or change.config_removed_keys]
+    if not wanted:
+        return config_json
+    config = read_config(config_json, limits)
+    for change in wanted:
+        added = read_object(
+            change.config_set_json, field="config_set_json", bytes_max=limits.config_bytes_max
+        )
+        config = merge_config(config, changes=added, removed_keys=change.config_removed_keys)
+    return config_text(config, limits)
+
+
+def _decide_transition(
+    tx: RunTransaction,
+    document: RunDocument,
+    ask: RecordTransition,
+    *,
+    now_unix_ns: int,
+    limits: RunLimits,
+) -> Change | None:
+    """Returns what the verdict or the user's wish makes of the run, or None to pass it over."""
+    if ask.cause is TransitionCause.HEARTBEAT_LOST:
+        outcome = silent_outcome(tx.list_counted_writers(document.run_key))
+        if outcome is not None and is_transition_allowed(
+            document.state, outcome.state, outcome.cause
+        ):
+            return _ended(document, outcome, actor=ask.actor, now_unix_ns=now_unix_ns)
+    if ask.cause is TransitionCause.HEARTBEAT_RETURNED and not _has_living_writer(tx, document):
+        return None
+    changed = replace(document, state=ask.to_state, heartbeat_time_unix_ns=now_unix_ns)
+    if ask.to_state in LIVE_STATES:
+        changed = replace(changed, end_time_unix_ns=None, exit_code=None)
+    else:
+        end_time = either(clamp_time(ask.end_time_unix_ns), now_unix_ns)
+        changed = replace(changed, end_time_unix_ns=end_time, heartbeat_time_unix_ns=end_time)
+    evidence = cut_evidence(ask.evidence, limits)
+    transition = make_transition(
+        document.state, changed, ask.cause, ask.actor, now_unix_ns, evidence=evidence
+    )
+    return Change(changed, transition)
+
+
+def _ended(document: RunDocument, outcome: WriterEnd, *, actor: str, now_unix_ns: int) -> Change:
+    changed = replace(
+        document,
+        state=outcome.state,
+        end_time_unix_ns=outcome.end_time_unix_ns,
+        exit_code=outcome.exit_code,
+        heartbeat_time_unix_ns=now_unix_ns,
+    )
+    transition = make_transition(
+        document.state, changed, outcome.cause, actor, now_unix_ns, evidence=outcome.evidence
+    )
+    return Change(changed, transition)
+
+
+def _has_living_writer(tx: RunTransaction, document: RunDocument) -> bool:
+    return any(writer.end is None for writer in tx.list_counted_writers(document.run_key))
+
+
+def make_transition(
+    before: RunState | None,
+    after: RunDocument,
+    cause: TransitionCause,
+    actor: str,
+    now_unix_ns: int,
+    evidence: str,
+) -> RunTransition:
+    """Returns the step from a state to that of the document; asserts that the state machine has it."""
+    assert is_transition_allowed(before, after.state, cause), (before, after.state, cause)
+    return RunTransition(
+        from_state=before,
+        to_state=after.state,
+        cause=cause,
+        evidence=evidence,
+        actor=actor,
+        record_time_unix_ns=now_unix_ns,
+        attempt=after.attempt_count,
+    )
+
+
+def _check_ascending(changes: Sequence[RunChange]) -> None:
+    last = 0
+    for change in changes:
+        if change.sequence <= last:
+            raise InvalidArgument(
+                "FIELD_INVALID",
+                f"changes.sequence {change.sequence} follows {last}; sequences rise from 1",
+                metadata={"field": "changes.sequence", "value": change.sequence},
+            )
+        last = change.sequence
+
+
+def _find_writer(tx: RunTransaction, document: RunDocument, writer: int) -> Writer:
+    found = tx.find_writer(document.run_key, writer)
+    if found is None:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"writer {writer} is not one of the {document.writer_count} of run {document.path}; call StartRun first",
+            metadata={"field": "writer", "value": writer, "run": document.path},
+        )
+    return found
+
+
+def who(writer: Writer) -> str:
+    """Returns how a writer is named in the history of a run."""
+    return f"writer {writer.writer} ({writer.label})"
+
+
+def config_text(config: dict[str, object], limits: RunLimits) -> str:
+    """Returns the config as JSON text; raises InvalidArgument if it is too large."""
+    text = write_object(config)
+    size_bytes = len(text.encode())
+    if size_bytes > limits.config_bytes_max:
+        raise InvalidArgument(
+            "FIELD_TOO_LARGE",
+            f"config would have {size_bytes} bytes as JSON, at most {limits.config_bytes_max} are allowed; "
+            "keep large values in a file of the run",
+            metadata={"field": "config", "value": size_bytes, "limit": limits.config_bytes_max},
+        )
+    return text
+
+
+def run_not_found(what: str, run: str) -> NotFound:
+    """Returns the error for a run that does not exist."""
+    return NotFound("RUN_NOT_FOUND", f"there is no run {what}", metadata={"run": run})
+
+
+def either(value: T | None, default: T) -> T:
+    """Returns the value, or the default if it is None."""
+    return default if value is None else value

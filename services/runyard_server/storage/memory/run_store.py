@@ -1,0 +1,203 @@
+"""The reference of RunStore: dictionaries; what the other adapters are compared with, and what the simulation runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+from runyard_server.domain.projects import Project
+from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.domain.writers import Writer
+from runyard_server.storage.ports.run_store import ProjectPosition, RunTransaction
+
+T = TypeVar("T")
+
+
+class MemoryRunStore:
+    """Keeps runs in memory; an action runs at once, on the caller's thread."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+
+    async def transact(self, action: Callable[[RunTransaction], T]) -> T:
+        """Returns what the action returns; keeps nothing if it raises."""
+        draft = self._tables.copy()
+        result = action(_Transaction(draft))
+        self._tables = draft
+        return result
+
+
+@dataclass(slots=True)
+class _Tables:
+    projects: dict[tuple[str, str], Project] = field(default_factory=dict)
+    run_numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    runs: dict[RunKey, RunDocument] = field(default_factory=dict)
+    paths: dict[tuple[str, str, str], RunKey] = field(default_factory=dict)
+    writers: dict[tuple[RunKey, int], Writer] = field(default_factory=dict)
+    requests: dict[str, tuple[RunKey, int]] = field(default_factory=dict)
+    transitions: dict[int, tuple[RunKey, RunTransition]] = field(default_factory=dict)
+    outbox: dict[RunKey, int] = field(default_factory=dict)
+
+    def copy(self) -> _Tables:
+        return _Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
+
+
+class _Transaction:
+    """One transaction over a draft; see the port RunTransaction."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    def find_project(self, entity: str, project: str) -> Project | None:
+        return self._tables.projects.get((entity, project))
+
+    def insert_project(self, project: Project) -> None:
+        key = (project.entity, project.name)
+        assert key not in self._tables.projects, f"project {project.path} exists"
+        self._tables.projects[key] = project
+        self._tables.run_numbers[key] = 0
+
+    def draw_run_number(self, entity: str, project: str) -> int:
+        self._tables.run_numbers[entity, project] += 1
+        return self._tables.run_numbers[entity, project]
+
+    def change_project(
+        self,
+        entity: str,
+        project: str,
+        *,
+        run_count_change: int = 0,
+        live_run_count_change: int = 0,
+        activity_time_unix_ns: int,
+    ) -> None:
+        old = self._tables.projects[entity, project]
+        self._tables.projects[entity, project] = replace(
+            old,
+            run_count=old.run_count + run_count_change,
+            live_run_count=old.live_run_count + live_run_count_change,
+            activity_time_unix_ns=max(old.activity_time_unix_ns, activity_time_unix_ns),
+        )
+
+    def list_projects(
+        self, *, entity: str, after: ProjectPosition | None, limit: int
+    ) -> list[Project]:
+        found = sorted(
+            (p for p in self._tables.projects.values() if not entity or p.entity == entity),
+            key=_project_order,
+        )
+        if after is not None:
+            last = (-after.activity_time_unix_ns, after.entity.encode(), after.name.encode())
+            found = [project for project in found if _project_order(project) > last]
+        return found[:limit]
+
+    def find_run(
+        self, entity: str, project: str, run_id: str, *, will_change: bool
+    ) -> RunDocument | None:
+        run_key = self._tables.paths.get((entity, project, run_id))
+        return None if run_key is None else self._tables.runs[run_key]
+
+    def find_run_by_key(self, run_key: RunKey, *, will_change: bool) -> RunDocument | None:
+        return self._tables.runs.get(run_key)
+
+    def insert_run(self, document: RunDocument) -> None:
+        path = (document.entity, document.project, document.run_id)
+        assert path not in self._tables.paths, f"run {document.path} exists"
+        assert document.run_key not in self._tables.runs, f"run key {document.run_key} is taken"
+        assert path[:2] in self._tables.projects, f"no project {path[0]}/{path[1]}"
+        self._tables.paths[path] = document.run_key
+        self._tables.runs[document.run_key] = document
+        self._put_into_outbox(document)
+
+    def save_run(self, document: RunDocument) -> None:
+        old = self._tables.runs[document.run_key]
+        assert old.path == document.path, "a run keeps its path"
+        assert old.version < document.version, (
+            f"run {document.path} is not below version {document.version}"
+        )
+        self._tables.runs[document.run_key] = document
+        self._put_into_outbox(document)
+
+    def list_live_runs(self, *, after_key: RunKey | None, limit: int) -> list[LiveRun]:
+        live = sorted(
+            run.run_key
+            for run in self._tables.runs.values()
+            if run.state in LIVE_STATES
+            and not run.is_deleted
+            and (after_key is None or run.run_key > after_key)
+        )
+        return [
+            LiveRun(
+                run_key=run_key,
+                path=self._tables.runs[run_key].path,
+                state=self._tables.runs[run_key].state,
+                attempt_count=self._tables.runs[run_key].attempt_count,
+            )
+            for run_key in live[:limit]
+        ]
+
+    def find_writer(self, run_key: RunKey, writer: int) -> Writer | None:
+        return self._tables.writers.get((run_key, writer))
+
+    def find_writer_by_request(self, request_id: str) -> Writer | None:
+        key = self._tables.requests.get(request_id)
+        return None if key is None else self._tables.writers[key]
+
+    def list_counted_writers(self, run_key: RunKey) -> list[Writer]:
+        found = [w for w in self._tables.writers.values() if w.run_key == run_key and w.is_counted]
+        return sorted(found, key=lambda writer: writer.writer)
+
+    def insert_writer(self, writer: Writer) -> None:
+        key = (writer.run_key, writer.writer)
+        assert key not in self._tables.writers, f"run {key[0]} has a writer {key[1]}"
+        assert writer.request_id not in self._tables.requests, "the request has a writer"
+        self._tables.writers[key] = writer
+        self._tables.requests[writer.request_id] = key
+
+    def save_writer(self, writer: Writer) -> None:
+        key = (writer.run_key, writer.writer)
+        assert key in self._tables.writers, f"run {key[0]} has no writer {key[1]}"
+        self._tables.writers[key] = writer
+
+    def retire_writers(self, run_key: RunKey) -> None:
+        for writer in self.list_counted_writers(run_key):
+            self.save_writer(replace(writer, is_counted=False))
+
+    def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
+        self._tables.transitions[len(self._tables.transitions) + 1] = (run_key, transition)
+
+    def list_transitions(
+        self, run_key: RunKey, *, after_number: int, limit: int
+    ) -> list[tuple[int, RunTransition]]:
+        found = [
+            (number, transition)
+            for number, (owner, transition) in self._tables.transitions.items()
+            if owner == run_key and number > after_number
+        ]
+        return found[:limit]
+
+    def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:
+        found: list[RunDocument] = []
+        total_bytes = 0
+        for run_key in list(self._tables.outbox)[:limit]:
+            document = self._tables.runs[run_key]
+            total_bytes += len(document.config_json)
+            if found and total_bytes > bytes_max:
+                break
+            found.append(document)
+        return found
+
+    def clear_outbox(self, published: Sequence[tuple[RunKey, int]]) -> None:
+        for run_key, version in published:
+            if self._tables.outbox.get(run_key, version + 1) <= version:
+                del self._tables.outbox[run_key]
+
+    def count_outbox(self) -> int:
+        return len(self._tables.outbox)
+
+    def _put_into_outbox(self, document: RunDocument) -> None:
+        self._tables.outbox[document.run_key] = document.version
+
+
+def _project_order(project: Project) -> tuple[int, bytes, bytes]:
+    return (-project.activity_time_unix_ns, project.entity.encode(), project.name.encode())

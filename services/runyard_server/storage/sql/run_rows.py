@@ -1,0 +1,177 @@
+"""Turns run documents, writers, transitions and projects into rows of the schema and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row
+
+from runyard_server.domain.projects import Project
+from runyard_server.domain.run import (
+    Host,
+    MetricDefinition,
+    RunDocument,
+    RunKey,
+    RunState,
+    RunTransition,
+    TransitionCause,
+)
+from runyard_server.domain.writers import Writer, WriterEnd
+
+Values = dict[str, Any]
+
+
+def run_values(document: RunDocument) -> Values:
+    """Returns the column values of a document; `delete_time_unix_ns` stands for `is_deleted`."""
+    return {
+        "run_key": document.run_key,
+        "entity": document.entity,
+        "project": document.project,
+        "run_id": document.run_id,
+        "display_name": document.display_name,
+        "state": document.state.value,
+        "config_json": document.config_json,
+        "notes": document.notes,
+        "tags_json": _dump(document.tags),
+        "group_name": document.group,
+        "job_type": document.job_type,
+        "create_time_unix_ns": document.create_time_unix_ns,
+        "start_time_unix_ns": document.start_time_unix_ns,
+        "end_time_unix_ns": document.end_time_unix_ns,
+        "heartbeat_time_unix_ns": document.heartbeat_time_unix_ns,
+        "update_time_unix_ns": document.update_time_unix_ns,
+        "exit_code": document.exit_code,
+        "host_json": _dump(asdict(document.host)),
+        "metric_definitions_json": _dump([asdict(d) for d in document.metric_definitions]),
+        "attempt_count": document.attempt_count,
+        "writer_count": document.writer_count,
+        "delete_time_unix_ns": document.update_time_unix_ns if document.is_deleted else None,
+        "version": document.version,
+    }
+
+
+def run_document(row: Row[Any]) -> RunDocument:
+    """Returns the document of a row of `runs`."""
+    return RunDocument(
+        run_key=RunKey(row.run_key),
+        entity=row.entity,
+        project=row.project,
+        run_id=row.run_id,
+        display_name=row.display_name,
+        state=RunState(row.state),
+        config_json=row.config_json,
+        notes=row.notes,
+        tags=tuple(json.loads(row.tags_json)),
+        group=row.group_name,
+        job_type=row.job_type,
+        create_time_unix_ns=row.create_time_unix_ns,
+        start_time_unix_ns=row.start_time_unix_ns,
+        end_time_unix_ns=row.end_time_unix_ns,
+        heartbeat_time_unix_ns=row.heartbeat_time_unix_ns,
+        update_time_unix_ns=row.update_time_unix_ns,
+        exit_code=row.exit_code,
+        host=Host(**json.loads(row.host_json)),
+        metric_definitions=tuple(
+            MetricDefinition(**{**values, "summaries": tuple(values["summaries"])})
+            for values in json.loads(row.metric_definitions_json)
+        ),
+        attempt_count=row.attempt_count,
+        writer_count=row.writer_count,
+        is_deleted=row.delete_time_unix_ns is not None,
+        version=row.version,
+    )
+
+
+def writer_values(writer: Writer) -> Values:
+    """Returns the column values of a writer."""
+    end = writer.end
+    return {
+        "run_key": writer.run_key,
+        "writer": writer.writer,
+        "request_id": writer.request_id,
+        "label": writer.label,
+        "attempt": writer.attempt,
+        "is_resumed": writer.is_resumed,
+        "start_time_unix_ns": writer.start_time_unix_ns,
+        "applied_sequence": writer.applied_sequence,
+        "is_counted": writer.is_counted,
+        "end_state": end.state.value if end else None,
+        "end_cause": end.cause.value if end else None,
+        "end_evidence": end.evidence if end else None,
+        "end_time_unix_ns": end.end_time_unix_ns if end else None,
+        "exit_code": end.exit_code if end else None,
+        "last_sequence": end.last_sequence if end else None,
+    }
+
+
+def writer_of(row: Row[Any]) -> Writer:
+    """Returns the writer of a row of `writers`."""
+    end = None
+    if row.end_state is not None:
+        end = WriterEnd(
+            state=RunState(row.end_state),
+            cause=TransitionCause(row.end_cause),
+            exit_code=row.exit_code,
+            evidence=row.end_evidence,
+            end_time_unix_ns=row.end_time_unix_ns,
+            last_sequence=row.last_sequence,
+        )
+    return Writer(
+        run_key=RunKey(row.run_key),
+        writer=row.writer,
+        request_id=row.request_id,
+        label=row.label,
+        attempt=row.attempt,
+        is_resumed=row.is_resumed,
+        start_time_unix_ns=row.start_time_unix_ns,
+        applied_sequence=row.applied_sequence,
+        is_counted=row.is_counted,
+        end=end,
+    )
+
+
+def transition_values(run_key: RunKey, transition: RunTransition) -> Values:
+    """Returns the column values of a transition; the number is the database's."""
+    before = transition.from_state
+    return {
+        "run_key": run_key,
+        "from_state": before.value if before else None,
+        "to_state": transition.to_state.value,
+        "cause": transition.cause.value,
+        "evidence": transition.evidence,
+        "actor": transition.actor,
+        "record_time_unix_ns": transition.record_time_unix_ns,
+        "attempt": transition.attempt,
+    }
+
+
+def transition_of(row: Row[Any]) -> RunTransition:
+    """Returns the transition of a row of `transitions`."""
+    return RunTransition(
+        from_state=RunState(row.from_state) if row.from_state is not None else None,
+        to_state=RunState(row.to_state),
+        cause=TransitionCause(row.cause),
+        evidence=row.evidence,
+        actor=row.actor,
+        record_time_unix_ns=row.record_time_unix_ns,
+        attempt=row.attempt,
+    )
+
+
+def project_of(row: Row[Any]) -> Project:
+    """Returns the project of a row of `projects`."""
+    return Project(
+        entity=row.entity,
+        name=row.name,
+        description=row.description,
+        create_time_unix_ns=row.create_time_unix_ns,
+        activity_time_unix_ns=row.activity_time_unix_ns,
+        run_count=row.run_count,
+        live_run_count=row.live_run_count,
+    )
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,217 @@
+"""The SQL schema, as SQLAlchemy Core tables; migrations bring a database to it, `alembic check` compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+
+LIVE_STATES_SQL = "state IN ('pending', 'running', 'stopping') AND delete_time_unix_ns IS NULL"
+
+
+class UInt64(TypeDecorator[int]):
+    """A 64-bit unsigned integer, stored as the signed one of the same bits; neither database has an unsigned type.
+
+    Values from 2**63 on order below the others; run keys reach that in the year 2039.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        """Returns the signed integer of the same bits."""
+        if value is None or value < 2**63:
+            return value
+        return value - 2**64
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
+        """Returns the unsigned integer of the same bits."""
+        if value is None or value >= 0:
+            return value
+        return value + 2**64
+
+
+def _name_type() -> Any:
+    """Returns a text type that orders by bytes on both databases."""
+    return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+entities = Table(
+    "entities",
+    metadata,
+    Column("name", _name_type(), primary_key=True),
+    Column("create_time_unix_ns", BigInteger, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("entity", _name_type(), ForeignKey("entities.name"), primary_key=True),
+    Column("name", _name_type(), primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("create_time_unix_ns", BigInteger, nullable=False),
+    Column("activity_time_unix_ns", BigInteger, nullable=False),
+    Column("run_count", BigInteger, nullable=False),
+    Column("live_run_count", BigInteger, nullable=False),
+    Column("run_number_last", BigInteger, nullable=False),
+    Index("ix_projects_activity", "activity_time_unix_ns", "entity", "name"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("entity", _name_type(), nullable=False),
+    Column("project", _name_type(), nullable=False),
+    Column("run_id", _name_type(), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("config_json", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("tags_json", Text, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("job_type", Text, nullable=False),
+    Column("create_time_unix_ns", BigInteger, nullable=False),
+    Column("start_time_unix_ns", BigInteger),
+    Column("end_time_unix_ns", BigInteger),
+    Column("heartbeat_time_unix_ns", BigInteger),
+    Column("update_time_unix_ns", BigInteger, nullable=False),
+    Column("exit_code", Integer),
+    Column("host_json", Text, nullable=False),
+    Column("metric_definitions_json", Text, nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    Column("writer_count", Integer, nullable=False),
+    Column("delete_time_unix_ns", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint("entity", "project", "run_id"),
+    ForeignKeyConstraint(["entity", "project"], ["projects.entity", "projects.name"]),
+    Index(
+        "ix_runs_live",
+        "run_key",
+        sqlite_where=text(LIVE_STATES_SQL),
+        postgresql_where=text(LIVE_STATES_SQL),
+    ),
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("run_key", UInt64, ForeignKey("runs.run_key"), primary_key=True, autoincrement=False),
+    Column("writer", BigInteger, primary_key=True, autoincrement=False),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("label", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("is_resumed", Boolean, nullable=False),
+    Column("start_time_unix_ns", BigInteger, nullable=False),
+    Column("applied_sequence", UInt64, nullable=False),
+    Column("is_counted", Boolean, nullable=False),
+    Column("end_state", Text),
+    Column("end_cause", Text),
+    Column("end_evidence", Text),
+    Column("end_time_unix_ns", BigInteger),
+    Column("exit_code", Integer),
+    Column("last_sequence", UInt64),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column(
+        "number",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("run_key", UInt64, ForeignKey("runs.run_key"), nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("record_time_unix_ns", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Index("ix_transitions_run", "run_key", "number"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("run_key", UInt64, ForeignKey("runs.run_key"), primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("waiting_since_unix_ns", BigInteger, nullable=False),
+    Index("ix_outbox_waiting", "waiting_since_unix_ns", "run_key"),
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("object_key", Text, primary_key=True),
+    Column("run_key", UInt64, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("name_count", BigInteger, nullable=False),
+    Column("release_time_unix_ns", BigInteger),
+    Index("ix_objects_content", "run_key", "sha256"),
+    Index(
+        "ix_objects_released",
+        "release_time_unix_ns",
+        sqlite_where=text("name_count = 0"),
+        postgresql_where=text("name_count = 0"),
+    ),
+)
+"""Objects that names refer to, and released ones (name_count 0) until they are gone from the object store."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("name", _name_type(), primary_key=True),
+    Column("object_key", Text, ForeignKey("objects.object_key"), nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("update_time_unix_ns", BigInteger, nullable=False),
+    Index("ix_files_object", "object_key"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("upload_id", Text, primary_key=True),
+    Column("run_key", UInt64, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("part_bytes", BigInteger, nullable=False),
+    Column("part_count", Integer, nullable=False),
+    Column("part_md5s", LargeBinary, nullable=False),
+    Column("multipart_id", Text, nullable=False),
+    Column("create_time_unix_ns", BigInteger, nullable=False),
+    Column("complete_time_unix_ns", BigInteger),
+    Index("ix_uploads_created", "create_time_unix_ns"),
+)
