@@ -32,6 +32,8 @@ class GatewayConfig:
 
     web_dir: str = ""
     """Folder of the built web application. Empty: the one packed with the server, else the repository's."""
+    grpc_address: str = ""
+    """Where agents reach all services over gRPC, HOST:PORT, told at /.well-known/runyard. Empty: this process's own listener."""
     request_bytes_max: int = 8 * 1024 * 1024
     """Largest body taken, unzipped."""
     in_flight_max: int = 512
@@ -67,7 +69,7 @@ class Gateway:
         )
         self._pages = Pages(Path(config.web_dir) if config.web_dir else default_web_dir())
         self._version = version
-        self._grpc_address = grpc_address
+        self._grpc_address = (lambda: config.grpc_address) if config.grpc_address else grpc_address
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Returns nothing: the gateway has no RPC of its own."""
