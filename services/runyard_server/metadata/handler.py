@@ -1,0 +1,236 @@
+"""Turns messages of metadata.v1 into the domain's words and back; decides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from runyard_protos.metadata.v1 import metadata_pb2 as pb
+from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
+from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.projects import Project
+from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunKey
+from runyard_server.metadata.requests import (
+    FinishRun,
+    RecordTransition,
+    ResumeMode,
+    RunChange,
+    RunEdit,
+    StartRun,
+)
+from runyard_server.rpc import run_messages
+
+if TYPE_CHECKING:
+    from runyard_server.metadata.service import MetadataService
+
+_FULL_NAME = "runyard.metadata.v1.MetadataService"
+_RESUME_MODES = {
+    pb.RESUME_MODE_UNSPECIFIED: ResumeMode.ALLOW,
+    pb.RESUME_MODE_ALLOW: ResumeMode.ALLOW,
+    pb.RESUME_MODE_MUST: ResumeMode.MUST,
+    pb.RESUME_MODE_NEVER: ResumeMode.NEVER,
+}
+_EDITABLE = ("display_name", "notes", "tags", "group", "job_type", "config_json")
+
+
+class MetadataHandler(pb_grpc.MetadataServiceServicer):
+    """Answers the RPCs of MetadataService; see the proto for what each promises."""
+
+    def __init__(self, service: MetadataService) -> None:
+        self._service = service
+
+    def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        """Adds itself to the server and returns the full names it serves."""
+        pb_grpc.add_MetadataServiceServicer_to_server(self, server)
+        return (_FULL_NAME,)
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Any) -> pb.StartRunResponse:
+        started = await self._service.start_run(_start_run(request))
+        return pb.StartRunResponse(
+            run=run_messages.run_to_message(started.run),
+            writer=started.writer.writer,
+            attempt=started.writer.attempt,
+            is_resumed=started.writer.is_resumed,
+        )
+
+    async def ApplyRunChanges(
+        self, request: pb.ApplyRunChangesRequest, context: Any
+    ) -> pb.ApplyRunChangesResponse:
+        applied_sequence = await self._service.apply_changes(
+            RunKey(request.run_key),
+            request.writer,
+            [_run_change(change) for change in request.changes],
+        )
+        return pb.ApplyRunChangesResponse(applied_sequence=applied_sequence)
+
+    async def FinishRun(self, request: pb.FinishRunRequest, context: Any) -> pb.FinishRunResponse:
+        document = await self._service.finish_run(
+            FinishRun(
+                run_key=RunKey(request.run_key),
+                writer=request.writer,
+                last_sequence=request.last_sequence,
+                exit_code=request.exit_code if request.HasField("exit_code") else None,
+                cause=run_messages.cause_from_number(request.cause, field="cause"),
+                evidence=request.evidence,
+                end_time_unix_ns=run_messages.optional_unix_ns(request, "end_time"),
+            )
+        )
+        return pb.FinishRunResponse(run=run_messages.run_to_message(document))
+
+    async def RecordTransition(
+        self, request: pb.RecordTransitionRequest, context: Any
+    ) -> pb.RecordTransitionResponse:
+        ask = RecordTransition(
+            run_key=RunKey(request.run_key),
+            from_state=run_messages.state_from_number(getattr(request, "from"), field="from"),
+            to_state=run_messages.state_from_number(request.to, field="to"),
+            cause=run_messages.cause_from_number(request.cause, field="cause"),
+            evidence=request.evidence,
+            actor=request.actor,
+            attempt_count=request.attempt_count,
+            end_time_unix_ns=run_messages.optional_unix_ns(request, "end_time"),
+        )
+        is_applied, document = await self._service.record_transition(ask)
+        return pb.RecordTransitionResponse(
+            is_applied=is_applied, state=run_messages.state_to_number(document.state)
+        )
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:
+        named_by = request.WhichOneof("run")
+        if named_by is None:
+            raise InvalidArgument(
+                "FIELD_INVALID",
+                "neither path nor run_key is set; name the run by one of them",
+                metadata={"field": "run"},
+            )
+        document = await self._service.get_run(
+            path=request.path if named_by == "path" else None,
+            run_key=RunKey(request.run_key) if named_by == "run_key" else None,
+        )
+        return pb.GetRunResponse(run=run_messages.run_to_message(document))
+
+    async def UpdateRun(self, request: pb.UpdateRunRequest, context: Any) -> pb.UpdateRunResponse:
+        document = await self._service.edit_run(request.run.path, _run_edit(request))
+        return pb.UpdateRunResponse(run=run_messages.run_to_message(document))
+
+    async def ListRunTransitions(
+        self, request: pb.ListRunTransitionsRequest, context: Any
+    ) -> pb.ListRunTransitionsResponse:
+        transitions, token = await self._service.list_transitions(
+            request.run_path, page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListRunTransitionsResponse(
+            transitions=[run_messages.transition_to_message(t) for t in transitions],
+            next_page_token=token,
+        )
+
+    async def ListLiveRuns(
+        self, request: pb.ListLiveRunsRequest, context: Any
+    ) -> pb.ListLiveRunsResponse:
+        live_runs, token = await self._service.list_live_runs(
+            page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListLiveRunsResponse(
+            runs=[run_messages.live_run_to_message(run) for run in live_runs],
+            next_page_token=token,
+        )
+
+    async def CreateProject(
+        self, request: pb.CreateProjectRequest, context: Any
+    ) -> pb.CreateProjectResponse:
+        project = await self._service.create_project(
+            request.entity or DEFAULT_ENTITY, request.name, request.description
+        )
+        return pb.CreateProjectResponse(project=_project_message(project))
+
+    async def GetProject(
+        self, request: pb.GetProjectRequest, context: Any
+    ) -> pb.GetProjectResponse:
+        project = await self._service.get_project(request.path)
+        return pb.GetProjectResponse(project=_project_message(project))
+
+    async def ListProjects(
+        self, request: pb.ListProjectsRequest, context: Any
+    ) -> pb.ListProjectsResponse:
+        found, token = await self._service.list_projects(
+            request.entity, page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListProjectsResponse(
+            projects=[_project_message(project) for project in found], next_page_token=token
+        )
+
+
+def _start_run(request: pb.StartRunRequest) -> StartRun:
+    resume = _RESUME_MODES.get(request.resume)
+    if resume is None:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"resume is {request.resume}, which is no value of ResumeMode",
+            metadata={"field": "resume", "value": request.resume},
+        )
+    return StartRun(
+        request_id=request.request_id,
+        entity=request.entity or DEFAULT_ENTITY,
+        project=request.project or DEFAULT_PROJECT,
+        run_id=request.run_id,
+        display_name=request.display_name,
+        resume=resume,
+        config_json=request.config_json,
+        notes=request.notes,
+        tags=tuple(request.tags),
+        group=request.group,
+        job_type=request.job_type,
+        start_time_unix_ns=run_messages.optional_unix_ns(request, "start_time"),
+        host=run_messages.host_from_message(request.host),
+        writer_label=request.writer_label,
+    )
+
+
+def _run_change(change: pb.RunChange) -> RunChange:
+    definition = None
+    if change.HasField("metric_definition"):
+        definition = run_messages.definition_from_message(change.metric_definition)
+    return RunChange(
+        sequence=change.sequence,
+        config_set_json=change.config_set_json,
+        config_removed_keys=tuple(change.config_removed_keys),
+        metric_definition=definition,
+        display_name=change.display_name if change.HasField("display_name") else None,
+        notes=change.notes if change.HasField("notes") else None,
+        tags=tuple(change.tags.tags) if change.HasField("tags") else None,
+    )
+
+
+def _run_edit(request: pb.UpdateRunRequest) -> RunEdit:
+    paths = set(request.update_mask.paths)
+    wrong = sorted(paths - set(_EDITABLE))
+    if wrong or not paths:
+        problem = f"names {wrong[0][:256]!r}" if wrong else "is empty"
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"update_mask {problem}; it may name {', '.join(_EDITABLE)}",
+            metadata={"field": "update_mask", "value": wrong[0][:256] if wrong else ""},
+        )
+    run = request.run
+    return RunEdit(
+        display_name=run.display_name if "display_name" in paths else None,
+        notes=run.notes if "notes" in paths else None,
+        tags=tuple(run.tags) if "tags" in paths else None,
+        group=run.group if "group" in paths else None,
+        job_type=run.job_type if "job_type" in paths else None,
+        config_json=run.config_json if "config_json" in paths else None,
+    )
+
+
+def _project_message(project: Project) -> pb.Project:
+    return pb.Project(
+        path=project.path,
+        entity=project.entity,
+        name=project.name,
+        description=project.description,
+        create_time=run_messages.timestamp_from_unix_ns(project.create_time_unix_ns),
+        activity_time=run_messages.timestamp_from_unix_ns(project.activity_time_unix_ns),
+        run_count=project.run_count,
+        live_run_count=project.live_run_count,
+    )

@@ -1,0 +1,197 @@
+"""The metadata service: owns run documents, their states and history, and publishes them to the index of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc.aio
+
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
+from runyard_server.domain.projects import Project
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.metadata import projects, runs, starts
+from runyard_server.metadata.handler import MetadataHandler
+from runyard_server.metadata.outbox import Outbox, OutboxConfig
+from runyard_server.metadata.requests import (
+    FinishRun,
+    RecordTransition,
+    RunChange,
+    RunEdit,
+    RunLimits,
+    StartRun,
+)
+from runyard_server.storage.ports.run_store import ProjectPosition, RunStore, RunTransaction
+from runyard_server.storage.ports.runs import RunIndex
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataConfig:
+    """How metadata keeps runs."""
+
+    limits: RunLimits = field(default_factory=RunLimits)
+    """How large a run's document may get."""
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    """How documents are published to the index."""
+    stop_flush_timeout_s: float = 5.0
+    """How long a stopping service goes on publishing; what is left waits in the store."""
+
+
+def build(
+    config: MetadataConfig, *, runs: RunStore, index: RunIndex, clock: Clock
+) -> MetadataService:
+    """Returns the service, not started."""
+    return MetadataService(config, runs=runs, index=index, clock=clock)
+
+
+class MetadataService:
+    """Answers the calls of MetadataService in the words of the domain; each is one transaction."""
+
+    name = "metadata"
+
+    def __init__(
+        self, config: MetadataConfig, *, runs: RunStore, index: RunIndex, clock: Clock
+    ) -> None:
+        self._config = config
+        self._runs = runs
+        self._clock = clock
+        self._outbox = Outbox(config.outbox, runs=runs, index=index, clock=clock)
+
+    def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        """Adds the servicer to the server."""
+        return MetadataHandler(self).register(server)
+
+    async def start(self) -> None:
+        """Does nothing: the store is started by the process."""
+
+    async def run(self) -> None:
+        """Publishes documents until cancelled."""
+        await self._outbox.run()
+
+    async def stop(self) -> None:
+        """Publishes what waits, for a limited time."""
+        await self._outbox.flush(timeout_s=self._config.stop_flush_timeout_s)
+
+    async def start_run(self, ask: StartRun) -> starts.StartedRun:
+        """Starts a run or a further attempt at one. Safe to repeat by request_id."""
+        limits = self._config.limits
+        return await self._change(
+            lambda tx: starts.start_run(tx, ask, clock=self._clock, limits=limits)
+        )
+
+    async def apply_changes(self, run_key: RunKey, writer: int, changes: list[RunChange]) -> int:
+        """Applies a writer's changes and returns its highest applied sequence. Safe to repeat."""
+        return await self._change(
+            lambda tx: runs.apply_changes(
+                tx,
+                run_key,
+                writer,
+                changes,
+                now_unix_ns=self._clock.now_unix_ns(),
+                limits=self._config.limits,
+            )
+        )
+
+    async def finish_run(self, ask: FinishRun) -> RunDocument:
+        """Ends a writer's part. Safe to repeat."""
+        return await self._change(
+            lambda tx: runs.finish_run(
+                tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
+            )
+        )
+
+    async def record_transition(self, ask: RecordTransition) -> tuple[bool, RunDocument]:
+        """Records a state change from outside the run's stream. Safe to repeat."""
+        return await self._change(
+            lambda tx: runs.record_transition(
+                tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
+            )
+        )
+
+    async def edit_run(self, path: str, edit: RunEdit) -> RunDocument:
+        """Changes what a user may change. Safe to repeat."""
+        return await self._change(
+            lambda tx: runs.edit_run(
+                tx, path, edit, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
+            )
+        )
+
+    async def get_run(self, *, path: str | None, run_key: RunKey | None) -> RunDocument:
+        """Returns the run of that path or key."""
+        if run_key is not None:
+            return await self._runs.transact(lambda tx: runs.find_run(tx, run_key))
+        return await self._runs.transact(lambda tx: runs.find_run_by_path(tx, path or ""))
+
+    async def list_transitions(
+        self, path: str, *, page_size: int, page_token: str
+    ) -> tuple[list[RunTransition], str]:
+        """Returns a page of the run's history and the token of the next one."""
+        query = f"transitions {path}"
+        position = read_page_token(query, page_token, int)
+        after_number = int(position[0]) if position else 0
+        limit = clamp_page_size(page_size, default=100, limit=1000)
+
+        def read(tx: RunTransaction) -> list[tuple[int, RunTransition]]:
+            document = runs.find_run_by_path(tx, path)
+            return tx.list_transitions(document.run_key, after_number=after_number, limit=limit + 1)
+
+        found = await self._runs.transact(read)
+        is_last = len(found) <= limit
+        token = "" if is_last else make_page_token(query, found[limit - 1][0])
+        return [transition for _, transition in found[:limit]], token
+
+    async def list_live_runs(self, *, page_size: int, page_token: str) -> tuple[list[LiveRun], str]:
+        """Returns a page of live runs and the token of the next one."""
+        position = read_page_token("live runs", page_token, int)
+        after_key = RunKey(int(position[0])) if position else None
+        limit = clamp_page_size(page_size, default=1000, limit=10_000)
+        found = await self._runs.transact(
+            lambda tx: tx.list_live_runs(after_key=after_key, limit=limit + 1)
+        )
+        is_last = len(found) <= limit
+        token = "" if is_last else make_page_token("live runs", found[limit - 1].run_key)
+        return found[:limit], token
+
+    async def create_project(self, entity: str, name: str, description: str) -> Project:
+        """Makes the project or returns the one that exists. Safe to repeat."""
+        return await self._runs.transact(
+            lambda tx: projects.create_project(
+                tx,
+                entity,
+                name,
+                description=description,
+                now_unix_ns=self._clock.now_unix_ns(),
+            )
+        )
+
+    async def get_project(self, path: str) -> Project:
+        """Returns the project of that path."""
+        return await self._runs.transact(lambda tx: projects.find_project(tx, path))
+
+    async def list_projects(
+        self, entity: str, *, page_size: int, page_token: str
+    ) -> tuple[list[Project], str]:
+        """Returns a page of projects, latest activity first, and the token of the next one."""
+        query = f"projects {entity}"
+        position = read_page_token(query, page_token, int, str, str)
+        after = None
+        if position:
+            after = ProjectPosition(int(position[0]), str(position[1]), str(position[2]))
+        limit = clamp_page_size(page_size, default=100, limit=1000)
+        found = await self._runs.transact(
+            lambda tx: tx.list_projects(entity=entity, after=after, limit=limit + 1)
+        )
+        if len(found) <= limit:
+            return found, ""
+        last = found[limit - 1]
+        token = make_page_token(query, last.activity_time_unix_ns, last.entity, last.name)
+        return found[:limit], token
+
+    async def _change(self, action: Callable[[RunTransaction], T]) -> T:
+        result = await self._runs.transact(action)
+        self._outbox.wake()
+        return result
