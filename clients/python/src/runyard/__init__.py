@@ -1,1 +1,162 @@
-"""Runyard records runs."""
+"""Runyard records runs: config, metrics, summary, files. `import runyard as wandb` runs an ordinary script.
+
+Importing this loads next to nothing; the rest comes with the first use of a name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runyard.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runyard import errors
+    from runyard.active_run import Run
+    from runyard.api import Api
+    from runyard.errors import CommError, Error, UsageError
+    from runyard.run_config import Config
+    from runyard.run_start import init
+    from runyard.run_summary import Summary
+    from runyard.settings import Settings
+
+__all__ = [
+    "Api",
+    "CommError",
+    "Config",
+    "Error",
+    "Run",
+    "Settings",
+    "Summary",
+    "UsageError",
+    "__version__",
+    "config",
+    "define_metric",
+    "errors",
+    "finish",
+    "init",
+    "log",
+    "login",
+    "run",
+    "save",
+    "setup",
+    "summary",
+    "teardown",
+]
+
+_HOMES = {
+    "Api": "runyard.api",
+    "CommError": "runyard.errors",
+    "Config": "runyard.run_config",
+    "Error": "runyard.errors",
+    "Run": "runyard.active_run",
+    "Settings": "runyard.settings",
+    "Summary": "runyard.run_summary",
+    "UsageError": "runyard.errors",
+    "init": "runyard.run_start",
+}
+"""Where each public name that is loaded at its first use lives."""
+
+
+class _Unstarted:
+    """Stands for `runyard.config` and `runyard.summary` while no run is active."""
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def _refuse(self) -> Exception:
+        return _no_run(self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise self._refuse()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise self._refuse()
+
+    def __getitem__(self, key: str) -> Any:
+        raise self._refuse()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise self._refuse()
+
+
+run: Run | None = None
+"""The current run, None while there is none."""
+config: Any = _Unstarted("config")
+"""The current run's config."""
+summary: Any = _Unstarted("summary")
+"""The current run's summary."""
+
+
+def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+    """Records numbers in the current run; see Run.log."""
+    _current("log").log(data, step, commit)
+
+
+def save(glob_str: Any = None, base_path: Any = None, policy: str = "live") -> list[str]:
+    """Uploads files of the current run; see Run.save."""
+    return _current("save").save(glob_str, base_path, policy)
+
+
+def define_metric(name: str, *arguments: Any, **named: Any) -> Any:
+    """Says how a metric of the current run is drawn and summarised; see Run.define_metric."""
+    return _current("define_metric").define_metric(name, *arguments, **named)
+
+
+def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
+    """Ends the current run, if there is one; see Run.finish."""
+    if run is not None:
+        run.finish(exit_code, quiet)
+
+
+def login(*arguments: Any, **named: Any) -> bool:
+    """Returns True: the server on this machine asks nobody who they are. Taken for scripts written for wandb."""
+    return True
+
+
+def setup(settings: Any = None) -> None:
+    """Does nothing: there is nothing to set up. Taken for scripts written for wandb."""
+
+
+def teardown(exit_code: int | None = None) -> None:
+    """Finishes every run that is active."""
+    while run is not None:
+        run.finish(exit_code)
+
+
+def _current(name: str) -> Run:
+    if run is None:
+        raise _no_run(name)
+    return run
+
+
+def _no_run(name: str) -> Exception:
+    from runyard.errors import UsageError
+
+    return UsageError(f"call runyard.init() before runyard.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("runyard.errors")
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
+    if name.startswith("_"):
+        raise AttributeError(f"module 'runyard' has no attribute {name!r}")
+    # `from runyard import x` would ask here for the submodule x first.
+    not_offered = importlib.import_module("runyard.not_offered")
+    if name in not_offered.HARMLESS:
+        if run is None:
+            raise _no_run(name)
+        return getattr(run, name)
+    if name in not_offered.LATER:
+        raise AttributeError(not_offered.later_message(name, "runyard"))
+    raise AttributeError(f"module 'runyard' has no attribute {name!r}")

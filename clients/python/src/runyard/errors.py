@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
 
 
 class Error(Exception):
@@ -19,8 +18,8 @@ class Error(Exception):
         message: str,
         *,
         reason: str = "",
-        metadata: Optional[Mapping[str, str]] = None,
-        retry_delay_s: Optional[float] = None,
+        metadata: Mapping[str, str] | None = None,
+        retry_delay_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -123,8 +122,8 @@ def error_of(
     message: str,
     *,
     reason: str = "",
-    metadata: Optional[Mapping[str, str]] = None,
-    retry_delay_s: Optional[float] = None,
+    metadata: Mapping[str, str] | None = None,
+    retry_delay_s: float | None = None,
 ) -> Error:
     """Returns the error for a gRPC status name ("not_found") with its reason; an unknown name gives Internal."""
     cls = CLASS_BY_CODE.get(code.lower()) or CLASS_BY_REASON.get(reason, Internal)

@@ -8,7 +8,7 @@ import enum
 import json
 import math
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 INT_MIN = -(2**63)
 INT_MAX = 2**64 - 1
@@ -31,7 +31,7 @@ def loads(text: str) -> Any:
     return json.loads(text, object_hook=_unescape)
 
 
-def plain(value: object, *, note: Optional[Note] = None) -> Any:
+def plain(value: object, *, note: Note | None = None) -> Any:
     """Returns the value as None, bool, int, float, str, list and dict with str keys only.
 
     NumPy and torch scalars become numbers, arrays lists, dataclasses and namespaces dicts, times ISO text; what is
@@ -103,7 +103,7 @@ def _plain_other(value: Any, note: Note, depth: int) -> Any:
     return _clean_text(str(value))
 
 
-def fields_of(value: Any) -> Optional[Mapping[Any, Any]]:
+def fields_of(value: Any) -> Mapping[Any, Any] | None:
     """Returns the named parts of a mapping, dataclass, argparse namespace or flags object; None for anything else."""
     if isinstance(value, Mapping):
         return value

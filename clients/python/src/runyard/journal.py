@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 from zlib import crc32
 
 from runyard import journal_format as form
@@ -124,6 +124,8 @@ class JournalWriter:
         self.sequence = 0
         """Sequence of the last record; also the number of records written."""
         self.is_closed = False
+        self.on_tick: Callable[[], None] = _do_nothing
+        """Called by the syncing thread about every SYNC_INTERVAL_S."""
         self._on_trouble = on_trouble
         self._is_trouble_told = False
         self._retry_time_s = 0.0
@@ -131,7 +133,7 @@ class JournalWriter:
         self._time_ns = time_ns
         self._segment_number = 0
         self._file = -1
-        self._map: Optional[mmap.mmap] = None
+        self._map: mmap.mmap | None = None
         self._position = 0
         self._limit = 0
         self._schema_count = 0
@@ -240,16 +242,17 @@ class JournalWriter:
         self._position = position + form.FRAME_HEADER_BYTES + form.padded(len(payload))
         self.sequence += 1
 
-    def _make_room(self, frame_bytes: int, schema: Optional[RowSchema]) -> bool:
+    def _make_room(self, frame_bytes: int, schema: RowSchema | None) -> bool:
         """Makes the open segment hold the schema and fit the frame; returns False if the disk refuses."""
         if self.is_closed:
             return False
         names_bytes = _frame_bytes(schema.names_payload) if schema is not None else 0
         is_known = schema is None or schema.segment_number == self._segment_number
         needed_bytes = frame_bytes + (0 if is_known else names_bytes)
-        if self._map is None or self._position + needed_bytes > self._limit:
-            if not self._open_segment(frame_bytes + names_bytes):
-                return False
+        if (
+            self._map is None or self._position + needed_bytes > self._limit
+        ) and not self._open_segment(frame_bytes + names_bytes):
+            return False
         if schema is not None and schema.segment_number != self._segment_number:
             self._schema_count += 1
             schema.segment_number = self._segment_number
@@ -341,6 +344,32 @@ class JournalWriter:
         )
 
 
+class NullJournal(JournalWriter):
+    """Keeps nothing: of a disabled run, or where no folder can be written; `is_loss` says whether that is counted."""
+
+    def __init__(self, *, is_loss: bool) -> None:
+        super().__init__(Path(os.devnull), is_synced=False)
+        self._is_loss = is_loss
+
+    def append_row(
+        self, schema: RowSchema, step: int, time_unix_ns: int, values: Collection[float]
+    ) -> None:
+        """Remembers the row for the summary only."""
+        body = schema.pack(0, step, time_unix_ns, *values)
+        self.dropped_count += self._is_loss
+        self.sequence = schema.last_sequence = self.sequence + 1
+        schema.last_body = body
+        if not schema.row_count & schema.sample_mask:
+            schema.keep_sample(body)
+        schema.row_count += 1
+
+    def append(self, kind: int, payload: bytes, schema_number: int = 0) -> bool:
+        """Keeps nothing."""
+        with self.lock:
+            self.dropped_count += self._is_loss
+        return False
+
+
 class _Syncer:
     """The thread that syncs the open segment when it grew, and closes segments that are full."""
 
@@ -349,7 +378,7 @@ class _Syncer:
         self._retired: deque[int] = deque()
         self._stop = threading.Event()
         self._synced = (0, 0)
-        self._thread: Optional[threading.Thread] = None
+        self._thread: threading.Thread | None = None
 
     def retire(self, file: int) -> bool:
         """Takes over a full segment's file: syncs and closes it. Returns False if the thread does not run."""
@@ -380,6 +409,7 @@ class _Syncer:
         while not self._stop.wait(SYNC_INTERVAL_S):
             self._drain()
             self._sync_open()
+            self._journal.on_tick()
 
     def _drain(self) -> None:
         while self._retired:
@@ -401,6 +431,10 @@ class _Syncer:
         finally:
             os.close(file)
         self._synced = reached
+
+
+def _do_nothing() -> None:
+    """Is what happens at a tick unless somebody asks for more."""
 
 
 def _frame_bytes(payload: bytes) -> int:

@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from zlib import crc32
 
 from runyard import journal_format as form
@@ -81,7 +81,7 @@ class JournalReader:
 
     def frames(self) -> Iterator[Frame]:
         """Yields whole frames in order of sequence; journals whose first segments were deleted begin later."""
-        next_sequence: Optional[int] = None
+        next_sequence: int | None = None
         self._stop(END, "", 0)
         for name, content in self.segments:
             first_sequence = _first_sequence(content)
@@ -152,7 +152,7 @@ def describe(frame: Frame) -> dict[str, Any]:
     return fields
 
 
-def _first_sequence(content: bytes) -> Optional[int]:
+def _first_sequence(content: bytes) -> int | None:
     if len(content) < form.HEADER_BYTES:
         return None
     magic, version, header_bytes, first_sequence, _ = form.HEADER.unpack_from(content)

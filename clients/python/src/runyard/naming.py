@@ -58,7 +58,7 @@ def metric_name_problem(name: object) -> str:
     return ""
 
 
-def _check(name: str, what: str, length_max: int, forbidden: frozenset[str]) -> str:
+def _check(name: object, what: str, length_max: int, forbidden: frozenset[str]) -> str:
     problem = ""
     if not isinstance(name, str):
         problem = f"is of type {type(name).__name__}; it must be a string"
@@ -82,4 +82,4 @@ def _check(name: str, what: str, length_max: int, forbidden: frozenset[str]) -> 
             reason="FIELD_INVALID",
             metadata={"field": what, "value": str(name)[:256], "limit": str(length_max)},
         )
-    return name
+    return str(name)

@@ -279,7 +279,7 @@ def _parse_bool(value: Any, source: str) -> bool:
 
 def _parse_number(value: Any, kind: type, source: str) -> float:
     try:
-        number = kind(value)
+        number: float = kind(value)
     except (TypeError, ValueError):
         number = -1
     if not 0 <= number < sys.maxsize:

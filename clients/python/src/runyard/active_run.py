@@ -1,0 +1,496 @@
+"""Run: the handle through which a script logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable
+
+from runyard import exit_hooks, extended_json, not_offered, run_end, run_registry, terminal
+from runyard import journal_format as form
+from runyard.agent_link import AgentLink
+from runyard.errors import InvalidArgument, UsageError
+from runyard.journal import JournalWriter
+from runyard.metric_definition import MetricDefinition, make_definition
+from runyard.metric_log import MetricLog
+from runyard.run_config import Config
+from runyard.run_files import check_policy, files_to_save
+from runyard.run_folder import REFUSED, RunAnswer, RunFolder
+from runyard.run_summary import Summary
+from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, ResolvedSettings
+from runyard.terminal import Terminal
+
+AGENT_CHECK_TICKS = 20
+"""Ticks of the journal's thread between two looks at what the agent says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunParts:
+    """What init() puts together for a run; no folder where nothing can be kept, no link where nothing is sent."""
+
+    run_id: str
+    settings: ResolvedSettings
+    journal: JournalWriter
+    terminal: Terminal
+    folder: RunFolder | None
+    link: AgentLink | None
+    start_time_unix_ns: int
+    config: Mapping[str, Any]
+    """What the START frame holds."""
+
+
+class Run:
+    """One recorded computation, as its own process sees it. Made by `runyard.init()`."""
+
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._journal = parts.journal
+        self._terminal = parts.terminal
+        self._metrics = MetricLog(parts.journal, parts.terminal.note)
+        self._log = self._metrics.log
+        self._answer: RunAnswer | None = None
+        self._name = parts.settings.name
+        self._notes = parts.settings.notes
+        self._tags = parts.settings.tags
+        self._state = "running"
+        self._tick_count = 0
+        self._finish_lock = threading.RLock()
+        self._is_foreign = False
+        self._config = Config(parts.config, on_change=self._write_config)
+        self._summary = Summary(self._metrics, self._write_summary)
+
+    def log(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Records numbers at a step; they survive the process the moment this returns.
+
+        Without `step` they go to the current step, which then goes up by one unless `commit=False`. A higher `step`
+        becomes the current one and stays open; the current one again adds to it; a lower one is kept as late data.
+        Nested dicts become names joined with dots. Raises TypeError or ValueError for what is no metric.
+        """
+        self._log(data, step, commit)
+
+    @property
+    def id(self) -> str:
+        """Returns the id, unique in the project."""
+        return self._parts.run_id
+
+    @property
+    def name(self) -> str:
+        """Returns the readable name; the id until the server has given one."""
+        answer = self._look_for_answer()
+        return self._name or (answer.display_name if answer is not None else "") or self.id
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = _text("name", name)
+        self._change({"display_name": name})
+
+    @property
+    def notes(self) -> str:
+        """Returns the notes."""
+        return self._notes
+
+    @notes.setter
+    def notes(self, notes: str) -> None:
+        self._notes = _text("notes", notes)
+        self._change({"notes": notes})
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Returns the labels."""
+        return self._tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        if isinstance(tags, str):
+            raise InvalidArgument(f"tags is the string {tags!r}; it must be a list of strings")
+        self._tags = tuple(dict.fromkeys(_text("tag", tag) for tag in tags))
+        self._change({"tags": list(self._tags)})
+
+    @property
+    def entity(self) -> str:
+        """Returns the owner."""
+        return self._path_parts()[0]
+
+    @property
+    def project(self) -> str:
+        """Returns the project."""
+        return self._path_parts()[1]
+
+    @property
+    def path(self) -> str:
+        """Returns entity/project/run_id."""
+        return "/".join(self._path_parts())
+
+    @property
+    def url(self) -> str | None:
+        """Returns the address of the run's page; None for a run that is not sent."""
+        if self._parts.link is None:
+            return None
+        answer = self._look_for_answer()
+        entity, project, run_id = self._path_parts()
+        made = f"{self._settings.base_url}/{entity}/{project}/runs/{run_id}"
+        return (answer.url if answer is not None else "") or made
+
+    @property
+    def project_url(self) -> str | None:
+        """Returns the address of the project's page; None for a run that is not sent."""
+        if self._parts.link is None:
+            return None
+        answer = self._look_for_answer()
+        made = "/".join((self._settings.base_url, *self._path_parts()[:2]))
+        return (answer.project_url if answer is not None else "") or made
+
+    @property
+    def state(self) -> str:
+        """Returns running, finished, failed or killed."""
+        return self._state
+
+    @property
+    def config(self) -> Config:
+        """Returns the inputs of the run; changes are recorded."""
+        return self._config
+
+    @property
+    def summary(self) -> Summary:
+        """Returns the results of the run: last values of metrics, and what the script sets."""
+        return self._summary
+
+    @property
+    def group(self) -> str:
+        """Returns the group."""
+        return self._settings.group
+
+    @property
+    def job_type(self) -> str:
+        """Returns the kind of work."""
+        return self._settings.job_type
+
+    @property
+    def step(self) -> int:
+        """Returns the current step."""
+        return self._metrics.step
+
+    @property
+    def starting_step(self) -> int:
+        """Returns the step at which this attempt began."""
+        return self._answer.next_step if self._answer is not None and self.resumed else 0
+
+    @property
+    def resumed(self) -> bool:
+        """Returns whether the run existed before this process."""
+        return self._answer is not None and self._answer.is_resumed
+
+    @property
+    def start_time(self) -> float:
+        """Returns when init() ran, in Unix seconds."""
+        return self._parts.start_time_unix_ns / 1e9
+
+    @property
+    def offline(self) -> bool:
+        """Returns whether nothing is sent before `runyard sync`."""
+        return self._settings.mode == "offline"
+
+    @property
+    def disabled(self) -> bool:
+        """Returns whether nothing is kept."""
+        return self._settings.mode == "disabled"
+
+    @property
+    def dir(self) -> str:
+        """Returns the folder for files of the run; "" if nothing is kept."""
+        folder = self._parts.folder
+        return str(folder.files_path) if folder is not None else ""
+
+    @property
+    def settings(self) -> ResolvedSettings:
+        """Returns the settings that hold for this run."""
+        return self._settings
+
+    @property
+    def sweep_id(self) -> None:
+        """Returns None: sweeps are not offered yet."""
+        return None
+
+    def get_url(self) -> str | None:
+        """Returns `url`."""
+        return self.url
+
+    def get_project_url(self) -> str | None:
+        """Returns `project_url`."""
+        return self.project_url
+
+    def project_name(self) -> str:
+        """Returns `project`."""
+        return self.project
+
+    def define_metric(
+        self,
+        name: str,
+        step_metric: Any = None,
+        step_sync: bool | None = None,
+        hidden: bool | None = None,
+        summary: str | Sequence[str] | None = None,
+        goal: str | None = None,
+        overwrite: bool | None = None,
+    ) -> MetricDefinition:
+        """Says how a metric, or all that match a glob, is drawn and summarised."""
+        definition = make_definition(name, step_metric, summary, goal, is_hidden=bool(hidden))
+        self._change({"metric_definition": dataclasses.asdict(definition)})
+        return definition
+
+    def save(
+        self,
+        glob_str: str | Path | None = None,
+        base_path: str | Path | None = None,
+        policy: str = "live",
+    ) -> list[str]:
+        """Uploads files: `live` whenever they change, `end` when the run ends, `now` as they are now.
+
+        Returns the paths of the files that matched.
+        """
+        check_policy(policy)
+        if glob_str is None:
+            raise UsageError("save() needs the path of a file, or a glob")
+        pattern = str(glob_str)
+        files = files_to_save(pattern, str(base_path) if base_path is not None else None)
+        if not files:
+            self._terminal.note(f"save.{pattern}", f"save(): no file matches {pattern!r}")
+        for path, name in files:
+            self._write_file(path, name, policy)
+        return [str(path) for path, _ in files]
+
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """Ends the run: returns when everything is durable, or says what is not after `finish_timeout_s`."""
+        code = 0 if exit_code is None else int(exit_code)
+        if quiet is not None:
+            self._terminal.is_quiet = quiet
+        self.end(code, exit_hooks.FINISH_CALLED, "")
+
+    def end(self, exit_code: int, cause: str, evidence: str) -> None:
+        """Ends the run for a cause (a TransitionCause); a repeat does nothing."""
+        self.call_soon(lambda: self._end(exit_code, cause, evidence))
+
+    def end_without_waiting(self, exit_code: int, cause: str, evidence: str) -> None:
+        """Writes the end of the run and nothing more: the process is about to die, the agent does the rest."""
+        if self._state == "running" and not self._is_foreign:
+            self._state = _end_state(exit_code, cause)
+            self._write_end(exit_code, cause, evidence)
+
+    def call_soon(self, call: Callable[[], Any]) -> None:
+        """Calls at once, or right after the row that this thread is in the middle of."""
+        self._metrics.call_soon(call)
+
+    def become_foreign(self) -> None:
+        """Makes this handle inert: it is in a forked child now, and the run is its parent's."""
+        self._is_foreign = True
+        self._journal.abandon()
+        if self._parts.folder is not None:
+            self._parts.folder.release()
+        self._log = self._log_foreign
+
+    def take_answer(self, answer: RunAnswer) -> None:
+        """Takes what the server answered to the start."""
+        self._answer = answer
+        if answer.next_step > 0 and self._metrics.step == 0:
+            self._metrics.resume_at(answer.next_step)
+            self._write(form.RESUMED_STEP, {"step": answer.next_step})
+
+    def tick(self) -> None:
+        """Looks after the agent now and then; called by the journal's thread."""
+        self._tick_count += 1
+        folder, link = self._parts.folder, self._parts.link
+        if folder is None or link is None or self._tick_count % AGENT_CHECK_TICKS:
+            return
+        mark = folder.read_mark()
+        if mark is not None and mark.server == REFUSED:
+            self._terminal.warn(
+                "refused",
+                f"the server refuses this run: {mark.message}. What is logged stays in {folder.path}",
+            )
+        link.revive(mark, self._journal.sequence)
+        self._look_for_answer()
+
+    def display(self, height: int = 420, hidden: bool = False) -> bool:
+        """Shows the run in a notebook; returns False outside of one."""
+        return terminal.show_html(self._repr_html_())
+
+    def to_html(self, height: int = 420, hidden: bool = False) -> str:
+        """Returns a compact view as HTML."""
+        return self._repr_html_()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or error is None:
+            self.finish()
+        elif issubclass(kind, KeyboardInterrupt):
+            self.end(
+                exit_hooks.EXIT_CODE_INTERRUPTED, exit_hooks.SIGNAL, "SIGINT (KeyboardInterrupt)"
+            )
+        elif isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            self.end(code & 0xFF, exit_hooks.PROCESS_EXITED, "")
+        else:
+            evidence = exit_hooks.evidence_of(kind, error, trace)
+            self.end(1, exit_hooks.UNHANDLED_EXCEPTION, evidence)
+
+    def __repr__(self) -> str:
+        return f"<runyard run {self.path} ({self._state})>"
+
+    def _repr_html_(self) -> str:
+        return terminal.run_html(self.name, self.url or "", self._state, self._summary)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in not_offered.HARMLESS:
+            return not_offered.harmless_call(name, self._terminal.note)
+        if name in not_offered.LATER:
+            raise AttributeError(not_offered.later_message(name, "run"))
+        raise AttributeError(f"a run has no attribute {name!r}")
+
+    def __reduce__(self) -> Any:
+        raise UsageError("a run cannot be sent to another process; call init() there")
+
+    def _path_parts(self) -> tuple[str, str, str]:
+        answer = self._look_for_answer()
+        if answer is not None and answer.path.count("/") == 2:
+            entity, project, run_id = answer.path.split("/")
+            return entity, project, run_id
+        settings = self._settings
+        return settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT, self.id
+
+    def _look_for_answer(self) -> RunAnswer | None:
+        """Returns the server's answer, which may have come since init()."""
+        folder = self._parts.folder
+        if self._answer is None and self._parts.link is not None and folder is not None:
+            answer = folder.read_answer()
+            if answer is not None and not answer.error_reason:
+                self._answer = answer
+        return self._answer
+
+    def _write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
+        fields: dict[str, Any] = {}
+        if changed:
+            fields["config_set"] = extended_json.plain(changed, note=self._terminal.note)
+        gone = list(removed)
+        if gone:
+            fields["config_removed"] = gone
+        self._change(fields)
+
+    def _write_summary(self, changed: Mapping[str, Any], removed: list[str]) -> None:
+        fields: dict[str, Any] = {}
+        if changed:
+            fields["summary_set"] = extended_json.plain(changed, note=self._terminal.note)
+        if removed:
+            fields["summary_removed"] = removed
+        self._change(fields)
+
+    def _change(self, fields: Mapping[str, Any]) -> None:
+        self._write(form.CHANGE, fields)
+
+    def _write(self, kind: int, fields: Mapping[str, Any]) -> None:
+        if self._is_foreign or self._state != "running":
+            where = "a forked child" if self._is_foreign else "a finished run"
+            self._terminal.note("late_change", f"changes made in {where} are not recorded")
+            return
+        payload = extended_json.dumps(dict(fields)).encode()
+        self.call_soon(lambda: self._journal.append(kind, payload))
+
+    def _write_file(self, path: Path, name: str, policy: str) -> None:
+        folder = self._parts.folder
+        if folder is None:
+            return
+        try:
+            if policy == "now":
+                copy = folder.files_path / name
+                if copy != path:
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, copy)
+                    path = copy
+            stat = path.stat()
+        except OSError as error:
+            self._terminal.warn(f"save.{name}", f"save(): {path} cannot be read or copied: {error}")
+            return
+        fields = {
+            "path": str(path),
+            "name": name,
+            "policy": policy,
+            "size_bytes": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+        }
+        self._write(form.FILE, fields)
+
+    def _end(self, exit_code: int, cause: str, evidence: str) -> None:
+        with self._finish_lock:
+            if self._state != "running" or self._is_foreign:
+                return
+            self._state = _end_state(exit_code, cause)
+            run_registry.deactivate(self)
+            self._write_end(exit_code, cause, evidence)
+            self._show_end()
+
+    def _write_end(self, exit_code: int, cause: str, evidence: str) -> None:
+        fields = {
+            "exit_code": exit_code,
+            "cause": cause,
+            "evidence": extended_json.plain(evidence),
+            "time_unix_ns": self._metrics.now_unix_ns(),
+        }
+        self._log = self._log_late
+        self._journal.append(form.FINISH, extended_json.dumps(fields).encode())
+        self._journal.close()
+
+    def _show_end(self) -> None:
+        folder, link = self._parts.folder, self._parts.link
+        outcome = None
+        if folder is not None:
+            folder.release()
+            if link is not None:
+                outcome = run_end.await_durable(
+                    folder,
+                    link,
+                    self._settings,
+                    self._terminal,
+                    records_written=self._journal.sequence,
+                    records_dropped=self._journal.dropped_count,
+                )
+        if self.disabled:
+            return
+        from runyard import run_report
+
+        run_report.print_end(self, self._metrics, self._terminal, folder, outcome)
+
+    def _log_late(self, data: Any, step: Any = None, commit: Any = None) -> None:
+        raise UsageError(
+            f"run {self.id} is finished: log() has nowhere to go. Log before finish(), or init() a run again"
+        )
+
+    def _log_foreign(self, data: Any, step: Any = None, commit: Any = None) -> None:
+        self._terminal.note(
+            "foreign_log",
+            "log() in a forked child of the process that called init() is passed over: log there, or init() here",
+        )
+
+
+def _end_state(exit_code: int, cause: str) -> str:
+    if cause == exit_hooks.SIGNAL:
+        return "killed"
+    return "failed" if exit_code else "finished"
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} is of type {type(value).__name__}; it must be a string")
+    return value

@@ -1,0 +1,86 @@
+"""The SDK's end of the agent: starts it, and starts another if it falls silent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from runyard.run_folder import REFUSED, Mark
+from runyard.settings import ResolvedSettings, agent_environment
+
+SILENCE_S = 15.0
+"""An agent whose mark is older than this, with records to send, is taken for dead: another is started."""
+RESTART_PAUSE_S = 10.0
+
+_processes: list[subprocess.Popen[bytes]] = []
+"""Agents that this process started; kept so that they are reaped, and are not mistaken for forgotten ones."""
+
+
+class AgentLink:
+    """Makes sure that an agent serves the journals under a root.
+
+    Starting one too many is harmless: of several agents of one root, the one that gets the lock stays.
+    """
+
+    def __init__(self, root: Path, settings: ResolvedSettings) -> None:
+        self._root = root
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start_time_s = 0.0
+
+    def start(self) -> str:
+        """Starts an agent; returns "" or why it could not be started."""
+        _reap()
+        self._start_time_s = time.monotonic()
+        command = [
+            sys.executable or "python3",
+            "-m",
+            "runyard.agent",
+            "--root",
+            str(self._root),
+            "--base-url",
+            self._settings.base_url,
+        ]
+        try:
+            with (self._root / "agent.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._root,  # no module beside the script may stand in for a library's
+                    env=agent_environment(self._settings),
+                    start_new_session=True,
+                    close_fds=True,
+                )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return str(error)
+        _processes.append(self._process)
+        return ""
+
+    def failure(self) -> str:
+        """Returns why the agent that was started is gone, "" if it lives or left the field to another one."""
+        code = self._process.poll() if self._process is not None else None
+        if not code:
+            return ""
+        return f"the agent ended with code {code}; {self._root / 'agent.log'} says why"
+
+    def revive(
+        self, mark: Mark | None, records_written: int, *, silence_s: float = SILENCE_S
+    ) -> None:
+        """Starts another agent if there is something to send and nobody has told of sending for `silence_s`."""
+        if time.monotonic() - self._start_time_s < max(silence_s, RESTART_PAUSE_S):
+            return
+        if mark is not None:
+            is_done = mark.is_complete or mark.server == REFUSED
+            if is_done or mark.durable_sequence >= records_written:
+                return
+            if time.time_ns() - mark.update_unix_ns < silence_s * 1e9:
+                return
+        self.start()
+
+
+def _reap() -> None:
+    _processes[:] = [process for process in _processes if process.poll() is None]

@@ -1,0 +1,79 @@
+"""What scripts written for wandb may ask for and this version does not offer: a clear word for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from runyard.errors import NotOffered
+
+HARMLESS: Mapping[str, str] = {
+    "watch": "gradients and parameters of models are not recorded yet; the call is passed over",
+    "unwatch": "gradients and parameters of models are not recorded yet; the call is passed over",
+    "alert": "alerts are not sent yet; the call is passed over",
+    "log_code": "code is not recorded yet; the call is passed over",
+    "mark_preempting": "announced preemptions are not recorded yet; the call is passed over",
+    "tensorboard": "TensorBoard files are not followed yet; the call is passed over",
+    "write_traces": "traces are not recorded yet; the call is passed over",
+}
+"""Methods that may be passed over without loss of what log() records, and the note that says so."""
+
+LATER = frozenset(
+    {
+        "Artifact", "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
+        "Plotly", "Table", "Video", "link_artifact", "link_model", "log_artifact", "log_model", "plot",
+        "plot_table", "restore", "sweep", "controller", "upsert_artifact", "finish_artifact", "use_artifact",
+        "use_model", "fork", "rewind",
+    }
+)  # fmt: skip
+"""Names that come in a later version; passing over them would lose something."""
+
+INIT_HARMLESS: Mapping[str, str] = {
+    "save_code": "code is not recorded yet",
+    "sync_tensorboard": "TensorBoard files are not followed yet",
+    "tensorboard": "TensorBoard files are not followed yet",
+    "monitor_gym": "videos of gym are not recorded yet",
+    "magic": "magic is not known here",
+    "anonymous": "there are no anonymous accounts here",
+    "force": "there is nobody to log in yet",
+}
+"""Arguments of init() that are taken and have no effect yet."""
+
+INIT_REFUSED = frozenset({"fork_from", "resume_from"})
+"""Arguments of init() that would give another run than was asked for."""
+
+
+def later_message(name: str, owner: str) -> str:
+    """Returns the sentence for a name that comes later."""
+    return (
+        f"{owner}.{name} is not offered by this version of runyard: media, tables, artifacts and sweeps come later. "
+        f"Numbers go through log(), files through save()"
+    )
+
+
+def harmless_call(name: str, note: Callable[[str, str], None]) -> Callable[..., None]:
+    """Returns a function that takes anything, notes once that it does nothing, and returns None."""
+
+    def passed_over(*args: Any, **kwargs: Any) -> None:
+        note(f"not_offered.{name}", f"{name}(): {HARMLESS[name]}")
+
+    return passed_over
+
+
+def check_init_arguments(given: Mapping[str, Any], note: Callable[[str, str], None]) -> None:
+    """Notes arguments that have no effect; raises NotOffered for those that must not be passed over.
+
+    Raises TypeError for names that neither wandb nor runyard knows.
+    """
+    for name, value in given.items():
+        if name in INIT_REFUSED:
+            if value is not None:
+                raise NotOffered(
+                    f"init({name}={value!r}): forking and rewinding runs is not offered by this version of runyard; "
+                    f"start a new run, or resume one with id= and resume="
+                )
+        elif name in INIT_HARMLESS:
+            if value:
+                note(f"init.{name}", f"init({name}={value!r}) has no effect: {INIT_HARMLESS[name]}")
+        else:
+            raise TypeError(f"init() got an unexpected keyword argument {name!r}")

@@ -1,0 +1,132 @@
+"""The end of a run: waits until all is durable, and says what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Callable
+
+from runyard.agent_link import AgentLink
+from runyard.run_folder import REFUSED, UNREACHABLE, Mark, RunFolder
+from runyard.settings import ResolvedSettings
+from runyard.terminal import Terminal
+
+POLL_INTERVAL_S = 0.02
+PROGRESS_INTERVAL_S = 0.1
+QUIET_AGENT_S = 3.0
+"""An agent that says nothing for so long while finish() waits is taken for dead."""
+START_GRACE_S = 15.0
+"""Longest wait of finish() for the first word of an agent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a run's records by the time finish() returns."""
+
+    records_written: int
+    records_durable: int
+    records_dropped: int
+    files_durable: int
+    files_failed: int
+    points_rejected: int
+    is_complete: bool
+    reason: str
+    """Why it is not complete; "" if it is."""
+
+
+def await_durable(
+    folder: RunFolder,
+    link: AgentLink,
+    settings: ResolvedSettings,
+    terminal: Terminal,
+    *,
+    records_written: int,
+    records_dropped: int,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Waits until the server has everything, it refuses, or the time is up; never raises for Ctrl-C."""
+    start_s = monotonic()
+    progress_time_s = start_s + 0.5
+    reason = ""
+    try:
+        while True:
+            mark = folder.read_mark()
+            now_s = monotonic()
+            reason = _stop_reason(mark, link, settings, waited_s=now_s - start_s)
+            if reason or (mark is not None and mark.is_complete):
+                break
+            if now_s >= progress_time_s:
+                progress_time_s = now_s + PROGRESS_INTERVAL_S
+                durable = mark.durable_sequence if mark is not None else 0
+                terminal.progress(f"{durable:,} of {records_written:,} records durable …")
+            link.revive(mark, records_written + 1, silence_s=QUIET_AGENT_S)
+            sleep(POLL_INTERVAL_S)
+    except KeyboardInterrupt:
+        mark, reason = folder.read_mark(), "interrupted"
+    finally:
+        terminal.end_progress()
+    mark = mark or Mark()
+    return Outcome(
+        records_written=records_written,
+        records_durable=min(mark.durable_sequence, records_written),
+        records_dropped=records_dropped,
+        files_durable=mark.files_durable,
+        files_failed=mark.files_failed,
+        points_rejected=mark.points_rejected,
+        is_complete=mark.is_complete,
+        reason="" if mark.is_complete else reason,
+    )
+
+
+def outcome_lines(outcome: Outcome, folder: Path, base_url: str) -> list[str]:
+    """Returns the receipt, and what to do where something is missing."""
+    files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
+    lines = [
+        f"{outcome.records_durable:,} of {outcome.records_written:,} records durable; {files}".replace(
+            ",", "," if outcome.records_written >= 10_000 else ""
+        )
+    ]
+    if outcome.records_dropped:
+        lines.append(f"{outcome.records_dropped:,} records were dropped: the disk refused them")
+    if outcome.files_failed:
+        lines.append(
+            f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"
+        )
+    if outcome.points_rejected:
+        lines.append(
+            f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"
+        )
+    if not outcome.is_complete:
+        lines.append(
+            f"Not all is at the server ({outcome.reason}). It is safe in {shown_path(folder)}: the agent goes on "
+            f"sending it. To send it yourself: runyard sync {shown_path(folder)}"
+        )
+    return lines
+
+
+def shown_path(path: Path) -> str:
+    """Returns the path as a person would type it here."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # no working directory, or another drive
+        return str(path)
+    return str(path) if relative.startswith("..") else f".{os.sep}{relative}"
+
+
+def _stop_reason(
+    mark: Mark | None, link: AgentLink, settings: ResolvedSettings, *, waited_s: float
+) -> str:
+    """Returns why waiting on is of no use, "" if it is."""
+    if waited_s >= settings.finish_timeout_s:
+        return f"not done after {settings.finish_timeout_s:g} s"
+    if mark is None:
+        failure = link.failure()
+        return failure or ("no agent answers" if waited_s >= START_GRACE_S else "")
+    if mark.server == REFUSED:
+        return f"the server refuses it: {mark.message}"
+    if mark.server == UNREACHABLE and waited_s >= settings.unreachable_timeout_s:
+        return f"the server at {settings.base_url} does not answer"
+    return ""

@@ -1,0 +1,152 @@
+"""The folder of one run on this disk: journal, lock, log, and the two files through which the agent answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except (
+    ImportError
+):  # Windows has no flock; there the agent sees the end of a process by its FINISH alone
+    fcntl = None  # type: ignore[assignment]
+
+CONNECTING = "connecting"
+REACHABLE = "reachable"
+UNREACHABLE = "unreachable"
+REFUSED = "refused"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunAnswer:
+    """What the server answered to the start of the run (run.json)."""
+
+    path: str
+    display_name: str
+    url: str
+    project_url: str
+    is_resumed: bool
+    next_step: int
+    error_reason: str = ""
+    error_message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """How far the server has the journal (mark.json)."""
+
+    durable_sequence: int = 0
+    is_complete: bool = False
+    server: str = CONNECTING
+    message: str = ""
+    files_durable: int = 0
+    files_failed: int = 0
+    points_rejected: int = 0
+    rejections: tuple[dict[str, Any], ...] = ()
+    update_unix_ns: int = 0
+
+
+class RunFolder:
+    """Owns run-YYYYMMDD_HHMMSS-ID under the root and holds its writer's lock until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal_path = path / "journal"
+        self.files_path = path / "files"
+        self.logs_path = path / "logs"
+        self._lock_file = -1
+
+    @classmethod
+    def create(cls, root: Path, run_id: str, start_time_unix_ns: int) -> RunFolder:
+        """Makes a new folder with its lock taken; raises OSError if the disk refuses."""
+        moment = time.gmtime(start_time_unix_ns // 1_000_000_000)
+        stem = f"run-{time.strftime('%Y%m%d_%H%M%S', moment)}-{run_id}"
+        root.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = cls(root / (stem if number == 1 else f"{stem}-{number}"))
+            try:
+                folder.path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        folder._take_lock()
+        for path in (folder.journal_path, folder.files_path, folder.logs_path):
+            path.mkdir()
+        return folder
+
+    def read_answer(self) -> RunAnswer | None:
+        """Returns the server's answer; None while there is none."""
+        fields = _read_json(self.path / "run.json")
+        if fields is None:
+            return None
+        error = fields.get("error") or {}
+        return RunAnswer(
+            path=str(fields.get("path") or ""),
+            display_name=str(fields.get("display_name") or ""),
+            url=str(fields.get("url") or ""),
+            project_url=str(fields.get("project_url") or ""),
+            is_resumed=bool(fields.get("is_resumed")),
+            next_step=int(fields.get("next_step") or 0),
+            error_reason=str(error.get("reason") or ""),
+            error_message=str(error.get("message") or ""),
+        )
+
+    def read_mark(self) -> Mark | None:
+        """Returns the agent's mark; None while there is none."""
+        fields = _read_json(self.path / "mark.json")
+        if fields is None:
+            return None
+        return Mark(
+            durable_sequence=int(fields.get("durable_sequence") or 0),
+            is_complete=bool(fields.get("is_complete")),
+            server=str(fields.get("server") or CONNECTING),
+            message=str(fields.get("message") or ""),
+            files_durable=int(fields.get("files_durable") or 0),
+            files_failed=int(fields.get("files_failed") or 0),
+            points_rejected=int(fields.get("points_rejected") or 0),
+            rejections=tuple(fields.get("rejections") or ()),
+            update_unix_ns=int(fields.get("update_unix_ns") or 0),
+        )
+
+    def write_log(self, text: str) -> None:
+        """Appends a line to the SDK's log of the run; a disk that refuses is passed over."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            with (self.logs_path / "debug.log").open("a", encoding="utf-8") as file:
+                file.write(f"{stamp} {text}\n")
+        except (OSError, ValueError):
+            return
+
+    def release(self) -> None:
+        """Lets go of the lock: the process has no more to write."""
+        file, self._lock_file = self._lock_file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _take_lock(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        self._lock_file = os.open(self.path / "writer.lock", flags, 0o644)
+        if fcntl is not None:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def fallback_root() -> Path:
+    """Returns the folder for journals where the wanted one cannot be written."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"runyard-{user}"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the object in the file; None if there is none, or none that can be read yet."""
+    try:
+        fields = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None

@@ -1,0 +1,94 @@
+"""The runs that this process has open, which one is current, and how they end when the process does."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from runyard.exit_hooks import ExitHooks
+
+if TYPE_CHECKING:
+    from runyard.active_run import Run
+
+_runs: list[Run] = []
+_before: dict[str, Any] = {}
+
+
+def current() -> Run | None:
+    """Returns the run that was started last and is not finished."""
+    return _runs[-1] if _runs else None
+
+
+def activate(run: Run) -> None:
+    """Makes the run the current one: `runyard.run`, `.config`, `.summary` and `.log` are its own from now on."""
+    _runs.append(run)
+    _hooks.install()
+    _publish()
+
+
+def deactivate(run: Run) -> None:
+    """Forgets the run; the one started before it is current again."""
+    if run in _runs:
+        _runs.remove(run)
+    if not _runs:
+        _hooks.uninstall()
+    _publish()
+
+
+def finish_all() -> None:
+    """Finishes every open run, the newest first."""
+    for run in reversed(list(_runs)):
+        run.finish()
+
+
+def _publish() -> None:
+    """Sets the names of the package that stand for the current run."""
+    package = sys.modules["runyard"]
+    names = ("run", "config", "summary", "log")
+    if not _before:
+        _before.update({name: getattr(package, name) for name in names})
+    run = current()
+    for name in names:
+        is_run = run is not None and name == "run"
+        value = run if is_run else _before[name] if run is None else getattr(run, name)
+        setattr(package, name, value)
+
+
+def _end_all_at_exit() -> None:
+    """Ends every run with what the process ends with."""
+    for run in reversed(list(_runs)):
+        run.end(_hooks.exit_code, _hooks.cause, _hooks.evidence)
+
+
+def _end_all_of_terminate() -> bool:
+    """Writes the end of every run; returns False if that is done a moment later, after rows that are half written."""
+    unended = list(_runs)
+    is_late = False
+
+    def end(run: Run) -> None:
+        run.end_without_waiting(_hooks.exit_code, _hooks.cause, _hooks.evidence)
+        unended.remove(run)
+        if is_late and not unended:
+            _hooks.die_of_terminate()
+
+    for run in list(_runs):
+        run.call_soon(functools.partial(end, run))
+    is_late = bool(unended)
+    return not is_late
+
+
+def _after_fork() -> None:
+    """In a forked child: the runs are the parent's."""
+    runs = list(_runs)
+    _runs.clear()
+    for run in runs:
+        run.become_foreign()
+    if runs:
+        _hooks.uninstall()
+
+
+_hooks = ExitHooks(_end_all_at_exit, _end_all_of_terminate)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,292 @@
+"""`init()`: from arguments to a run that logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runyard import extended_json, naming, not_offered, run_registry
+from runyard import journal_format as form
+from runyard.active_run import Run, RunParts
+from runyard.agent_link import AgentLink
+from runyard.errors import CLASS_BY_REASON, FailedPrecondition, InvalidArgument, UsageError
+from runyard.host import describe_host
+from runyard.journal import JournalWriter, NullJournal
+from runyard.run_config import config_fields
+from runyard.run_end import shown_path
+from runyard.run_folder import REFUSED, UNREACHABLE, RunAnswer, RunFolder, fallback_root
+from runyard.settings import ResolvedSettings, Settings, resolve
+from runyard.terminal import Terminal, is_notebook
+from runyard.version import VERSION
+
+POLL_INTERVAL_S = 0.003
+
+
+def init(
+    entity: str | None = None,
+    project: str | None = None,
+    dir: str | Path | None = None,
+    id: str | None = None,
+    name: str | None = None,
+    notes: str | None = None,
+    tags: Sequence[str] | str | None = None,
+    config: Any = None,
+    config_exclude_keys: Sequence[str] | None = None,
+    config_include_keys: Sequence[str] | None = None,
+    allow_val_change: bool | None = None,
+    group: str | None = None,
+    job_type: str | None = None,
+    mode: str | None = None,
+    reinit: bool | str | None = None,
+    resume: bool | str | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
+    **others: Any,
+) -> Run:
+    """Starts a run and makes it the current one. Arguments are named and meant as in wandb.
+
+    Returns within a second where a server answers. Where none does, it says so once and the run goes on: everything
+    is kept in the run's folder and sent when the server answers. Raises InvalidArgument for arguments that cannot be,
+    and the server's error where it refuses the run (resume="must" for a run that does not exist, a deleted id).
+    """
+    given = _given_settings(settings)
+    arguments = {
+        "entity": entity,
+        "project": project,
+        "dir": dir,
+        "run_id": id,
+        "name": name,
+        "notes": notes,
+        "tags": tags,
+        "group": group,
+        "job_type": job_type,
+        "mode": mode,
+        "resume": resume,
+    }
+    resolved = resolve(arguments, given)
+    _check(resolved)
+    terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
+    not_offered.check_init_arguments(others, terminal.note)
+    active = _settle_active(reinit, terminal)
+    if active is not None:
+        return active
+    for setting in given.ignored:
+        terminal.note(f"setting.{setting}", f"the setting {setting!r} has no effect in runyard")
+    values = _picked_config(config, config_include_keys, config_exclude_keys)
+    return _start(resolved, values, terminal)
+
+
+def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Terminal) -> Run:
+    start_time_unix_ns = time.time_ns()
+    run_id = settings.run_id or naming.draw_run_id()
+    root, folder = None, None
+    if settings.mode != "disabled":
+        root, folder = _make_folder(settings, run_id, start_time_unix_ns, terminal)
+    if folder is not None:
+        terminal.log_to(folder.write_log)
+    journal = _open_journal(folder, settings, terminal)
+    link = None
+    if folder is not None and root is not None and settings.mode == "online":
+        link = AgentLink(root, settings)
+    parts = RunParts(
+        run_id=run_id,
+        settings=settings,
+        journal=journal,
+        terminal=terminal,
+        folder=folder,
+        link=link,
+        start_time_unix_ns=start_time_unix_ns,
+        config=config,
+    )
+    run = Run(parts)
+    start = _start_content(parts, extended_json.plain(config, note=terminal.note))
+    journal.append(form.START, extended_json.dumps(start).encode())
+    if folder is not None and link is not None:
+        problem = link.start()
+        if problem:
+            terminal.warn("agent", f"the agent does not start ({problem}): nothing is sent for now")
+        _take_answer(run, _await_answer(folder, link, settings, terminal), journal, folder)
+        journal.on_tick = run.tick
+    run_registry.activate(run)
+    _print_start(run, terminal, folder)
+    return run
+
+
+def _given_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:
+    if isinstance(settings, Settings):
+        return settings
+    if settings is None:
+        return Settings()
+    if isinstance(settings, Mapping):
+        return Settings(**{str(key): value for key, value in settings.items()})
+    raise InvalidArgument(
+        f"init(settings=…) is of type {type(settings).__name__}; it must be runyard.Settings or a dict"
+    )
+
+
+def _check(settings: ResolvedSettings) -> None:
+    if settings.run_id:
+        naming.check_run_id(settings.run_id)
+    if settings.project:
+        naming.check_project_name(settings.project)
+    if settings.entity:
+        naming.check_entity_name(settings.entity)
+    if settings.resume == "must" and not settings.run_id:
+        raise UsageError(
+            'init(resume="must") needs the id of the run to resume: id=… or RUNYARD_RUN_ID'
+        )
+
+
+def _settle_active(reinit: bool | str | None, terminal: Terminal) -> Run | None:
+    """Returns the active run if init() shall give it back; finishes it if it shall make room."""
+    active = run_registry.current()
+    if active is None or reinit == "create_new":
+        return None
+    if reinit in (None, "default"):
+        is_finished_first = is_notebook()
+    elif reinit in (True, "finish_previous"):
+        is_finished_first = True
+    elif reinit in (False, "return_previous"):
+        is_finished_first = False
+    else:
+        raise InvalidArgument(
+            f"init(reinit={reinit!r}): it is one of True, False, 'default', 'return_previous', 'finish_previous', "
+            f"'create_new'"
+        )
+    if is_finished_first:
+        run_registry.finish_all()
+        return None
+    terminal.note(
+        "reinit",
+        f"run {active.id} is active: init() returns it. finish() it first, or give reinit='finish_previous'",
+    )
+    return active
+
+
+def _picked_config(
+    config: Any, include: Sequence[str] | None, exclude: Sequence[str] | None
+) -> dict[str, Any]:
+    if include is not None and exclude is not None:
+        raise UsageError("init(): give config_include_keys or config_exclude_keys, not both")
+    values = config_fields(config)
+    if include is not None:
+        return {key: value for key, value in values.items() if key in include}
+    return {key: value for key, value in values.items() if key not in (exclude or ())}
+
+
+def _make_folder(
+    settings: ResolvedSettings, run_id: str, start_time_unix_ns: int, terminal: Terminal
+) -> tuple[Path | None, RunFolder | None]:
+    """Returns (root, folder) of the run: where wanted, else in the system's folder for such, else nowhere."""
+    wanted = Path(settings.dir).expanduser().absolute()
+    try:
+        return wanted, RunFolder.create(wanted, run_id, start_time_unix_ns)
+    except OSError as error:
+        other = fallback_root()
+        try:
+            folder = RunFolder.create(other, run_id, start_time_unix_ns)
+        except OSError:
+            terminal.warn(
+                "folder",
+                f"neither {wanted} ({error.strerror}) nor {other} can be written: training goes on, and nothing of "
+                f"this run is kept. Set RUNYARD_DIR to a folder with room",
+            )
+            return None, None
+        terminal.warn("folder", f"{wanted} cannot be written ({error.strerror}): using {other}")
+        return other, folder
+
+
+def _open_journal(
+    folder: RunFolder | None, settings: ResolvedSettings, terminal: Terminal
+) -> JournalWriter:
+    if folder is None:
+        return NullJournal(is_loss=settings.mode != "disabled")
+    return JournalWriter(
+        folder.journal_path, on_trouble=lambda message: terminal.warn("disk", message)
+    )
+
+
+def _start_content(parts: RunParts, config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = parts.settings
+    fields = {
+        "format": 1,
+        "request_id": naming.draw_request_id(),
+        "mode": settings.mode,
+        "base_url": settings.base_url,
+        "entity": settings.entity,
+        "project": settings.project,
+        "run_id": parts.run_id,
+        "is_id_given": bool(settings.run_id),
+        "display_name": settings.name,
+        "resume": settings.resume,
+        "config": config,
+        "notes": settings.notes,
+        "tags": list(settings.tags),
+        "group": settings.group,
+        "job_type": settings.job_type,
+        "writer_label": settings.writer_label,
+        "start_time_unix_ns": parts.start_time_unix_ns,
+        "host": extended_json.plain(describe_host()),
+    }
+    return {key: value for key, value in fields.items() if value not in ("", [], {})}
+
+
+def _await_answer(
+    folder: RunFolder, link: AgentLink, settings: ResolvedSettings, terminal: Terminal
+) -> RunAnswer | None:
+    """Returns the server's answer; None, after saying so, if there is none for now."""
+    deadline_s = time.monotonic() + settings.init_timeout_s
+    reason = (
+        f"the server at {settings.base_url} has not answered within {settings.init_timeout_s:g} s"
+    )
+    while time.monotonic() < deadline_s:
+        answer = folder.read_answer()
+        if answer is not None:
+            return answer
+        mark = folder.read_mark()
+        if mark is not None and mark.server == UNREACHABLE:
+            reason = f"the server at {settings.base_url} does not answer"
+            reason += f" ({mark.message})" if mark.message else ""
+            break
+        if mark is not None and mark.server == REFUSED:
+            return RunAnswer("", "", "", "", False, 0, "REFUSED", mark.message)
+        failure = link.failure()
+        if failure:
+            reason = failure
+            break
+        time.sleep(POLL_INTERVAL_S)
+    terminal.warn(
+        "unreachable",
+        f"{reason}. The run goes on; all is kept in {shown_path(folder.path)} and sent when the server answers",
+    )
+    return None
+
+
+def _take_answer(
+    run: Run, answer: RunAnswer | None, journal: JournalWriter, folder: RunFolder
+) -> None:
+    if answer is None:
+        return
+    if answer.error_reason:
+        journal.close()
+        folder.release()
+        kind = CLASS_BY_REASON.get(answer.error_reason, FailedPrecondition)
+        raise kind(answer.error_message, reason=answer.error_reason)
+    run.take_answer(answer)
+
+
+def _print_start(run: Run, terminal: Terminal, folder: RunFolder | None) -> None:
+    if run.disabled or folder is None:
+        return
+    if not terminal.is_quiet:
+        terminal.line(f"Tracking run with runyard version {VERSION}")
+    terminal.line(f"Run data is saved locally in {shown_path(folder.path)}")
+    if run.url is None:
+        terminal.line("This run is offline: `runyard sync` sends it")
+        return
+    verb = "Resuming" if run.resumed else "Syncing"
+    terminal.line(f"{verb} run {terminal.strong(run.name)}")
+    if not terminal.is_quiet and run.project_url is not None:
+        terminal.line(f"⭐️ View project at {terminal.link(run.project_url)}")
+    terminal.line(f"🚀 View run at {terminal.link(run.url)}")
