@@ -101,6 +101,10 @@ class PointWriter(Protocol):
         """
         ...
 
+    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        """Returns the ids (domain.points.metric_id) of at most `limit` metrics of the run, each once, in any order."""
+        ...
+
 
 class PointReader(Protocol):
     """Reads what PointWriter stored. Raises Unavailable if the store does not answer."""
@@ -144,9 +148,16 @@ class PointReader(Protocol):
         ...
 
     async def read_metric_stats(
-        self, run_keys: Sequence[RunKey], *, metrics: Sequence[str] | None
+        self,
+        run_keys: Sequence[RunKey],
+        *,
+        metrics: Sequence[str] | None,
+        limit_per_run: int | None = None,
     ) -> dict[RunKey, list[MetricStats]]:
-        """Returns the stats of the named metrics (None: all) of many runs at once."""
+        """Returns the stats of the named metrics (None: all) of many runs at once, by name.
+
+        Of each run only the first `limit_per_run`, where given. Runs without any are left out.
+        """
         ...
 
     async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:

@@ -29,7 +29,17 @@ class RunIndex(Protocol):
     async def query_runs(
         self, where: RunFilter, *, before_key: RunKey | None, limit: int
     ) -> tuple[list[RunDocument], int]:
-        """Returns documents, newest first (run_key descending, below `before_key`), deleted ones left out, and how many match in all."""
+        """Returns documents, newest first (run_key descending, below `before_key`), and how many match in all.
+
+        Deleted runs MUST be left out. A name matches if it, or the run's id, contains the text, whatever the case of
+        letters. The count is of the filter alone: `before_key` and `limit` do not change it.
+        """
+        ...
+
+    async def find_run_keys(
+        self, paths: Sequence[tuple[str, str, str]]
+    ) -> dict[tuple[str, str, str], RunKey]:
+        """Returns the keys of the runs, named by (entity, project, run_id), that were published and not deleted."""
         ...
 
     async def find_run_key(self, entity: str, project: str, run_id: str) -> RunKey | None:

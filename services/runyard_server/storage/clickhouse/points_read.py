@@ -1,0 +1,222 @@
+"""Reads series, buckets, metrics, summaries and receipts from ClickHouse: the port PointReader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from runyard_server.domain.run import RunKey
+from runyard_server.storage.clickhouse.engine import ClickHouse
+from runyard_server.storage.clickhouse.points_read_buckets import BucketReader
+from runyard_server.storage.clickhouse.points_read_columns import (
+    NS_PER_MS,
+    column,
+    empty_points,
+    read_points,
+)
+from runyard_server.storage.clickhouse.points_read_plan import span_of_steps
+from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
+from runyard_server.storage.clickhouse.points_write import metric_id
+from runyard_server.storage.ports.points import (
+    BucketColumns,
+    MetricStats,
+    ReceiptRange,
+    SeriesKey,
+    SeriesPoints,
+    SummaryEntry,
+)
+
+_STATS: Final = """
+SELECT run, any(name) AS metric_name, min(first_step) AS step_low, max(last_step) AS step_high,
+    min(lowest) AS low, max(highest) AS high, min(first) AS first_point, max(last) AS last_point
+FROM series WHERE {where} GROUP BY run, metric"""
+_STATS_COLUMNS: Final = """run, metric_name, step_low, step_high, low, high, tupleElement(first_point, 5) AS first_value,
+    tupleElement(last_point, 5) AS last_value, tupleElement(last_point, 4) AS last_time"""
+_NAME_MATCHES: Final = (
+    "({text:String} = '' OR positionCaseInsensitiveUTF8(metric_name, {text:String}) > 0)"
+)
+
+
+class ClickHousePointReader:
+    """The port PointReader over ClickHouse. Holds no state: any number may read one store."""
+
+    def __init__(self, store: ClickHouse) -> None:
+        self._store = store
+        self._buckets = BucketReader(store)
+
+    async def read_series(
+        self,
+        run_key: RunKey,
+        metrics: Sequence[str],
+        *,
+        first_step: int | None,
+        last_step: int | None,
+        limit: int,
+    ) -> tuple[list[SeriesPoints], int | None]:
+        """Returns points in (step, writer) order, complete below `next_step`; see the port."""
+        assert limit >= 1, limit
+        steps = span_of_steps(first_step, last_step)
+        ids = {metric: metric_id(metric) for metric in metrics}
+        if not ids or steps.is_empty:
+            return [empty_points() for _ in metrics], None
+        keys = [(int(run_key), ids[metric]) for metric in ids]
+        found = await self._read_points(keys, steps, limit=limit + 1)
+        cuts = [int(points.steps[limit]) for points in found.values() if len(points.steps) > limit]
+        next_step = min(cuts, default=None)
+        if next_step is not None:
+            found = {key: _below(points, next_step) for key, points in found.items()}
+            if not any(len(points.steps) for points in found.values()):
+                # More writers than `limit` logged this step: a step is never torn, so it comes whole.
+                found = await self._read_points(keys, Span(next_step, next_step + 1), limit=None)
+                next_step = None if next_step == last_step else next_step + 1
+        empty = empty_points()
+        return [found.get((int(run_key), ids[metric]), empty) for metric in metrics], next_step
+
+    async def read_buckets(
+        self,
+        series: Sequence[SeriesKey],
+        *,
+        first_step: int | None,
+        last_step: int | None,
+        bucket_count_max: int,
+    ) -> dict[SeriesKey, BucketColumns]:
+        """Returns downsampled series; see the port."""
+        steps = span_of_steps(first_step, last_step)
+        keys = _by_id(series)
+        if not keys or steps.is_empty:
+            return {}
+        found = await self._buckets.read(list(keys), steps, bucket_count_max=bucket_count_max)
+        return {keys[one]: buckets for one, buckets in found.items()}
+
+    async def list_metrics(
+        self, run_key: RunKey, *, name_contains: str, after_name: str, limit: int
+    ) -> tuple[list[MetricStats], int]:
+        """Returns metrics by name in byte order, and how many match in all."""
+        stats = _STATS.format(where=f"run = {int(run_key)}")
+        # One query for both: the count is taken before the page is cut, and stands in a row of its own.
+        sql = (
+            f"WITH matching AS (SELECT * FROM ({stats}\n) WHERE {_NAME_MATCHES})"
+            f"\nSELECT {_STATS_COLUMNS}, (SELECT count() FROM matching) AS total FROM matching"
+            "\nWHERE metric_name > {after:String} OR {after:String} = ''"
+            f"\nORDER BY metric_name LIMIT {limit}"
+        )
+        parameters = {"text": name_contains, "after": after_name}
+        table = await self._store.query_arrow(sql, parameters)
+        if table.num_rows:
+            return [found for _, found in _read_stats(table)], int(column(table, "total")[0])
+        if not after_name:
+            return [], 0
+        _, total = await self.list_metrics(
+            run_key, name_contains=name_contains, after_name="", limit=1
+        )
+        return [], total
+
+    async def read_metric_stats(
+        self,
+        run_keys: Sequence[RunKey],
+        *,
+        metrics: Sequence[str] | None,
+        limit_per_run: int | None = None,
+    ) -> dict[RunKey, list[MetricStats]]:
+        """Returns the stats of metrics of many runs at once, by name."""
+        if not run_keys or (metrics is not None and not metrics):
+            return {}
+        where = f"run IN ({_join(run_keys)})"
+        if metrics is not None:
+            where += f" AND metric IN ({_join(metric_id(metric) for metric in metrics)})"
+        cut = "" if limit_per_run is None else f" LIMIT {limit_per_run} BY run"
+        stats = _STATS.format(where=where)
+        table = await self._store.query_arrow(
+            f"SELECT {_STATS_COLUMNS} FROM ({stats}\n) ORDER BY run, metric_name{cut}"
+        )
+        found: dict[RunKey, list[MetricStats]] = {}
+        for run, one in _read_stats(table):
+            found.setdefault(RunKey(run), []).append(one)
+        return found
+
+    async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
+        """Returns the mean of the finite values of each series; NaN if none is finite."""
+        keys = _by_id(series)
+        found = await self._buckets.read_means(list(keys)) if keys else {}
+        return {key: found.get(one, math.nan) for one, key in keys.items()}
+
+    async def read_summaries(self, run_keys: Sequence[RunKey]) -> dict[RunKey, list[SummaryEntry]]:
+        """Returns the summary entries that the scripts set themselves, by key."""
+        if not run_keys:
+            return {}
+        table = await self._store.query_arrow(
+            "SELECT run, key, value_json FROM summaries FINAL"
+            f"\nWHERE run IN ({_join(run_keys)}) AND is_removed = 0 ORDER BY run, key {SETTINGS}"
+        )
+        found: dict[RunKey, list[SummaryEntry]] = {}
+        keys, values = _texts(table, "key"), _texts(table, "value_json")
+        for run, key, value in zip(column(table, "run").tolist(), keys, values, strict=True):
+            found.setdefault(RunKey(run), []).append(SummaryEntry(key=key, value_json=value))
+        return found
+
+    async def read_receipts(self, run_key: RunKey) -> list[ReceiptRange]:
+        """Returns the receipts of the run, each range once, by (writer, first_sequence)."""
+        table = await self._store.query_arrow(
+            "SELECT writer, first_sequence, last_sequence, points_accepted, points_rejected"
+            f"\nFROM receipts FINAL WHERE run = {int(run_key)}"
+            f"\nORDER BY writer, first_sequence, last_sequence {SETTINGS}"
+        )
+        columns = [column(table, name).tolist() for name in table.column_names]
+        return [ReceiptRange(*row) for row in zip(*columns, strict=True)]
+
+    async def _read_points(
+        self, keys: Sequence[Series], steps: Span, *, limit: int | None
+    ) -> dict[Series, SeriesPoints]:
+        return read_points(await self._store.query_arrow(points_sql(keys, steps, limit=limit)))
+
+
+def _by_id(series: Sequence[SeriesKey]) -> Mapping[Series, SeriesKey]:
+    return {(int(key.run_key), metric_id(key.metric)): key for key in series}
+
+
+def _below(points: SeriesPoints, step: int) -> SeriesPoints:
+    end = int(points.steps.searchsorted(step))
+    return SeriesPoints(
+        steps=points.steps[:end],
+        times_unix_ns=points.times_unix_ns[:end],
+        values=points.values[:end],
+        writers=points.writers[:end],
+    )
+
+
+def _read_stats(table: pa.Table) -> Iterable[tuple[int, MetricStats]]:
+    """Returns (run, stats) of each row."""
+    names = _texts(table, "metric_name")
+    wanted = (
+        "run", "step_low", "step_high", "first_value", "last_value", "low", "high", "last_time",
+    )  # fmt: skip
+    columns = [column(table, name).tolist() for name in wanted]
+    for name, run, first_step, last_step, first, last, low, high, time in zip(
+        names, *columns, strict=True
+    ):
+        has_finite = low <= high
+        yield (
+            run,
+            MetricStats(
+                name=name,
+                first_step=first_step,
+                last_step=last_step,
+                first=first,
+                last=last,
+                low=low + 0.0 if has_finite else math.nan,
+                high=high + 0.0 if has_finite else math.nan,
+                last_time_unix_ns=time * NS_PER_MS,
+            ),
+        )
+
+
+def _texts(table: pa.Table, name: str) -> list[str]:
+    values: list[Any] = table.column(name).to_pylist()
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
+
+
+def _join(numbers: Iterable[int]) -> str:
+    return ", ".join(str(int(number)) for number in numbers)

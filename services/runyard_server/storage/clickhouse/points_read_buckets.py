@@ -1,0 +1,215 @@
+"""Reads downsampled series: from stored buckets where a rollup keeps them current, from points for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from runyard_server.domain.buckets import SHIFT_MAX, bucket_shift
+from runyard_server.storage.clickhouse.engine import ClickHouse
+from runyard_server.storage.clickhouse.points_read_columns import (
+    Partials,
+    column,
+    merge_partials,
+    raw_buckets,
+    read_partials,
+    read_points,
+    series_slices,
+)
+from runyard_server.storage.clickhouse.points_read_plan import plan_source, stored_span
+from runyard_server.storage.clickhouse.points_read_sql import (
+    Rollup,
+    Series,
+    Source,
+    Span,
+    looks_sql,
+    partials_sql,
+    points_sql,
+    ranges_sql,
+    touched_sql,
+)
+from runyard_server.storage.ports.points import BucketColumns
+
+SERIES_PER_QUERY_MAX: Final = 500
+SOURCES_PER_QUERY_MAX: Final = 32
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """How many points of a series are in the range, and between which steps."""
+
+    count: int
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the first look at series tells: the extents of short ones, the rollups of long ones."""
+
+    extents: dict[Series, _Extent]
+    rollups: dict[Series, Rollup]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where the points of a series with a rollup come from, with stored buckets and without."""
+
+    mixed: Source
+    raw: Source
+
+
+class BucketReader:
+    """Reads buckets of many series at once, in four queries at most, however many series are asked for up to 500."""
+
+    def __init__(self, store: ClickHouse) -> None:
+        self._store = store
+
+    async def read(
+        self, series: Sequence[Series], steps: Span, *, bucket_count_max: int
+    ) -> dict[Series, BucketColumns]:
+        """Returns the buckets of the series that have points in the range."""
+        found: dict[Series, BucketColumns] = {}
+        for chunk in _chunks(series, SERIES_PER_QUERY_MAX):
+            found.update(await self._read_chunk(chunk, steps, bucket_count_max))
+        return found
+
+    async def read_means(self, series: Sequence[Series]) -> dict[Series, float]:
+        """Returns the mean of the finite values of each series that has points."""
+        means: dict[Series, float] = {}
+        for chunk in _chunks(series, SERIES_PER_QUERY_MAX):
+            look = await self._look(chunk, Span())
+            sources = await self._sources(look.rollups, Span())
+            wanted = [(SHIFT_MAX, s.mixed) for s in sources.values()]
+            if look.extents:
+                wanted.append((SHIFT_MAX, Source(tuple(look.extents), (Span(),))))
+            for partials in await self._read_partials(wanted):
+                merged = merge_partials(_as_one_bucket(partials), defaultdict(lambda: SHIFT_MAX))
+                means.update({one: float(buckets.means[0]) for one, buckets in merged.items()})
+        return means
+
+    async def _read_chunk(
+        self, series: Sequence[Series], steps: Span, bucket_count_max: int
+    ) -> dict[Series, BucketColumns]:
+        look = await self._look(series, steps)
+        sources = await self._sources(look.rollups, steps)
+        extents = look.extents | await self._extents(sources)
+        raw = [one for one, extent in extents.items() if extent.count <= bucket_count_max]
+        shifts = {
+            one: bucket_shift(extent.first_step, extent.last_step, count_max=bucket_count_max)
+            for one, extent in extents.items()
+            if extent.count > bucket_count_max
+        }
+        wanted: list[tuple[int, Source]] = []
+        plain: dict[int, list[Series]] = defaultdict(list)
+        for one, shift in shifts.items():
+            if one not in sources:
+                plain[shift].append(one)
+            elif sources[one].mixed.stored and shift >= sources[one].mixed.stored_shift:
+                wanted.append((shift, sources[one].mixed))
+            else:
+                wanted.append((shift, sources[one].raw))
+        wanted += [(shift, Source(tuple(members), (steps,))) for shift, members in plain.items()]
+        points, partials = await asyncio.gather(
+            self._read_points(raw, steps), self._read_partials(wanted)
+        )
+        found = points
+        for part in partials:
+            found.update(merge_partials(part, shifts))
+        return found
+
+    async def _look(self, series: Sequence[Series], steps: Span) -> _Look:
+        table = await self._store.query_arrow(looks_sql(series, steps))
+        extents: dict[Series, _Extent] = {}
+        rollups: dict[Series, Rollup] = {}
+        for run, metric, n, first, last, shift, end, covered in _rows(table):
+            if n:
+                extents[run, metric] = _Extent(n, first, last)
+            else:
+                rollups[run, metric] = Rollup(shift, end, covered)
+        return _Look(extents, rollups)
+
+    async def _sources(
+        self, rollups: Mapping[Series, Rollup], steps: Span
+    ) -> dict[Series, _Sources]:
+        """Finds which stored buckets are out of date, and plans around them."""
+        sources: dict[Series, _Sources] = {}
+        for chunk in _chunks(list(rollups.items()), SOURCES_PER_QUERY_MAX):
+            asked = []
+            for one, rollup in chunk:
+                span = stored_span(rollup, steps)
+                if not span.is_empty:
+                    asked.append((one, rollup, _steps_of(span, rollup.shift)))
+            touched: dict[Series, list[int]] = {}
+            if asked:
+                table = await self._store.query_arrow(touched_sql(asked))
+                buckets = column(table, "bucket")
+                for one, rows in _slices(table):
+                    touched[one] = buckets[rows].tolist()
+            for one, rollup in chunk:
+                mixed, raw = plan_source(one, rollup, steps, touched.get(one, []))
+                sources[one] = _Sources(mixed, raw)
+        return sources
+
+    async def _extents(self, sources: Mapping[Series, _Sources]) -> dict[Series, _Extent]:
+        extents: dict[Series, _Extent] = {}
+        for chunk in _chunks([s.mixed for s in sources.values()], SOURCES_PER_QUERY_MAX):
+            table = await self._store.query_arrow(ranges_sql(chunk))
+            for run, metric, n, first, last in _rows(table):
+                extents[run, metric] = _Extent(n, first, last)
+        return extents
+
+    async def _read_points(
+        self, series: Sequence[Series], steps: Span
+    ) -> dict[Series, BucketColumns]:
+        if not series:
+            return {}
+        table = await self._store.query_arrow(points_sql(series, steps, limit=None))
+        return {one: raw_buckets(points) for one, points in read_points(table).items()}
+
+    async def _read_partials(self, sources: Sequence[tuple[int, Source]]) -> list[Partials]:
+        tables = await asyncio.gather(
+            *(
+                self._store.query_arrow(partials_sql(chunk))
+                for chunk in _chunks(sources, SOURCES_PER_QUERY_MAX)
+            )
+        )
+        return [read_partials(table) for table in tables]
+
+
+def _as_one_bucket(partials: Partials) -> Partials:
+    """Returns the partial buckets of each series as parts of one bucket, in order."""
+    order = np.lexsort((partials["class"], partials["metric"], partials["run"]))
+    columns = {name: values[order] for name, values in partials.columns.items()}
+    return Partials(columns | {"bucket": np.zeros(len(order), np.int64)})
+
+
+def _steps_of(span: Span, shift: int) -> Span:
+    return Span(
+        None if span.first is None else span.first << shift,
+        None if span.end is None else span.end << shift,
+    )
+
+
+def _slices(table: pa.Table) -> Iterable[tuple[Series, slice]]:
+    if table.num_rows == 0:
+        return ()
+    return series_slices(column(table, "run"), column(table, "metric"))
+
+
+def _rows(table: pa.Table) -> Iterable[tuple[int, ...]]:
+    """Returns the rows of a small table, one per series."""
+    columns = [column(table, name).tolist() for name in table.column_names]
+    return zip(*columns, strict=True)
+
+
+def _chunks(items: Sequence[_Item], size: int) -> Iterable[Sequence[_Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
