@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +18,9 @@ UInt64Column: TypeAlias = NDArray[np.uint64]
 Float64Column: TypeAlias = NDArray[np.float64]
 
 METRIC_NAME_BYTES_MAX = 512
+WRITER_MAX = (1 << 24) - 1
+SEQUENCE_MAX = (1 << 40) - 1
+_METRIC_IDS_CACHED = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +55,33 @@ class Batch:
     metric_names: tuple[str, ...]
     tables: tuple[PointTable, ...]
     summary_changes: tuple[SummaryChange, ...] = ()
+
+    @property
+    def point_count(self) -> int:
+        """Returns how many points all tables hold."""
+        return sum(table.values.size for table in self.tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A series of a batch that was refused for good; see ingest.v1.Rejection."""
+
+    metric: str
+    reason: str
+    message: str
+    points: int
+
+
+@lru_cache(maxsize=_METRIC_IDS_CACHED)
+def metric_id(name: str) -> int:
+    """Returns the 64-bit id of a metric name: BLAKE2b with a digest of 8 bytes over the UTF-8, little-endian.
+
+    The same on every replica and for ever: ids are stored. Two of a million names of one run share an id with a
+    probability of 3e-8; 64 bits are what keeps the key of a point small.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def metric_ids(names: Sequence[str]) -> UInt64Column:
+    """Returns the ids of the names, in their order."""
+    return np.fromiter(map(metric_id, names), np.uint64, len(names))
