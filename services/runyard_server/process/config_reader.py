@@ -28,8 +28,8 @@ class Setting:
 
     key: str
     """Section and name, such as "ingest.flush_interval"."""
-    field: str
-    """Name of the dataclass field: the key's name, with _s for a duration."""
+    path: tuple[str, ...]
+    """Names of the dataclass fields below the section: the key's names, with _s for a duration."""
     kind: str
     """duration, size, int, float, bool, text or texts."""
     is_optional: bool
@@ -71,8 +71,15 @@ class Reader:
             elif not isinstance(entries, dict):
                 self.problems.append(f"{source}: [{section}] must be a table of keys")
             else:
-                for name, value in entries.items():
-                    self.take(f"{section}.{name}", value, source)
+                self._take_entries(section, entries, source)
+
+    def _take_entries(self, prefix: str, entries: Mapping[str, Any], source: str) -> None:
+        for name, value in entries.items():
+            key = f"{prefix}.{name}"
+            if isinstance(value, dict) and any(k.startswith(f"{key}.") for k in self._settings):
+                self._take_entries(key, value, source)
+            else:
+                self.take(key, value, source)
 
     def take(self, key: str, value: Any, source: str) -> None:
         """Takes one value: of TOML's types, or text from the environment or a flag."""
@@ -90,19 +97,21 @@ class Reader:
         """Returns the section's dataclass; what no source set has its default."""
         assert self._sections[section] is kind
         values = {
-            setting.field: self._values[key]
+            setting.path: self._values[key]
             for key, setting in self._settings.items()
             if key.startswith(f"{section}.") and key in self._values
         }
-        return kind(**values)
+        return _replace(kind(), values)
 
     def effective(self) -> dict[str, dict[str, Any]]:
         """Returns all values in force by section, as TOML would say them, secrets hidden."""
         tables: dict[str, dict[str, Any]] = {name: {} for name in self._sections}
         for key, setting in self._settings.items():
-            section, name = key.split(".", 1)
-            value = self._values.get(key, setting.default)
-            tables[section][name] = _shown(setting, value)
+            *folders, name = key.split(".")
+            table: dict[str, Any] = tables
+            for folder in folders:
+                table = table.setdefault(folder, {})
+            table[name] = _shown(setting, self._values.get(key, setting.default))
         return tables
 
 
@@ -148,25 +157,41 @@ def hide_password(text: str) -> str:
     return _URL_PASSWORD.sub(r"\1:(hidden)@", text)
 
 
-def _settings(section: str, kind: type) -> Iterable[Setting]:
+def _settings(
+    prefix: str, kind: type, path: tuple[str, ...] = (), instance: Any = None
+) -> Iterable[Setting]:
+    """Yields the settings of a section's dataclass and of the dataclasses in it; defaults are those of `instance`, if given."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
+        default = _default(kind, field) if instance is None else getattr(instance, field.name)
         declared = hints[field.name]
+        if dataclasses.is_dataclass(declared):
+            assert isinstance(declared, type)
+            yield from _settings(f"{prefix}.{field.name}", declared, (*path, field.name), default)
+            continue
         is_optional = type(None) in typing.get_args(declared)
-        inner = (
-            next((t for t in typing.get_args(declared) if t is not type(None)), declared)
-            if is_optional
-            else declared
-        )
-        value_kind = _kind(field.name, inner)
+        if is_optional:
+            declared = next(t for t in typing.get_args(declared) if t is not type(None))
+        value_kind = _kind(field.name, declared)
         if value_kind is None:
             continue
         name = field.name.removesuffix("_s") if value_kind == "duration" else field.name
-        default = field.default
-        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        assert default is not dataclasses.MISSING, f"{kind.__name__}.{field.name} has no default"
-        yield Setting(f"{section}.{name}", field.name, value_kind, is_optional, default)
+        yield Setting(f"{prefix}.{name}", (*path, field.name), value_kind, is_optional, default)
+
+
+def _default(kind: type, field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    assert field.default is not dataclasses.MISSING, f"{kind.__name__}.{field.name} has no default"
+    return field.default
+
+
+def _replace(instance: _T, values: Mapping[tuple[str, ...], Any]) -> _T:
+    changes: dict[str, Any] = {path[0]: value for path, value in values.items() if len(path) == 1}
+    for name in {path[0] for path in values if len(path) > 1}:
+        inner = {p[1:]: v for p, v in values.items() if p[0] == name and len(p) > 1}
+        changes[name] = _replace(getattr(instance, name), inner)
+    return dataclasses.replace(instance, **changes)  # type: ignore[type-var]  # a dataclass
 
 
 def _kind(name: str, declared: Any) -> str | None:
@@ -270,7 +295,7 @@ def _shown(setting: Setting, value: Any) -> Any:
     if setting.kind == "texts":
         return list(value)
     if setting.kind == "text" and value:
-        is_secret = SECRET_PARTS & set(setting.field.split("_"))
+        is_secret = SECRET_PARTS & set(setting.path[-1].split("_"))
         return HIDDEN if is_secret else hide_password(value)
     return value
 

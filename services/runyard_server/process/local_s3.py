@@ -124,6 +124,8 @@ class LocalS3:
         """Starts the server and returns when the bucket is there; raises StartRefused with what it last said."""
         weed = self._find_command()
         (self._folder / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(self._folder / "logs", ignore_errors=True)
+        (self._folder / "logs").mkdir()
         self._keys = self._load_keys()
         self._write_tokens()
         self._kill_leftover()
@@ -175,7 +177,7 @@ class LocalS3:
             child.kill()
             async with asyncio.timeout(_KILL_WAIT_S):
                 await child.wait()
-        (self._folder / "pid").unlink(missing_ok=True)
+        self._remove_traces()
 
     def _find_command(self) -> str:
         if self._config.command:
@@ -238,7 +240,7 @@ class LocalS3:
 
     def _arguments(self) -> list[str]:
         return [
-            "-logdir=.",
+            "-logdir=logs",
             "-v=0",
             "mini",
             f"-dir={self._folder / 'data'}",
@@ -347,6 +349,14 @@ class LocalS3:
                 process.wait(_KILL_WAIT_S)
         except (OSError, ValueError, KeyError, psutil.Error):
             return
+
+    def _remove_traces(self) -> None:
+        """Removes the pid file, and the sockets that the server leaves in the folder of temporary files."""
+        (self._folder / "pid").unlink(missing_ok=True)
+        for name, port in self._ports.items():
+            part, _, suffix = name.partition(".port")
+            if suffix == ".grpc":
+                Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -26,6 +26,8 @@ log = logging.getLogger("runyard.process")
 
 EXIT_FAILED: Final = 1
 EXIT_MISUSED: Final = 2
+SAME_SIGNAL_S: Final = 0.3
+"""A signal this soon after the first is the same one come twice: the terminal's and a parent's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -102,22 +104,26 @@ async def _run(config: ServerConfig, folder: Path, wiring: Any) -> None:
         clock=clock,
         version=importlib.metadata.version("runyard-server"),
         environment=environment(),
-        stop=stop,
     )
     await Lifecycle(assembly, config.section("lifecycle", LifecycleConfig)).run(stop)
 
 
 def _catch_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
+    first_s = 0.0
 
     def on_signal(number: signal.Signals) -> None:
+        nonlocal first_s
         if stop.is_set():
+            if loop.time() - first_s < SAME_SIGNAL_S:
+                return
             fields = {"signal": number.name, "hint": "a second signal ends at once"}
             log.warning(telemetry.EVENT_PROCESS_STOPPED, extra={"fields": fields})
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(128 + number)
         log.info(telemetry.EVENT_PROCESS_STOPPING, extra={"fields": {"signal": number.name}})
+        first_s = loop.time()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,14 @@ from runyard_server.process.config_reader import (
 
 
 @dataclass(frozen=True, slots=True)
+class Shed:
+    """A section inside a section."""
+
+    tools_max: int = 3
+    lock_limit_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Yard:
     """A section with one field of each kind."""
 
@@ -36,6 +44,7 @@ class Yard:
     limit_s: float | None = None
     secret_key: str = "hunter2"
     url: str = "http://user:pass@host:1/db"
+    shed: Shed = field(default_factory=Shed)
 
 
 SECTIONS: dict[str, type] = {"yard": Yard}
@@ -122,6 +131,16 @@ def test_effective_values_load_again(tmp_path: Path) -> None:
     second = load_text(tmp_path, tomli_w.dumps(tables))
     assert second.section("yard", Yard) == first.section("yard", Yard)
     assert second.process == first.process
+
+
+def test_sections_inside_sections(tmp_path: Path) -> None:
+    """A dataclass in a dataclass is a table in a table; one key of it leaves the others at their defaults."""
+    text = "[yard.shed]\ntools_max = 5\n"
+    assert load_text(tmp_path, text).section("yard", Yard).shed == Shed(tools_max=5)
+    variables = {environment_key("yard.shed.lock_limit"): "2s"}
+    assert load_text(tmp_path, "", variables).section("yard", Yard).shed == Shed(lock_limit_s=2.0)
+    with pytest.raises(ConfigProblems, match=r"unknown key yard\.shed\.tool_max; did you mean"):
+        load_text(tmp_path, "[yard.shed]\ntool_max = 5\n")
 
 
 def test_missing_and_broken_files_are_problems(tmp_path: Path) -> None:
