@@ -32,7 +32,9 @@ class Router(grpc.GenericRpcHandler):
             for noun, address in routes.items()
         }
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(
+        self, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         parts = details.method.split(".")
         if parts[0] != "/runyard" or parts[1] not in self.channels:
             return None
