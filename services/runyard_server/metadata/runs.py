@@ -288,7 +288,12 @@ def _decide_transition(
         changed = replace(changed, end_time_unix_ns=end_time, heartbeat_time_unix_ns=end_time)
     evidence = cut_evidence(ask.evidence, limits)
     transition = make_transition(
-        document.state, changed, ask.cause, ask.actor, now_unix_ns, evidence=evidence
+        document.state,
+        changed,
+        ask.cause,
+        actor=ask.actor,
+        now_unix_ns=now_unix_ns,
+        evidence=evidence,
     )
     return Change(changed, transition)
 
@@ -302,7 +307,12 @@ def _ended(document: RunDocument, outcome: WriterEnd, *, actor: str, now_unix_ns
         heartbeat_time_unix_ns=now_unix_ns,
     )
     transition = make_transition(
-        document.state, changed, outcome.cause, actor, now_unix_ns, evidence=outcome.evidence
+        document.state,
+        changed,
+        outcome.cause,
+        actor=actor,
+        now_unix_ns=now_unix_ns,
+        evidence=outcome.evidence,
     )
     return Change(changed, transition)
 
@@ -315,9 +325,10 @@ def make_transition(
     before: RunState | None,
     after: RunDocument,
     cause: TransitionCause,
+    *,
     actor: str,
     now_unix_ns: int,
-    evidence: str,
+    evidence: str = "",
 ) -> RunTransition:
     """Returns the step from a state to that of the document; asserts that the state machine has it."""
     assert is_transition_allowed(before, after.state, cause), (before, after.state, cause)

@@ -105,7 +105,9 @@ def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLi
     tx.insert_writer(writer)
     tx.append_transition(
         document.run_key,
-        make_transition(None, document, TransitionCause.STARTED, who(writer), now, evidence=""),
+        make_transition(
+            None, document, TransitionCause.STARTED, actor=who(writer), now_unix_ns=now
+        ),
     )
     tx.change_project(
         ask.entity,
@@ -156,7 +158,12 @@ def _resume(
         document = replace(document, state=RunState.RUNNING, end_time_unix_ns=None, exit_code=None)
         evidence = f"writer {before[-1].writer} had its label" if before and is_live else ""
         transition = make_transition(
-            found.state, document, TransitionCause.RESUMED, who(writer), now_unix_ns, evidence
+            found.state,
+            document,
+            TransitionCause.RESUMED,
+            actor=who(writer),
+            now_unix_ns=now_unix_ns,
+            evidence=evidence,
         )
     saved = save(tx, found, Change(document, transition), now_unix_ns=now_unix_ns)
     return StartedRun(saved, writer)

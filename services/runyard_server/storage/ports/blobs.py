@@ -48,7 +48,7 @@ class BlobStore(Protocol):
         """Removes objects; keys without one are passed over."""
         ...
 
-    async def list(self, prefix: str, *, limit: int) -> list[Blob]:
+    async def list_blobs(self, prefix: str, *, limit: int) -> list[Blob]:
         """Returns objects whose keys begin so, by the bytes of their keys (content types may be left empty)."""
         ...
 

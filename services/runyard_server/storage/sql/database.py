@@ -80,10 +80,11 @@ class Database:
         return self._engine
 
     async def start(self) -> None:
-        """Connects and brings the schema up to date; one process at a time does. Safe to repeat."""
-        await asyncio.get_running_loop().run_in_executor(
-            self._threads, migrate.upgrade, self._engine
-        )
+        """Connects and brings the schema up to date; one process at a time does. Safe to repeat.
+
+        Raises Unavailable if the database does not answer.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._upgrade)
 
     async def stop(self) -> None:
         """Ends what is in flight and closes all connections."""
@@ -127,6 +128,12 @@ class Database:
 
     def _count_down(self, _: object) -> None:
         self._pending_count -= 1
+
+    def _upgrade(self) -> None:
+        try:
+            migrate.upgrade(self._engine)
+        except exc.DBAPIError as error:
+            raise _unavailable(f"cannot be opened or brought up to date: {error.orig}") from error
 
     def _run(self, action: Action[T]) -> T:
         for attempt in range(1, _CONFLICT_ATTEMPTS_MAX + 1):

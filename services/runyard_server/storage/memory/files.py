@@ -1,0 +1,126 @@
+"""The reference of FileStore: dictionaries; what the SQL adapter is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runyard_server.domain.run import RunKey
+from runyard_server.storage.ports.files import ReleasedObject, StoredFile, Upload
+
+
+class MemoryFileStore:
+    """Keeps names and uploads in memory."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[RunKey, str], StoredFile] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._released: dict[str, ReleasedObject] = {}
+
+    async def find_file(self, run_key: RunKey, name: str) -> StoredFile | None:
+        """Returns the file of that name, or None."""
+        return self._files.get((run_key, name))
+
+    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
+        """Returns any file of the run with that content, or None."""
+        for file in self._files.values():
+            if file.run_key == run_key and file.sha256 == sha256:
+                return file
+        return None
+
+    async def list_files(
+        self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
+    ) -> list[StoredFile]:
+        """Returns files by the bytes of their names."""
+        found = [f for f in self._under(run_key, prefix) if f.name.encode() > after_name.encode()]
+        return sorted(found, key=lambda file: file.name.encode())[:limit]
+
+    async def count_files(self, run_key: RunKey, *, prefix: str) -> tuple[int, int]:
+        """Returns how many files there are under the prefix, and their bytes together."""
+        found = self._under(run_key, prefix)
+        return len(found), sum(file.size_bytes for file in found)
+
+    async def link_file(self, file: StoredFile) -> bool:
+        """Gives an object that is in use a further name; False if it is not in use."""
+        if all(other.object_key != file.object_key for other in self._files.values()):
+            return False
+        self._set(file)
+        return True
+
+    async def insert_upload(self, upload: Upload) -> None:
+        """Adds an upload."""
+        assert upload.upload_id not in self._uploads, "the upload id is taken"
+        self._uploads[upload.upload_id] = upload
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """Returns the upload, completed or not, or None."""
+        return self._uploads.get(upload_id)
+
+    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
+        """Makes the upload's file visible and returns it; a repeat returns the first answer."""
+        upload = self._uploads.get(upload_id)
+        if upload is None:
+            return None
+        if upload.completed_file is not None:
+            return upload.completed_file
+        file = StoredFile(
+            run_key=upload.run_key,
+            name=upload.name,
+            object_key=upload.object_key,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            content_type=upload.content_type,
+            update_time_unix_ns=time_unix_ns,
+        )
+        self._set(file)
+        self._uploads[upload_id] = replace(upload, completed_file=file)
+        return file
+
+    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
+        """Removes the names that exist and returns what they were."""
+        removed = []
+        for name in dict.fromkeys(names):
+            file = self._files.pop((run_key, name), None)
+            if file is not None:
+                removed.append(file)
+                self._release_unused(file)
+        return removed
+
+    async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
+        """Returns uploads made before that time, oldest first."""
+        found = [
+            u for u in self._uploads.values() if u.create_time_unix_ns < created_before_unix_ns
+        ]
+        return sorted(found, key=lambda upload: upload.create_time_unix_ns)[:limit]
+
+    async def delete_upload(self, upload_id: str) -> None:
+        """Forgets an upload; the object of one that was not completed is released."""
+        upload = self._uploads.pop(upload_id, None)
+        if upload is not None and upload.completed_file is None:
+            self._released[upload.object_key] = ReleasedObject(upload.object_key, upload.size_bytes)
+
+    async def list_released(self, *, limit: int) -> list[ReleasedObject]:
+        """Returns released objects, those released first first."""
+        return list(self._released.values())[:limit]
+
+    async def confirm_released(self, object_keys: Sequence[str]) -> None:
+        """Forgets released objects."""
+        for key in object_keys:
+            self._released.pop(key, None)
+
+    def _under(self, run_key: RunKey, prefix: str) -> list[StoredFile]:
+        return [
+            file
+            for (owner, name), file in self._files.items()
+            if owner == run_key and name.startswith(prefix)
+        ]
+
+    def _set(self, file: StoredFile) -> None:
+        old = self._files.get((file.run_key, file.name))
+        self._files[file.run_key, file.name] = file
+        if old is not None:
+            self._release_unused(old)
+
+    def _release_unused(self, old: StoredFile) -> None:
+        if all(file.object_key != old.object_key for file in self._files.values()):
+            self._released[old.object_key] = ReleasedObject(old.object_key, old.size_bytes)

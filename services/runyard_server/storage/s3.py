@@ -1,0 +1,304 @@
+"""The BlobStore over S3: the minio client on a few threads; relies on nothing that only some S3 servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import urllib3
+from minio import Minio
+from minio.datatypes import Part
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+from prometheus_client import Counter, Histogram
+
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.errors import ResourceExhausted, Unavailable
+from runyard_server.storage.ports.blobs import Blob
+
+T = TypeVar("T")
+_QueryValue = str | list[str] | tuple[str]
+
+S3_FAILURES = Counter(
+    "runyard_s3_failures_total", "Calls to the object store that failed.", ["code"]
+)
+S3_SECONDS = Histogram(
+    "runyard_s3_seconds",
+    "Time of calls to the object store, the wait for a thread included.",
+    ["call"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+_MISSING_OBJECT = frozenset({"NoSuchKey", "NoSuchObject", "404"})
+_MISSING_UPLOAD = frozenset(
+    {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "NoSuchKey"}
+)
+_DELETE_COUNT_MAX = 1000
+"""Keys that one DeleteObjects request may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Where the bucket is and how it is reached."""
+
+    endpoint: str
+    """HOST:PORT, as this process reaches it."""
+    access_key: str
+    secret_key: str
+    bucket: str
+    region: str = "us-east-1"
+    is_secure: bool = False
+    public_endpoint: str = ""
+    """HOST:PORT that presigned URLs name, as browsers and agents reach it. Empty: the endpoint."""
+    public_is_secure: bool | None = None
+    """Whether presigned URLs are https. None: as `is_secure`."""
+    thread_count: int = 8
+    """Calls in flight."""
+    pending_max: int = 4096
+    """Calls that may wait for a thread; more are refused."""
+    call_timeout_s: float = 30.0
+    """Longest wait for one call, its queue included."""
+    connect_timeout_s: float = 5.0
+    """Longest wait for a connection."""
+
+
+class S3BlobStore:
+    """Keeps objects in one bucket of an S3 server; see the port BlobStore."""
+
+    def __init__(self, settings: S3Settings, *, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(settings.thread_count, thread_name_prefix="s3")
+        self._pool = urllib3.PoolManager(
+            maxsize=settings.thread_count,
+            timeout=urllib3.Timeout(
+                connect=settings.connect_timeout_s, read=settings.call_timeout_s
+            ),
+            retries=False,
+        )
+        self._client = self._make_client(settings.endpoint, is_secure=settings.is_secure)
+        public_is_secure = settings.public_is_secure
+        self._signer = self._make_client(
+            settings.public_endpoint or settings.endpoint,
+            is_secure=settings.is_secure if public_is_secure is None else public_is_secure,
+        )
+        self._bucket = settings.bucket
+        self._pending_count = 0
+
+    async def start(self) -> None:
+        """Makes the bucket if there is none."""
+        await self._call("start", self._make_bucket)
+
+    async def stop(self) -> None:
+        """Waits for calls in flight and closes connections."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, partial(self._threads.shutdown, cancel_futures=True))
+        self._pool.clear()
+
+    async def put(self, key: str, content: bytes, *, content_type: str) -> Blob:
+        """Stores the object; durable when it returns."""
+        return await self._call("put", self._put, key, content, content_type)
+
+    async def get(self, key: str) -> bytes | None:
+        """Returns the object's bytes, or None if there is none."""
+        return await self._call("get", self._get, key)
+
+    async def find(self, key: str) -> Blob | None:
+        """Returns what is known of the object, or None if there is none."""
+        return await self._call("find", self._find, key)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Removes objects; keys without one are passed over."""
+        for first in range(0, len(keys), _DELETE_COUNT_MAX):
+            await self._call("delete", self._delete, keys[first : first + _DELETE_COUNT_MAX])
+
+    async def list_blobs(self, prefix: str, *, limit: int) -> list[Blob]:
+        """Returns objects whose keys begin so, by the bytes of their keys; content types are left empty."""
+        return await self._call("list_blobs", self._list, prefix, limit)
+
+    async def start_multipart(self, key: str, *, content_type: str) -> str:
+        """Returns the id of a new multipart upload."""
+        return await self._call("start_multipart", self._start_multipart, key, content_type)
+
+    async def complete_multipart(
+        self, key: str, multipart_id: str, part_etags: Sequence[str]
+    ) -> Blob | None:
+        """Joins the parts into the object; None if the upload is not known or a part is missing or another."""
+        return await self._call(
+            "complete_multipart", self._complete_multipart, key, multipart_id, part_etags
+        )
+
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Drops an upload and its parts; an unknown one is passed over."""
+        await self._call("abort_multipart", self._abort_multipart, key, multipart_id)
+
+    async def sign_put(self, key: str, *, expiry_s: int) -> str:
+        """Returns a URL to which whoever holds it can PUT the object."""
+        return self._sign("PUT", key, expiry_s, {})
+
+    async def sign_part_put(
+        self, key: str, multipart_id: str, part_number: int, *, expiry_s: int
+    ) -> str:
+        """Returns a URL for one part of a multipart upload."""
+        query: dict[str, _QueryValue] = {"partNumber": str(part_number), "uploadId": multipart_id}
+        return self._sign("PUT", key, expiry_s, query)
+
+    async def sign_get(
+        self, key: str, *, expiry_s: int, content_type: str, disposition: str
+    ) -> str:
+        """Returns a URL that answers a GET with the bytes under these headers."""
+        query: dict[str, _QueryValue] = {
+            "response-content-type": content_type,
+            "response-content-disposition": disposition,
+        }
+        return self._sign("GET", key, expiry_s, query)
+
+    def _sign(self, method: str, key: str, expiry_s: int, query: dict[str, _QueryValue]) -> str:
+        # No network: the region is given.
+        url: str = self._signer.get_presigned_url(
+            method,
+            self._bucket,
+            key,
+            expires=timedelta(seconds=expiry_s),
+            extra_query_params=query,
+        )
+        return url
+
+    def _make_client(self, endpoint: str, *, is_secure: bool) -> Minio:
+        return Minio(
+            endpoint,
+            access_key=self._settings.access_key,
+            secret_key=self._settings.secret_key,
+            region=self._settings.region,
+            secure=is_secure,
+            http_client=self._pool,
+        )
+
+    async def _call(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        if self._pending_count >= self._settings.pending_max:
+            S3_FAILURES.labels("queue_full").inc()
+            raise ResourceExhausted(
+                "QUEUE_FULL",
+                f"{self._pending_count} calls wait for the object store; repeat in a second",
+                metadata={"queue": "s3", "limit": self._settings.pending_max},
+                retry_delay_s=1.0,
+            )
+        self._pending_count += 1
+        start_s = self._clock.monotonic_s()
+        try:
+            async with asyncio.timeout(self._settings.call_timeout_s):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, partial(function, *arguments))
+        except TimeoutError:
+            raise _unavailable(
+                "timeout", f"did not answer within {self._settings.call_timeout_s:g} s"
+            ) from None
+        except S3Error as error:
+            code = str(error.code)
+            raise _unavailable(code, f"refused {name}: {code} {error.message}") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unavailable(type(error).__name__, f"does not answer: {error}") from error
+        finally:
+            self._pending_count -= 1
+            S3_SECONDS.labels(name).observe(self._clock.monotonic_s() - start_s)
+
+    def _make_bucket(self) -> None:
+        if self._client.bucket_exists(self._bucket):
+            return
+        try:
+            self._client.make_bucket(self._bucket)
+        except S3Error as error:
+            # Another process was faster.
+            if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+
+    def _put(self, key: str, content: bytes, content_type: str) -> Blob:
+        done = self._client.put_object(
+            self._bucket, key, io.BytesIO(content), len(content), content_type=content_type
+        )
+        return Blob(key, len(content), _bare(done.etag), content_type)
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            response = self._client.get_object(self._bucket, key)
+        except S3Error as error:
+            if error.code in _MISSING_OBJECT:
+                return None
+            raise
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _find(self, key: str) -> Blob | None:
+        try:
+            found = self._client.stat_object(self._bucket, key)
+        except S3Error as error:
+            if error.code in _MISSING_OBJECT:
+                return None
+            raise
+        return Blob(key, found.size or 0, _bare(found.etag), found.content_type or "")
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        objects = [DeleteObject(key) for key in keys]
+        for error in self._client.remove_objects(self._bucket, objects):
+            if error.code not in _MISSING_OBJECT:
+                raise _unavailable(
+                    str(error.code), f"kept {error.name}: {error.code} {error.message}"
+                )
+
+    def _list(self, prefix: str, limit: int) -> list[Blob]:
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+        # Servers disagree on the order of listings, so a limit can only cut what was sorted here.
+        blobs = [
+            Blob(item.object_name, item.size or 0, _bare(item.etag), "")
+            for item in islice(found, 1_000_000)
+            if not item.is_dir
+        ]
+        return sorted(blobs, key=lambda blob: blob.key.encode())[:limit]
+
+    def _start_multipart(self, key: str, content_type: str) -> str:
+        upload_id: str = self._client._create_multipart_upload(
+            self._bucket, key, {"Content-Type": content_type}
+        )
+        return upload_id
+
+    def _complete_multipart(
+        self, key: str, multipart_id: str, part_etags: Sequence[str]
+    ) -> Blob | None:
+        parts = [Part(number, _bare(etag)) for number, etag in enumerate(part_etags, start=1)]
+        try:
+            self._client._complete_multipart_upload(self._bucket, key, multipart_id, parts)
+        except S3Error as error:
+            if error.code in _MISSING_UPLOAD:
+                return None
+            raise
+        return self._find(key)
+
+    def _abort_multipart(self, key: str, multipart_id: str) -> None:
+        try:
+            self._client._abort_multipart_upload(self._bucket, key, multipart_id)
+        except S3Error as error:
+            if error.code not in _MISSING_UPLOAD:
+                raise
+
+
+def _bare(etag: str | None) -> str:
+    return (etag or "").strip('"')
+
+
+def _unavailable(code: str, problem: str) -> Unavailable:
+    S3_FAILURES.labels(code).inc()
+    return Unavailable(
+        "STORE_UNAVAILABLE",
+        f"the object store {problem}; repeat later",
+        metadata={"store": "s3"},
+        retry_delay_s=1.0,
+    )

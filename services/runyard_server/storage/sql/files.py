@@ -1,0 +1,296 @@
+"""The FileStore over SQL; statements are the same for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+
+from runyard_server.domain.run import RunKey
+from runyard_server.storage.ports.files import ReleasedObject, StoredFile, Upload
+from runyard_server.storage.sql.database import Database
+from runyard_server.storage.sql.schema import files, objects, uploads
+
+_MD5_BYTES = 16
+_HIGHEST_CHARACTERS = "\U0010ffff" * 2
+_FILE_COLUMNS = select(
+    files.c.run_key,
+    files.c.name,
+    files.c.object_key,
+    files.c.content_type,
+    files.c.update_time_unix_ns,
+    objects.c.size_bytes,
+    objects.c.sha256,
+).join(objects, objects.c.object_key == files.c.object_key)
+
+
+class SqlFileStore:
+    """Keeps names and uploads in a SQL database; see the port FileStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_file(self, run_key: RunKey, name: str) -> StoredFile | None:
+        """Returns the file of that name, or None."""
+        return await self._database.transact(lambda c: _find_file(c, run_key, name))
+
+    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
+        """Returns any file of the run with that content, or None."""
+        where = and_(objects.c.run_key == run_key, objects.c.sha256 == sha256)
+        statement = _FILE_COLUMNS.where(where).limit(1)
+        row = await self._database.transact(lambda c: c.execute(statement).first())
+        return _file(row) if row else None
+
+    async def list_files(
+        self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
+    ) -> list[StoredFile]:
+        """Returns files by the bytes of their names."""
+        statement = (
+            _FILE_COLUMNS.where(_is_under(run_key, prefix), files.c.name > after_name)
+            .order_by(files.c.name)
+            .limit(limit)
+        )
+        rows = await self._database.transact(lambda c: c.execute(statement).all())
+        return [_file(row) for row in rows]
+
+    async def count_files(self, run_key: RunKey, *, prefix: str) -> tuple[int, int]:
+        """Returns how many files there are under the prefix, and their bytes together."""
+        statement = (
+            select(func.count(), func.coalesce(func.sum(objects.c.size_bytes), 0))
+            .select_from(files)
+            .join(objects, objects.c.object_key == files.c.object_key)
+            .where(_is_under(run_key, prefix))
+        )
+        row = await self._database.transact(lambda c: c.execute(statement).one())
+        return int(row[0]), int(row[1])
+
+    async def link_file(self, file: StoredFile) -> bool:
+        """Gives an object that is in use a further name; False if it is not in use."""
+        return await self._database.transact(lambda c: _link(c, file))
+
+    async def insert_upload(self, upload: Upload) -> None:
+        """Adds an upload."""
+        statement = insert(uploads).values(
+            upload_id=upload.upload_id,
+            run_key=upload.run_key,
+            name=upload.name,
+            object_key=upload.object_key,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            content_type=upload.content_type,
+            part_bytes=upload.part_bytes,
+            part_count=upload.part_count,
+            part_md5s=b"".join(upload.part_md5s),
+            multipart_id=upload.multipart_id,
+            create_time_unix_ns=upload.create_time_unix_ns,
+        )
+        await self._database.transact(lambda c: c.execute(statement))
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """Returns the upload, completed or not, or None."""
+        statement = select(uploads).where(uploads.c.upload_id == upload_id)
+        row = await self._database.transact(lambda c: c.execute(statement).first())
+        return _upload(row) if row else None
+
+    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
+        """Makes the upload's file visible and returns it; a repeat returns the first answer."""
+        return await self._database.transact(lambda c: _complete(c, upload_id, time_unix_ns))
+
+    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
+        """Removes the names that exist and returns what they were."""
+
+        def remove(connection: Connection) -> list[StoredFile]:
+            # In one order, so that two calls cannot wait for each other.
+            found = [_find_file(connection, run_key, name) for name in sorted(set(names))]
+            return [file for file in found if file is not None and _unlink(connection, file)]
+
+        return await self._database.transact(remove)
+
+    async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
+        """Returns uploads made before that time, oldest first."""
+        statement = (
+            select(uploads)
+            .where(uploads.c.create_time_unix_ns < created_before_unix_ns)
+            .order_by(uploads.c.create_time_unix_ns)
+            .limit(limit)
+        )
+        rows = await self._database.transact(lambda c: c.execute(statement).all())
+        return [_upload(row) for row in rows]
+
+    async def delete_upload(self, upload_id: str) -> None:
+        """Forgets an upload; the object of one that was not completed is released."""
+        await self._database.transact(lambda c: _delete_upload(c, upload_id))
+
+    async def list_released(self, *, limit: int) -> list[ReleasedObject]:
+        """Returns released objects, those released first first."""
+        statement = (
+            select(objects.c.object_key, objects.c.size_bytes)
+            .where(objects.c.name_count == 0)
+            .order_by(objects.c.release_time_unix_ns, objects.c.object_key)
+            .limit(limit)
+        )
+        rows = await self._database.transact(lambda c: c.execute(statement).all())
+        return [ReleasedObject(row.object_key, row.size_bytes) for row in rows]
+
+    async def confirm_released(self, object_keys: Sequence[str]) -> None:
+        """Forgets released objects."""
+        where = and_(objects.c.object_key.in_(list(object_keys)), objects.c.name_count == 0)
+        await self._database.transact(lambda c: c.execute(delete(objects).where(where)))
+
+
+def _find_file(connection: Connection, run_key: RunKey, name: str) -> StoredFile | None:
+    where = and_(files.c.run_key == run_key, files.c.name == name)
+    row = connection.execute(_FILE_COLUMNS.where(where)).first()
+    return _file(row) if row else None
+
+
+def _link(connection: Connection, file: StoredFile) -> bool:
+    """Adds a name to an object in use; the row of the object is locked from here on."""
+    in_use = and_(objects.c.object_key == file.object_key, objects.c.name_count > 0)
+    added = connection.execute(
+        update(objects).where(in_use).values(name_count=objects.c.name_count + 1)
+    )
+    if added.rowcount == 0:
+        return False
+    _set_name(connection, file)
+    return True
+
+
+def _complete(connection: Connection, upload_id: str, time_unix_ns: int) -> StoredFile | None:
+    statement = select(uploads).where(uploads.c.upload_id == upload_id).with_for_update()
+    row = connection.execute(statement).first()
+    if row is None:
+        return None
+    upload = _upload(row)
+    if upload.completed_file is not None:
+        return upload.completed_file
+    connection.execute(
+        update(uploads)
+        .where(uploads.c.upload_id == upload_id)
+        .values(complete_time_unix_ns=time_unix_ns)
+    )
+    _insert_object(connection, upload, name_count=1, release_time_unix_ns=None)
+    file = _completed_file(upload, time_unix_ns)
+    _set_name(connection, file)
+    return file
+
+
+def _set_name(connection: Connection, file: StoredFile) -> None:
+    """Points a name at an object whose count has it already."""
+    old = _find_file(connection, file.run_key, file.name)
+    if old is not None:
+        _unlink(connection, old)
+    connection.execute(
+        insert(files).values(
+            run_key=file.run_key,
+            name=file.name,
+            object_key=file.object_key,
+            content_type=file.content_type,
+            update_time_unix_ns=file.update_time_unix_ns,
+        )
+    )
+
+
+def _unlink(connection: Connection, file: StoredFile) -> bool:
+    """Removes a name and takes it off its object's count; returns whether it was there."""
+    where = and_(
+        files.c.run_key == file.run_key,
+        files.c.name == file.name,
+        files.c.object_key == file.object_key,
+    )
+    if connection.execute(delete(files).where(where)).rowcount == 0:
+        return False
+    connection.execute(
+        update(objects)
+        .where(objects.c.object_key == file.object_key)
+        .values(name_count=objects.c.name_count - 1, release_time_unix_ns=file.update_time_unix_ns)
+    )
+    return True
+
+
+def _delete_upload(connection: Connection, upload_id: str) -> None:
+    statement = select(uploads).where(uploads.c.upload_id == upload_id).with_for_update()
+    row = connection.execute(statement).first()
+    if row is None:
+        return
+    upload = _upload(row)
+    connection.execute(delete(uploads).where(uploads.c.upload_id == upload_id))
+    if upload.completed_file is None:
+        _insert_object(
+            connection, upload, name_count=0, release_time_unix_ns=upload.create_time_unix_ns
+        )
+
+
+def _insert_object(
+    connection: Connection, upload: Upload, *, name_count: int, release_time_unix_ns: int | None
+) -> None:
+    connection.execute(
+        insert(objects).values(
+            object_key=upload.object_key,
+            run_key=upload.run_key,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            name_count=name_count,
+            release_time_unix_ns=release_time_unix_ns,
+        )
+    )
+
+
+def _is_under(run_key: RunKey, prefix: str) -> Any:
+    where = files.c.run_key == run_key
+    if not prefix:
+        return where
+    return and_(
+        where,
+        files.c.name >= prefix,
+        files.c.name <= prefix + _HIGHEST_CHARACTERS,
+        func.substr(files.c.name, 1, len(prefix)) == prefix,
+    )
+
+
+def _file(row: Row[Any]) -> StoredFile:
+    return StoredFile(
+        run_key=RunKey(row.run_key),
+        name=row.name,
+        object_key=row.object_key,
+        size_bytes=row.size_bytes,
+        sha256=bytes(row.sha256),
+        content_type=row.content_type,
+        update_time_unix_ns=row.update_time_unix_ns,
+    )
+
+
+def _upload(row: Row[Any]) -> Upload:
+    md5s = bytes(row.part_md5s)
+    upload = Upload(
+        upload_id=row.upload_id,
+        run_key=RunKey(row.run_key),
+        name=row.name,
+        object_key=row.object_key,
+        size_bytes=row.size_bytes,
+        sha256=bytes(row.sha256),
+        content_type=row.content_type,
+        part_bytes=row.part_bytes,
+        part_count=row.part_count,
+        part_md5s=tuple(md5s[i : i + _MD5_BYTES] for i in range(0, len(md5s), _MD5_BYTES)),
+        multipart_id=row.multipart_id,
+        create_time_unix_ns=row.create_time_unix_ns,
+    )
+    if row.complete_time_unix_ns is None:
+        return upload
+    file = _completed_file(upload, row.complete_time_unix_ns)
+    return replace(upload, completed_file=file)
+
+
+def _completed_file(upload: Upload, time_unix_ns: int) -> StoredFile:
+    return StoredFile(
+        run_key=upload.run_key,
+        name=upload.name,
+        object_key=upload.object_key,
+        size_bytes=upload.size_bytes,
+        sha256=upload.sha256,
+        content_type=upload.content_type,
+        update_time_unix_ns=time_unix_ns,
+    )
