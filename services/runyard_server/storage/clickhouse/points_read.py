@@ -137,6 +137,13 @@ class ClickHousePointReader:
             found.setdefault(RunKey(run), []).append(one)
         return found
 
+    async def read_last_step(self, run_key: RunKey) -> int | None:
+        """Returns the largest step of any metric of the run, or None without points."""
+        table = await self._store.query_arrow(
+            f"SELECT count() AS n, max(last_step) AS step FROM series WHERE run = {int(run_key)}"
+        )
+        return int(column(table, "step")[0]) if int(column(table, "n")[0]) else None
+
     async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
         """Returns the mean of the finite values of each series; NaN if none is finite."""
         keys = _by_id(series)

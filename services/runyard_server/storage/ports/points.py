@@ -160,6 +160,10 @@ class PointReader(Protocol):
         """
         ...
 
+    async def read_last_step(self, run_key: RunKey) -> int | None:
+        """Returns the largest step of any metric of the run, or None without points."""
+        ...
+
     async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
         """Returns the mean of the finite values of each series; NaN if none is finite."""
         ...
