@@ -1,0 +1,224 @@
+"""The command `runyard`: sends journals, lists runs, shows journals, starts a server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runyard.errors import Error, UsageError
+from runyard.settings import Settings, resolve
+from runyard.version import VERSION
+
+PIPE_CLOSED_EXIT_CODE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["server"]:  # everything behind it is the server's
+        return _server(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.call(options)
+        return code
+    except Error as error:
+        if options.json:
+            fields = {"error": type(error).__name__, "reason": error.reason, "message": str(error)}
+            print(json.dumps(fields))
+        else:
+            print(f"runyard: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED_EXIT_CODE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    reading = argparse.ArgumentParser(add_help=False, parents=[shared])
+    reading.add_argument("--base-url", help="address of the server (default: RUNYARD_BASE_URL)")
+    parser = argparse.ArgumentParser(prog="runyard", description="Records runs.")
+    parser.set_defaults(json=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    sync = commands.add_parser(
+        "sync", parents=[reading], help="send journals, those of offline runs included"
+    )
+    sync.add_argument("paths", nargs="*", metavar="DIR", help="run folders, or folders of such")
+    sync.set_defaults(call=_sync)
+
+    runs = commands.add_parser("runs", help="look at runs").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = runs.add_parser("ls", parents=[reading], help="list runs, newest first")
+    listing.add_argument("project", nargs="?", help="entity/project (default: the settings')")
+    listing.add_argument("--limit", type=_positive, default=50, help="most runs (default 50)")
+    listing.add_argument("--name", default="", help="only names or ids that contain this")
+    listing.add_argument("--state", action="append", default=[], help="only this state; repeatable")
+    listing.set_defaults(call=_runs_ls)
+    showing = runs.add_parser("show", parents=[reading], help="show one run")
+    showing.add_argument("path", help="entity/project/run_id")
+    showing.set_defaults(call=_runs_show)
+
+    journal = commands.add_parser("journal", help="look at journals").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    frames = journal.add_parser("show", parents=[shared], help="print the records of a journal")
+    frames.add_argument("path", type=Path, help="segment file, journal folder or run folder")
+    frames.set_defaults(call=_journal_show)
+
+    commands.add_parser("server", help="start a server (= runyard-server)", add_help=False)
+    version = commands.add_parser("version", parents=[shared], help="print the version")
+    version.set_defaults(call=_version)
+    return parser
+
+
+def _sync(options: argparse.Namespace) -> int:
+    settings = resolve({"base_url": options.base_url}, Settings())
+    paths = [Path(path) for path in options.paths] or [Path(settings.dir).expanduser()]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no folder {path}")
+    from runyard.agent import sync
+
+    return sync.sync(
+        paths, base_url=settings.base_url, api_key=settings.api_key, is_json=options.json
+    )
+
+
+def _runs_ls(options: argparse.Namespace) -> int:
+    from runyard.api import Api
+
+    runs = Api(options.base_url).runs(
+        options.project, name_contains=options.name, states=options.state
+    )
+    rows = [_run_row(run) for run in runs[: options.limit]]
+    if options.json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return 0
+    if not rows:
+        print("no runs")
+        return 0
+    columns = ("id", "name", "state", "created_at", "path")
+    cells = [columns, *([str(row[column] or "") for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    if len(runs) > len(rows):
+        print(f"+{len(runs) - len(rows)} ...")
+    return 0
+
+
+def _runs_show(options: argparse.Namespace) -> int:
+    from runyard import extended_json
+    from runyard.api import Api
+
+    run = Api(options.base_url).run(options.path)
+    receipt = run.receipt()
+    fields = _run_row(run)
+    fields.update(
+        exit_code=run.exit_code,
+        notes=run.notes,
+        tags=run.tags,
+        group=run.group,
+        job_type=run.job_type,
+        config=run.config,
+        summary=run.summary,
+        host=run.metadata,
+        receipt={
+            "text": str(receipt),
+            "records_durable": receipt.records_durable,
+            "records_missing": receipt.records_missing,
+            "points_accepted": receipt.points_accepted,
+            "points_rejected": receipt.points_rejected,
+        },
+        transitions=run.transitions,
+        files=[{"name": file.name, "size_bytes": file.size_bytes} for file in run.files()],
+    )
+    if options.json:
+        print(extended_json.dumps(extended_json.plain(fields)))
+        return 0
+    for name, value in fields.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, (dict, list)) and name != "tags":
+            print(f"{name}:")
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                print(f"  {key}: {item}")
+        else:
+            print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+def _run_row(run: Any) -> dict[str, Any]:
+    return {
+        "path": run.path,
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "created_at": run.created_at,
+        "url": run.url,
+    }
+
+
+def _journal_show(options: argparse.Namespace) -> int:
+    from runyard import journal_reader
+
+    try:
+        reader = journal_reader.JournalReader.open(options.path)
+    except OSError as error:
+        raise UsageError(f"{options.path} cannot be read: {error.strerror}") from None
+    if not reader.segments:
+        raise UsageError(f"{options.path} holds no journal")
+    count = 0
+    for frame in reader.frames():
+        fields = journal_reader.describe(frame)
+        count += 1
+        if options.json:
+            print(json.dumps(fields, ensure_ascii=False))
+        else:
+            rest = {k: v for k, v in fields.items() if k not in ("sequence", "kind")}
+            print(fields["sequence"], fields["kind"], json.dumps(rest, ensure_ascii=False))
+    if reader.stop_reason == journal_reader.END:
+        return 0
+    message = f"stopped after {count} records: {reader.stop_reason} at {reader.stop_place}"
+    print(f"runyard: {message}", file=sys.stderr)
+    return 1
+
+
+def _server(arguments: Sequence[str]) -> int:
+    beside = Path(sys.executable).parent / "runyard-server"
+    program = str(beside) if beside.exists() else shutil.which("runyard-server")
+    if program is None:
+        print(
+            "runyard: runyard-server is not installed here: pip install runyard-server",
+            file=sys.stderr,
+        )
+        return 1
+    os.execv(program, [program, *arguments])
+
+
+def _version(options: argparse.Namespace) -> int:
+    print(json.dumps({"version": VERSION}) if options.json else f"runyard {VERSION}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
