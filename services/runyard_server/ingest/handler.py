@@ -1,0 +1,91 @@
+"""WriteBatch: message to batch and acknowledgement to message; columns stay columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+import numpy as np
+
+from runyard_protos.errors.v1 import errors_pb2
+from runyard_protos.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from runyard_protos.points.v1 import points_pb2
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.points import Batch, PointTable, Rejection, SummaryChange
+from runyard_server.domain.run import RunKey
+from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
+from runyard_server.rpc.calls import current_call
+
+_REASON_PREFIX = "ERROR_REASON_"
+
+
+class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
+    """Answers IngestService."""
+
+    def __init__(self, pipeline: Pipeline, *, deadline_default_s: float, clock: Clock) -> None:
+        self._pipeline = pipeline
+        self._deadline_default_s = deadline_default_s
+        self._clock = clock
+
+    async def WriteBatch(
+        self, request: ingest_pb2.WriteBatchRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ingest_pb2.WriteBatchResponse:
+        """Stores one batch; see ingest.v1."""
+        acknowledgement = await self._pipeline.write(
+            batch_from_message(request), deadline_s=self._deadline_s()
+        )
+        return message_from_acknowledgement(acknowledgement)
+
+    def _deadline_s(self) -> float:
+        call = current_call()
+        if call is not None and call.deadline_monotonic_s is not None:
+            return call.deadline_monotonic_s
+        return self._clock.monotonic_s() + self._deadline_default_s
+
+
+def batch_from_message(message: ingest_pb2.WriteBatchRequest) -> Batch:
+    """Returns the batch that the message says, unchecked. Copies each column once."""
+    return Batch(
+        run_key=RunKey(message.run_key),
+        writer=message.writer,
+        first_sequence=message.first_sequence,
+        last_sequence=message.last_sequence,
+        metric_names=tuple(message.metric_names),
+        tables=tuple(map(_table_from_message, message.tables)),
+        summary_changes=tuple(
+            SummaryChange(change.sequence, change.key, change.value_json)
+            for change in message.summary_changes
+        ),
+    )
+
+
+def message_from_acknowledgement(
+    acknowledgement: Acknowledgement,
+) -> ingest_pb2.WriteBatchResponse:
+    """Returns the message that says it."""
+    return ingest_pb2.WriteBatchResponse(
+        first_sequence=acknowledgement.first_sequence,
+        last_sequence=acknowledgement.last_sequence,
+        rejections=map(_message_from_rejection, acknowledgement.rejections),
+        is_repeat=acknowledgement.is_repeat,
+    )
+
+
+def _table_from_message(message: points_pb2.PointTable) -> PointTable:
+    # numpy.array copies a packed column at once (the containers have __array__); iterating would make objects.
+    return PointTable(
+        metric_indexes=tuple(message.metric_indexes),
+        steps=np.array(message.steps, np.int64),
+        times_unix_ns=np.array(message.times_unix_ns, np.int64),
+        sequences=np.array(message.sequences, np.uint64),
+        values=np.array(message.values, np.float64),
+    )
+
+
+def _message_from_rejection(rejection: Rejection) -> ingest_pb2.Rejection:
+    return ingest_pb2.Rejection(
+        metric=rejection.metric,
+        reason=errors_pb2.ErrorReason.Value(_REASON_PREFIX + rejection.reason),
+        message=rejection.message,
+        points=rejection.points,
+    )

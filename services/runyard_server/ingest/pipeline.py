@@ -1,0 +1,240 @@
+"""The way of a batch through ingest: validate, know the run, drop repeats, join to a block, insert, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.errors import DomainError, Internal, Unavailable
+from runyard_server.domain.points import Batch, Rejection, metric_id
+from runyard_server.ingest import counters
+from runyard_server.ingest.batcher import Batcher, Block, BlockLimits
+from runyard_server.ingest.census import MetricCensus
+from runyard_server.ingest.dedupe import BatchKey, Dedupe, Durable, batch_key
+from runyard_server.ingest.runs import RunCache
+from runyard_server.ingest.validate import (
+    BatchLimits,
+    Problem,
+    ValidBatch,
+    batch_bytes,
+    refuse_metrics,
+    validate_batch,
+)
+from runyard_server.ingest.writer import BlockWriter, Waiting
+from runyard_server.storage.ports.points import BlockEntry, PointWriter
+
+log = logging.getLogger("runyard.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Says that a batch is durable; see ingest.v1.WriteBatchResponse."""
+
+    first_sequence: int
+    last_sequence: int
+    rejections: tuple[Rejection, ...]
+    is_repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineLimits:
+    """The limits of all parts."""
+
+    batch: BatchLimits
+    block: BlockLimits
+    metrics_per_run_max: int
+    metric_ids_max: int
+    durable_batches_max: int
+
+
+class Pipeline:
+    """Takes batches with `write` while `run` is going on."""
+
+    def __init__(
+        self,
+        limits: PipelineLimits,
+        *,
+        points: PointWriter,
+        writer: BlockWriter,
+        runs: RunCache,
+        clock: Clock,
+    ) -> None:
+        self._limits = limits
+        self._points = points
+        self._writer = writer
+        self._runs = runs
+        self._clock = clock
+        self._census = MetricCensus(
+            metrics_per_run_max=limits.metrics_per_run_max, ids_max=limits.metric_ids_max
+        )
+        self._dedupe: Dedupe[Waiting] = Dedupe(durable_max=limits.durable_batches_max)
+        self._batcher: Batcher[Waiting] = Batcher(limits.block)
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    async def write(self, batch: Batch, *, deadline_s: float) -> Acknowledgement:
+        """Returns when the batch is durable. Safe to repeat; a repeat in flight joins the first.
+
+        `deadline_s`, by Clock.monotonic_s, is when the caller stops waiting. A cancelled call takes nothing back.
+        Raises InvalidArgument, NotFound, FailedPrecondition, ResourceExhausted, Unavailable; see ingest.v1.
+        """
+        try:
+            return await self._write(batch, deadline_s)
+        except DomainError as error:
+            counters.BATCHES.labels("refused").inc()
+            counters.BATCHES_REFUSED.labels(error.reason).inc()
+            raise
+
+    async def run(self) -> None:
+        """Closes blocks and inserts them until cancelled."""
+        async with asyncio.TaskGroup() as inserts:
+            while True:
+                self._wake.clear()
+                now_s = self._clock.monotonic_s()
+                block = self._batcher.take(now_s)
+                if block is not None:
+                    inserts.create_task(self._insert_block(block))
+                    continue
+                due_s = self._batcher.due_s()
+                try:
+                    async with asyncio.timeout(None if due_s is None else max(due_s - now_s, 0.0)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass  # the oldest batch has waited long enough
+
+    def stop(self) -> None:
+        """Refuses further batches. What is not inserted by now has nobody who waits for it: the listener is closed."""
+        self._is_stopping = True
+
+    async def _write(self, batch: Batch, deadline_s: float) -> Acknowledgement:
+        if self._is_stopping:
+            raise Unavailable("STOPPING", "ingest is stopping; send the batch again")
+        valid = validate_batch(batch, self._limits.batch)
+        await self._runs.check(batch.run_key, batch.writer)
+        valid = await self._apply_census(valid)
+        key = batch_key(batch)
+        # No await from here to the queue: of equal batches one is inserted.
+        known = self._dedupe.find(key)
+        if isinstance(known, Durable):
+            counters.BATCHES.labels("repeat").inc()
+            return _acknowledge(key, known.rejections, is_repeat=True)
+        if known is not None:
+            counters.BATCHES.labels("joined").inc()
+            known.deadline_s = max(known.deadline_s, deadline_s)
+        else:
+            known = self._enqueue(key, valid, deadline_s)
+        await asyncio.shield(known.outcome)
+        return _acknowledge(key, valid.rejections, is_repeat=False)
+
+    async def _apply_census(self, valid: ValidBatch) -> ValidBatch:
+        batch = valid.batch
+        refused = {rejection.metric for rejection in valid.rejections}
+        positions = [
+            position for position, name in enumerate(batch.metric_names) if name not in refused
+        ]
+        ids = [metric_id(batch.metric_names[position]) for position in positions]
+        limit = self._limits.metrics_per_run_max
+        if self._census.needs_load(batch.run_key, ids):
+            # One more than the limit would be of no use: at the limit every new name is refused.
+            stored = await self._points.read_metric_ids(batch.run_key, limit=limit)
+            self._census.load(batch.run_key, stored.tolist())
+        beyond = self._census.admit(batch.run_key, ids)
+        counters.CACHE_EVICTIONS.labels("metric_ids").inc(self._census.take_evictions())
+        if not beyond:
+            return valid
+        problem = Problem(
+            "METRIC_COUNT_EXCEEDED",
+            f"the run has {limit} metrics, which is the limit; this one is not stored",
+        )
+        fewer = refuse_metrics(batch, {positions[place]: problem for place in beyond})
+        return ValidBatch(fewer.batch, valid.rejections + fewer.rejections)
+
+    def _enqueue(self, key: BatchKey, valid: ValidBatch, deadline_s: float) -> Waiting:
+        outcome = asyncio.get_running_loop().create_future()
+        entry = BlockEntry(valid.batch, valid.points_rejected)
+        waiting = Waiting(key, entry, valid.rejections, outcome, deadline_s)
+        self._batcher.add(
+            waiting,
+            rows=valid.batch.point_count,
+            size_bytes=batch_bytes(valid.batch),
+            now_s=self._clock.monotonic_s(),
+        )
+        self._dedupe.begin(key, waiting)
+        counters.QUEUE_BYTES.set(self._batcher.held_bytes)
+        self._wake.set()
+        return waiting
+
+    async def _insert_block(self, block: Block[Waiting]) -> None:
+        counters.BLOCK_ROWS.observe(block.rows)
+        counters.BLOCK_AGE_SECONDS.observe(block.age_s)
+        try:
+            await self._insert(block.items)
+        finally:
+            for waiting in block.items:
+                if not waiting.outcome.done():  # cancelled: the process is ending
+                    self._settle([waiting], Unavailable("STOPPING", "ingest is stopping"))
+            self._batcher.release(block)
+            counters.QUEUE_BYTES.set(self._batcher.held_bytes)
+            self._wake.set()
+
+    async def _insert(self, items: Sequence[Waiting]) -> None:
+        """Inserts and settles the batches; the edge of the background task."""
+        try:
+            await self._writer.insert(items)
+        except DomainError as error:
+            self._settle(items, error)
+        except Exception as error:
+            log.exception(counters.EVENT_BLOCK_FAILED, extra={"fields": {"batches": len(items)}})
+            if len(items) == 1:
+                self._settle(items, _internal(error))
+                return
+            for one in items:  # one bad batch must not take the others with it
+                await self._insert([one])
+        else:
+            self._settle(items, None)
+
+    def _settle(self, items: Sequence[Waiting], error: DomainError | None) -> None:
+        for waiting in items:
+            if error is None:
+                self._dedupe.succeed(waiting.key, Durable(waiting.rejections))
+                waiting.outcome.set_result(None)
+                _count_durable(waiting)
+            else:
+                self._dedupe.fail(waiting.key)
+                counters.BATCHES.labels("failed").inc()
+                if not waiting.outcome.cancelled():
+                    waiting.outcome.set_exception(_copy(error))
+                    waiting.outcome.exception()  # seen: those who waited may all be gone
+        counters.CACHE_EVICTIONS.labels("durable_batches").inc(self._dedupe.take_evictions())
+
+
+def _acknowledge(
+    key: BatchKey, rejections: tuple[Rejection, ...], *, is_repeat: bool
+) -> Acknowledgement:
+    return Acknowledgement(key.first_sequence, key.last_sequence, rejections, is_repeat)
+
+
+def _count_durable(waiting: Waiting) -> None:
+    batch = waiting.entry.batch
+    counters.BATCHES.labels("durable").inc()
+    counters.POINTS.inc(batch.point_count)
+    counters.CHANGES.inc(len(batch.summary_changes))
+    for rejection in waiting.rejections:
+        counters.POINTS_REJECTED.labels(rejection.reason).inc(rejection.points)
+
+
+def _internal(error: Exception) -> Internal:
+    return Internal(
+        "INTERNAL",
+        f"the batch could not be stored because of a bug of the server ({type(error).__name__}); its log tells more",
+    )
+
+
+def _copy(error: DomainError) -> DomainError:
+    """Returns an equal error: each waiter raises its own, with a traceback of its own."""
+    return type(error)(
+        error.reason, error.message, metadata=error.metadata, retry_delay_s=error.retry_delay_s
+    )
