@@ -88,7 +88,6 @@ class S3Access:
     secret_key: str
     bucket: str
     region: str
-    is_secure: bool
 
 
 class LocalS3:
@@ -117,7 +116,6 @@ class LocalS3:
             secret_key=self._keys[1],
             bucket=self._config.bucket,
             region=REGION,
-            is_secure=False,
         )
 
     async def start(self) -> None:
@@ -312,7 +310,7 @@ class LocalS3:
             access_key=access.access_key,
             secret_key=access.secret_key,
             region=access.region,
-            secure=access.is_secure,
+            secure=False,
             http_client=pool,
         )
         try:

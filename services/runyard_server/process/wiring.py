@@ -14,19 +14,24 @@ from runyard_server.domain.addresses import Address, parse_address
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, StartRefused
 from runyard_server.gateway import service as gateway
+from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
 from runyard_server.process.config import ServerConfig
 from runyard_server.process.http_edge import HttpEdge
 from runyard_server.process.lifecycle import Assembly, LifecycleConfig, Resource
-from runyard_server.process.local_s3 import LocalS3, LocalS3Config, S3Access
+from runyard_server.process.local_s3 import LocalS3, LocalS3Config
 from runyard_server.process.modules import order_modules
+from runyard_server.query import service as query
 from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
 from runyard_server.rpc.ports import describe_holder
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
+from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
+from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
+from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.database import Database, SqlConfig
 from runyard_server.storage.sql.run_store import SqlRunStore
 
@@ -37,7 +42,15 @@ _PROBE_LIMIT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class S3Config:
+class SqlSection(SqlConfig):
+    """Which SQL database is used, and how."""
+
+    url: str = ""
+    """postgresql+psycopg://user:password@host/database or sqlite:////path. Empty: SQLite in the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Section(S3Settings):
     """An S3 server that is there already; without one the process runs a local one of its own."""
 
     endpoint: str = ""
@@ -48,10 +61,6 @@ class S3Config:
     """Their secret."""
     bucket: str = "runyard"
     """The bucket that holds all objects."""
-    region: str = "us-east-1"
-    """Its region."""
-    is_secure: bool = True
-    """False: http instead of https."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,11 @@ SECTIONS: Final[Mapping[str, type]] = {
     "edge": EdgeConfig,
     "siblings": SiblingsConfig,
     "clickhouse": ClickHouseSection,
-    "sql": SqlConfig,
-    "s3": S3Config,
+    "sql": SqlSection,
+    "s3": S3Section,
     "local_s3": LocalS3Config,
+    "ingest": ingest.IngestConfig,
+    "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
     "gateway": gateway.GatewayConfig,
 }
@@ -124,7 +135,8 @@ class _Wiring:
         self._grpc: Address | None = None
         self._clickhouse: ClickHouse | None = None
         self._sql: Database | None = None
-        self._s3: S3Access | None = None
+        self._blobs: S3BlobStore | None = None
+        self._s3: S3Settings | None = None
         self._edge: HttpEdge | None = None
         self._names: dict[str, tuple[str, ...]] = {}
         self.assembly = Assembly()
@@ -186,8 +198,8 @@ class _Wiring:
         self._clickhouse = store
 
     async def _open_sql(self) -> None:
-        config = self._config.section("sql", SqlConfig)
-        if not self._is_set("sql.url"):
+        config: SqlConfig = self._config.section("sql", SqlSection)
+        if not config.url:
             config = replace(config, url=f"sqlite:///{self._folder / 'runyard.sqlite'}")
         database = Database(config, clock=self._clock)
         self._add(Resource("sql", database.stop))
@@ -195,29 +207,56 @@ class _Wiring:
         self._sql = database
 
     async def _open_blobs(self) -> None:
-        given = self._config.section("s3", S3Config)
-        if given.endpoint:
-            self._s3 = S3Access(
-                given.endpoint,
-                given.access_key,
-                given.secret_key,
-                given.bucket,
-                given.region,
-                given.is_secure,
+        settings: S3Settings = self._config.section("s3", S3Section)
+        if not settings.endpoint:
+            local = LocalS3(
+                self._config.section("local_s3", LocalS3Config),
+                self._folder / "s3",
+                clock=self._clock,
+                environment=self._environment,
             )
-            return
-        local = LocalS3(
-            self._config.section("local_s3", LocalS3Config),
-            self._folder / "s3",
-            clock=self._clock,
-            environment=self._environment,
-        )
-        self._add(Resource("local_s3", local.stop, local.run))
-        await local.start()
-        self._s3 = local.access
+            self._add(Resource("local_s3", local.stop, local.run))
+            await local.start()
+            access = local.access
+            settings = replace(
+                settings,
+                endpoint=access.endpoint,
+                access_key=access.access_key,
+                secret_key=access.secret_key,
+                bucket=access.bucket,
+                region=access.region,
+                is_secure=False,
+            )
+        blobs = S3BlobStore(settings, clock=self._clock)
+        self._add(Resource("blobs", blobs.stop))
+        await blobs.start()
+        self._blobs, self._s3 = blobs, settings
 
     def _builders(self) -> dict[str, Callable[[], Awaitable[Service]]]:
-        return {"metadata": self._build_metadata, "gateway": self._build_gateway}
+        return {
+            "ingest": self._build_ingest,
+            "query": self._build_query,
+            "metadata": self._build_metadata,
+            "gateway": self._build_gateway,
+        }
+
+    async def _build_ingest(self) -> Service:
+        return ingest.build(
+            self._config.section("ingest", ingest.IngestConfig),
+            points=ClickHousePointWriter(self._made_clickhouse(), clock=self._clock),
+            siblings=self._siblings,
+            clock=self._clock,
+        )
+
+    async def _build_query(self) -> Service:
+        store = self._made_clickhouse()
+        return query.build(
+            self._config.section("query", query.QueryConfig),
+            points=ClickHousePointReader(store),
+            runs=ClickHouseRunIndex(store),
+            siblings=self._siblings,
+            clock=self._clock,
+        )
 
     async def _build_metadata(self) -> Service:
         return metadata.build(
@@ -282,8 +321,9 @@ class _Wiring:
     def _blob_origins(self) -> tuple[str, ...]:
         if self._s3 is None:
             return ()
-        scheme = "https" if self._s3.is_secure else "http"
-        return (f"{scheme}://{self._s3.endpoint}",)
+        is_secure = self._s3.public_is_secure
+        scheme = "https" if (self._s3.is_secure if is_secure is None else is_secure) else "http"
+        return (f"{scheme}://{self._s3.public_endpoint or self._s3.endpoint}",)
 
     def _report_replaced(self, kind: str, asked: str, got: Address) -> None:
         wanted = parse_address(asked)
