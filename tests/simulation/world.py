@@ -1,0 +1,198 @@
+"""The simulated world: chance from one seed, a clock that jumps, nodes that can die at any await, disks that outlive them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+NODE: contextvars.ContextVar[Node | None] = contextvars.ContextVar("node", default=None)
+EPOCH_UNIX_NS = 1_790_000_000_000_000_000
+
+
+class Dead(BaseException):
+    """Raised by everything outside a node once the node is dead, so that no `finally` can still act on the world."""
+
+
+class Chance:
+    """All that is drawn in a world; one seed, one sequence."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+
+    def hits(self, probability: float) -> bool:
+        """Returns True with that probability."""
+        return self.random.random() < probability
+
+    def between(self, low: int, high: int) -> int:
+        """Returns an integer of the closed range, each as likely."""
+        return self.random.randint(low, high)
+
+    def delay_s(self, mean_s: float) -> float:
+        """Returns a delay, mostly short, sometimes long."""
+        return self.random.expovariate(1.0 / mean_s)
+
+
+class WorldClock:
+    """The clock of one node: its wall clock jumps, its monotonic one never."""
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self.skew_ns = 0
+
+    def now_unix_ns(self) -> int:
+        """Returns virtual time since the epoch of the world, and the skew of this node."""
+        return EPOCH_UNIX_NS + round(self.monotonic_s() * 1e9) + self.skew_ns
+
+    def monotonic_s(self) -> float:
+        """Returns virtual time."""
+        return asyncio.get_running_loop().time()
+
+    def random_bits(self, bits: int) -> int:
+        """Returns bits of the world's chance."""
+        return self._chance.random.getrandbits(bits)
+
+    def jump(self) -> None:
+        """Moves the wall clock by up to an hour, either way."""
+        self.skew_ns += round(self._chance.random.uniform(-3600e9, 3600e9))
+
+
+class Node:
+    """A process on some machine: a set of tasks that can be killed at once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_alive = True
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Starts work that belongs to this node, as all tasks that it starts in turn."""
+        self.check()
+        context = contextvars.copy_context()
+        context.run(NODE.set, self)
+        return context.run(asyncio.get_running_loop().create_task, work)
+
+    def kill(self) -> None:
+        """Ends everything of the node; its finally blocks run, and reach nothing."""
+        self.is_alive = False
+        for task in list(self.tasks):
+            task.cancel()
+
+    def check(self) -> None:
+        """Raises Dead if the node is."""
+        if not self.is_alive:
+            raise Dead(self.name)
+
+
+def adopt_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Makes every task know its node."""
+
+    def make(
+        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], **options: Any
+    ) -> asyncio.Task[T]:
+        task = asyncio.Task(work, loop=loop, **options)
+        node = NODE.get()
+        if node is not None:
+            node.tasks.add(task)
+            task.add_done_callback(node.tasks.discard)
+        return task
+
+    loop.set_task_factory(make)  # type: ignore[arg-type]  # the stub wants Future, create_task wants Task
+    loop.set_exception_handler(_note_unhandled)
+
+
+def _note_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not _is_death(context.get("exception")):
+        loop.unhandled.append(context)  # type: ignore[attr-defined]  # ours: simulation.loop.VirtualLoop
+
+
+def _is_death(error: object) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_death, error.exceptions))
+    return isinstance(error, (Dead, asyncio.CancelledError))
+
+
+@dataclass
+class Disk:
+    """The disk of one machine, as agents see it (runyard.agent.ports.Disk). Files outlive the processes.
+
+    `full_probability` makes writes fail. Locks are held by living nodes.
+    """
+
+    chance: Chance
+    files: dict[str, bytearray] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict)
+    locks: dict[str, Node] = field(default_factory=dict)
+    full_probability: float = 0.0
+    _changes: int = 0
+
+    def touch(self, path: str) -> None:
+        """Notes a change of the file."""
+        self._changes += 1
+        self.stamps[path] = self._changes
+
+    def names(self, folder: str) -> list[str]:
+        _check_caller()
+        prefix = folder.rstrip("/") + "/"
+        inside = [path[len(prefix) :] for path in self.files if path.startswith(prefix)]
+        return sorted({path.split("/", 1)[0] for path in inside})
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        _check_caller()
+        if path in self.files:
+            return len(self.files[path]), self.stamps[path]
+        inside = [p for p in self.files if p.startswith(path.rstrip("/") + "/")]
+        return (len(inside), max(self.stamps[p] for p in inside)) if inside else None
+
+    def read(self, path: str) -> bytes | None:
+        _check_caller()
+        return bytes(self.files[path]) if path in self.files else None
+
+    def open(self, path: str) -> OpenedFile | None:
+        _check_caller()
+        return OpenedFile(self.files[path]) if path in self.files else None
+
+    def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
+        _check_caller()
+        if self.chance.hits(self.full_probability):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        self.files[path] = bytearray(content)
+        self.touch(path)
+
+    def remove(self, path: str) -> None:
+        _check_caller()
+        self.files.pop(path, None)
+        self.stamps.pop(path, None)
+
+    def is_locked(self, path: str) -> bool:
+        _check_caller()
+        return path in self.locks and self.locks[path].is_alive
+
+    async def digest(self, path: str, part_bytes_of: int) -> Any:
+        raise AssertionError("no files in this world")
+
+
+class OpenedFile:
+    """A file that was opened; it stays readable when its name goes."""
+
+    def __init__(self, content: bytearray) -> None:
+        self._content = content
+
+    def read_at(self, offset: int, length_bytes: int) -> bytes:
+        _check_caller()
+        return bytes(self._content[offset : offset + length_bytes])
+
+    def close(self) -> None:
+        pass
+
+
+def _check_caller() -> None:
+    node = NODE.get()
+    if node is not None:
+        node.check()
