@@ -76,15 +76,18 @@ class MemoryFileStore:
         self._uploads[upload_id] = replace(upload, completed_file=file)
         return file
 
-    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
-        """Removes the names that exist and returns what they were."""
-        removed = []
-        for name in dict.fromkeys(names):
+    async def delete_files(
+        self, run_key: RunKey, names: Sequence[str]
+    ) -> tuple[list[StoredFile], list[ReleasedObject]]:
+        """Removes the names that exist and returns what they were, and the objects that lost their last name."""
+        removed, released = [], []
+        for name in sorted(set(names)):
             file = self._files.pop((run_key, name), None)
             if file is not None:
                 removed.append(file)
-                self._release_unused(file)
-        return removed
+                if self._release_unused(file):
+                    released.append(self._released[file.object_key])
+        return removed, released
 
     async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
         """Returns uploads made before that time, oldest first."""
@@ -100,7 +103,7 @@ class MemoryFileStore:
             self._released[upload.object_key] = ReleasedObject(upload.object_key, upload.size_bytes)
 
     async def list_released(self, *, limit: int) -> list[ReleasedObject]:
-        """Returns released objects, those released first first."""
+        """Returns released objects."""
         return list(self._released.values())[:limit]
 
     async def confirm_released(self, object_keys: Sequence[str]) -> None:
@@ -121,6 +124,8 @@ class MemoryFileStore:
         if old is not None:
             self._release_unused(old)
 
-    def _release_unused(self, old: StoredFile) -> None:
-        if all(file.object_key != old.object_key for file in self._files.values()):
+    def _release_unused(self, old: StoredFile) -> bool:
+        is_used = any(file.object_key == old.object_key for file in self._files.values())
+        if not is_used:
             self._released[old.object_key] = ReleasedObject(old.object_key, old.size_bytes)
+        return not is_used

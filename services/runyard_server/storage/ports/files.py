@@ -95,8 +95,10 @@ class FileStore(Protocol):
         """
         ...
 
-    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
-        """Removes the names that exist and returns what they were. Objects that lose their last name are released."""
+    async def delete_files(
+        self, run_key: RunKey, names: Sequence[str]
+    ) -> tuple[list[StoredFile], list[ReleasedObject]]:
+        """Removes the names that exist; returns what they were, and the objects that lost their last name and are released."""
         ...
 
     async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
@@ -108,7 +110,7 @@ class FileStore(Protocol):
         ...
 
     async def list_released(self, *, limit: int) -> list[ReleasedObject]:
-        """Returns released objects, those released first first."""
+        """Returns released objects, in no order that means anything."""
         ...
 
     async def confirm_released(self, object_keys: Sequence[str]) -> None:

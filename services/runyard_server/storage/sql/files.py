@@ -98,13 +98,23 @@ class SqlFileStore:
         """Makes the upload's file visible and returns it; a repeat returns the first answer."""
         return await self._database.transact(lambda c: _complete(c, upload_id, time_unix_ns))
 
-    async def delete_files(self, run_key: RunKey, names: Sequence[str]) -> list[StoredFile]:
-        """Removes the names that exist and returns what they were."""
+    async def delete_files(
+        self, run_key: RunKey, names: Sequence[str]
+    ) -> tuple[list[StoredFile], list[ReleasedObject]]:
+        """Removes the names that exist and returns what they were, and the objects that lost their last name."""
 
-        def remove(connection: Connection) -> list[StoredFile]:
+        def remove(connection: Connection) -> tuple[list[StoredFile], list[ReleasedObject]]:
+            removed, released = [], []
             # In one order, so that two calls cannot wait for each other.
-            found = [_find_file(connection, run_key, name) for name in sorted(set(names))]
-            return [file for file in found if file is not None and _unlink(connection, file)]
+            for name in sorted(set(names)):
+                file = _find_file(connection, run_key, name)
+                names_left = None if file is None else _unlink(connection, file)
+                if file is None or names_left is None:
+                    continue
+                removed.append(file)
+                if names_left == 0:
+                    released.append(ReleasedObject(file.object_key, file.size_bytes))
+            return removed, released
 
         return await self._database.transact(remove)
 
@@ -124,7 +134,7 @@ class SqlFileStore:
         await self._database.transact(lambda c: _delete_upload(c, upload_id))
 
     async def list_released(self, *, limit: int) -> list[ReleasedObject]:
-        """Returns released objects, those released first first."""
+        """Returns released objects."""
         statement = (
             select(objects.c.object_key, objects.c.size_bytes)
             .where(objects.c.name_count == 0)
@@ -193,21 +203,22 @@ def _set_name(connection: Connection, file: StoredFile) -> None:
     )
 
 
-def _unlink(connection: Connection, file: StoredFile) -> bool:
-    """Removes a name and takes it off its object's count; returns whether it was there."""
+def _unlink(connection: Connection, file: StoredFile) -> int | None:
+    """Removes a name and takes it off its object's count; returns what is left of it, None if the name was gone."""
     where = and_(
         files.c.run_key == file.run_key,
         files.c.name == file.name,
         files.c.object_key == file.object_key,
     )
     if connection.execute(delete(files).where(where)).rowcount == 0:
-        return False
-    connection.execute(
+        return None
+    statement = (
         update(objects)
         .where(objects.c.object_key == file.object_key)
         .values(name_count=objects.c.name_count - 1, release_time_unix_ns=file.update_time_unix_ns)
+        .returning(objects.c.name_count)
     )
-    return True
+    return int(connection.execute(statement).scalar_one())
 
 
 def _delete_upload(connection: Connection, upload_id: str) -> None:
@@ -250,7 +261,7 @@ def _is_under(run_key: RunKey, prefix: str) -> Any:
     )
 
 
-def _file(row: Row[Any]) -> StoredFile:
+def _file(row: Any) -> StoredFile:
     return StoredFile(
         run_key=RunKey(row.run_key),
         name=row.name,

@@ -1,0 +1,297 @@
+"""The files service: names, uploads and downloads of runs' files; the bytes go straight to and from the object store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc.aio
+from prometheus_client import Counter
+
+from runyard_server.domain.clock import Clock
+from runyard_server.domain.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
+from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.files import uploads
+from runyard_server.files.handler import FilesHandler
+from runyard_server.files.names import check_file_name, download_headers
+from runyard_server.files.purge import Purge
+from runyard_server.storage.ports.blobs import Blob, BlobStore
+from runyard_server.storage.ports.files import FileStore, StoredFile, Upload
+
+DELETE_COUNT_MAX = 1000
+
+UPLOADS = Counter(
+    "runyard_uploads_total", "Uploads announced and completed, by result.", ["result"]
+)
+UPLOADED_BYTES = Counter("runyard_uploaded_bytes_total", "Bytes of completed uploads.")
+
+
+class RunLookup(Protocol):
+    """What files asks of metadata; rpc.siblings.Siblings has it."""
+
+    async def get_run(
+        self, *, path: str | None = None, run_key: RunKey | None = None
+    ) -> RunDocument:
+        """Returns the run; raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FilesConfig:
+    """How files keeps the files of runs."""
+
+    file_bytes_max: int = 5 * 1024**4
+    """Largest file; at most what S3 allows for an object, 5 TiB."""
+    part_bytes_min: int = 64 * 1024**2
+    """Files up to this size are sent in one PUT, larger ones in parts of at least this size."""
+    url_expiry_s: float = 3600.0
+    """How long URLs for uploads and downloads are valid."""
+    upload_age_max_s: float = 24 * 3600.0
+    """Age at which an upload is forgotten and its parts are freed; longer than `url_expiry_s`."""
+    purge_interval_s: float = 600.0
+    """How often to look for what can be freed."""
+    is_etag_md5: bool = True
+    """Whether the object store's ETags are MD5s; False for buckets encrypted with KMS. Then only sizes are checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedUpload:
+    """What CreateUpload answers; `upload` is None if the run has these bytes already."""
+
+    upload: Upload | None
+    part_urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilePage:
+    """A page of a run's files."""
+
+    files: list[StoredFile]
+    next_page_token: str
+    total_count: int
+    total_bytes: int
+
+
+def build(
+    config: FilesConfig, *, files: FileStore, blobs: BlobStore, siblings: RunLookup, clock: Clock
+) -> FilesService:
+    """Returns the service, not started."""
+    return FilesService(config, files=files, blobs=blobs, siblings=siblings, clock=clock)
+
+
+class FilesService:
+    """Answers the calls of FilesService in the words of the domain."""
+
+    name = "files"
+
+    def __init__(
+        self,
+        config: FilesConfig,
+        *,
+        files: FileStore,
+        blobs: BlobStore,
+        siblings: RunLookup,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._files = files
+        self._blobs = blobs
+        self._siblings = siblings
+        self._clock = clock
+        self._purge = Purge(
+            files=files, blobs=blobs, clock=clock, upload_age_max_s=config.upload_age_max_s
+        )
+
+    def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        """Adds the servicer to the server."""
+        return FilesHandler(self).register(server)
+
+    async def start(self) -> None:
+        """Does nothing: the stores are started by the process."""
+
+    async def run(self) -> None:
+        """Frees what was abandoned until cancelled."""
+        await self._purge.run(interval_s=self._config.purge_interval_s)
+
+    async def stop(self) -> None:
+        """Does nothing: no work outlives its call."""
+
+    async def create_upload(self, run_path: str, ask: uploads.Announcement) -> PlannedUpload:
+        """Announces a file and returns where to send it. Safe to repeat: each call is an upload of its own."""
+        ask = uploads.check_announcement(ask, size_bytes_max=self._config.file_bytes_max)
+        parts = uploads.cut_into_parts(ask.size_bytes, part_bytes_min=self._config.part_bytes_min)
+        uploads.check_part_md5s(ask, parts)
+        run = await self._siblings.get_run(path=run_path)
+        if await self._has_content(run.run_key, ask):
+            UPLOADS.labels("present").inc()
+            return PlannedUpload(None)
+        upload_id = f"{self._clock.random_bits(128):032x}"
+        object_key = uploads.make_object_key(run.run_key, ask.sha256, upload_id)
+        multipart_id = ""
+        if parts.part_count > 1:
+            multipart_id = await self._blobs.start_multipart(
+                object_key, content_type=ask.content_type
+            )
+        upload = Upload(
+            upload_id=upload_id,
+            run_key=run.run_key,
+            name=ask.name,
+            object_key=object_key,
+            size_bytes=ask.size_bytes,
+            sha256=ask.sha256,
+            content_type=ask.content_type,
+            part_bytes=parts.part_bytes,
+            part_count=parts.part_count,
+            part_md5s=ask.part_md5s,
+            multipart_id=multipart_id,
+            create_time_unix_ns=self._clock.now_unix_ns(),
+        )
+        await self._files.insert_upload(upload)
+        UPLOADS.labels("announced").inc()
+        return PlannedUpload(upload, await self._sign_parts(upload))
+
+    async def complete_upload(self, upload_id: str, etags: Sequence[str]) -> StoredFile:
+        """Makes an uploaded file visible if it is what was announced. Safe to repeat."""
+        upload = await self._files.find_upload(upload_id)
+        if upload is None:
+            raise _unknown_upload(upload_id)
+        if upload.completed_file is not None:
+            return upload.completed_file
+        is_etag_md5 = self._config.is_etag_md5
+        uploads.check_etags(upload, etags, is_etag_md5=is_etag_md5)
+        arrived = await self._assemble(upload, etags)
+        try:
+            uploads.check_arrived(upload, arrived, etags, is_etag_md5=is_etag_md5)
+        except FailedPrecondition:
+            UPLOADS.labels("mismatch").inc()
+            raise
+        file = await self._files.complete_upload(upload_id, time_unix_ns=self._clock.now_unix_ns())
+        if file is None:
+            raise _unknown_upload(upload_id)
+        UPLOADS.labels("completed").inc()
+        UPLOADED_BYTES.inc(file.size_bytes)
+        return file
+
+    async def list_files(
+        self, run_path: str, *, prefix: str, page_size: int, page_token: str
+    ) -> FilePage:
+        """Returns a page of the run's files, by name, and how many there are in all."""
+        query = f"files {run_path} {prefix}"
+        position = read_page_token(query, page_token, str)
+        after_name = str(position[0]) if position else ""
+        limit = clamp_page_size(page_size, default=1000, limit=1000)
+        run = await self._siblings.get_run(path=run_path)
+        found, (total_count, total_bytes) = await asyncio.gather(
+            self._files.list_files(
+                run.run_key, prefix=prefix, after_name=after_name, limit=limit + 1
+            ),
+            self._files.count_files(run.run_key, prefix=prefix),
+        )
+        is_last = len(found) <= limit
+        token = "" if is_last else make_page_token(query, found[limit - 1].name)
+        return FilePage(found[:limit], token, total_count, total_bytes)
+
+    async def get_file(
+        self, run_path: str, name: str, *, as_attachment: bool
+    ) -> tuple[StoredFile, str]:
+        """Returns a file and where its bytes can be got from for a while."""
+        name = check_file_name(name)
+        run = await self._siblings.get_run(path=run_path)
+        file = await self._files.find_file(run.run_key, name)
+        if file is None:
+            raise NotFound(
+                "FILE_NOT_FOUND",
+                f"run {run_path} has no file {name!r}; its upload may not be complete yet",
+                metadata={"run": run_path, "file": name},
+            )
+        content_type, disposition = download_headers(
+            file.name, file.content_type, as_attachment=as_attachment
+        )
+        url = await self._blobs.sign_get(
+            file.object_key,
+            expiry_s=round(self._config.url_expiry_s),
+            content_type=content_type,
+            disposition=disposition,
+        )
+        return file, url
+
+    async def delete_files(self, run_path: str, names: Sequence[str]) -> tuple[int, int]:
+        """Removes files; returns how many there were and how many bytes became free. Safe to repeat.
+
+        If the object store is away, the bytes are freed later and are not in the count.
+        """
+        if len(names) > DELETE_COUNT_MAX:
+            raise InvalidArgument(
+                "FIELD_TOO_LARGE",
+                f"names has {len(names)} entries, at most {DELETE_COUNT_MAX} fit one request",
+                metadata={"field": "names", "value": len(names), "limit": DELETE_COUNT_MAX},
+            )
+        checked = [check_file_name(name) for name in names]
+        run = await self._siblings.get_run(path=run_path)
+        removed, released = await self._files.delete_files(run.run_key, checked)
+        freed_bytes = 0
+        if released:
+            try:
+                freed_bytes = await self._purge.remove(released)
+            except Unavailable:
+                pass  # They stay released in the store; the next purge removes them.
+        return len(removed), freed_bytes
+
+    async def _has_content(self, run_key: RunKey, ask: uploads.Announcement) -> bool:
+        """Returns whether the run has these bytes, under this name from now on."""
+        named = await self._files.find_file(run_key, ask.name)
+        if named is not None and (named.sha256, named.size_bytes) == (ask.sha256, ask.size_bytes):
+            return True
+        other = await self._files.find_content(run_key, ask.sha256)
+        if other is None or other.size_bytes != ask.size_bytes:
+            return False
+        return await self._files.link_file(
+            StoredFile(
+                run_key=run_key,
+                name=ask.name,
+                object_key=other.object_key,
+                size_bytes=ask.size_bytes,
+                sha256=ask.sha256,
+                content_type=ask.content_type,
+                update_time_unix_ns=self._clock.now_unix_ns(),
+            )
+        )
+
+    async def _sign_parts(self, upload: Upload) -> tuple[str, ...]:
+        expiry_s = round(self._config.url_expiry_s)
+        if not upload.multipart_id:
+            return (await self._blobs.sign_put(upload.object_key, expiry_s=expiry_s),)
+        urls = [
+            await self._blobs.sign_part_put(
+                upload.object_key, upload.multipart_id, number, expiry_s=expiry_s
+            )
+            for number in range(1, upload.part_count + 1)
+        ]
+        return tuple(urls)
+
+    async def _assemble(self, upload: Upload, etags: Sequence[str]) -> Blob | None:
+        """Returns the object that arrived; joins the parts of a multipart upload first."""
+        if upload.multipart_id:
+            joined = await self._blobs.complete_multipart(
+                upload.object_key, upload.multipart_id, etags
+            )
+            if joined is not None:
+                return joined
+            # Joined before, and the reply was lost: then the object is there.
+        return await self._blobs.find(upload.object_key)
+
+
+def _unknown_upload(upload_id: str) -> NotFound:
+    return NotFound(
+        "FILE_NOT_FOUND",
+        f"there is no upload {upload_id[:64]!r}, or it was abandoned; announce the file again",
+        metadata={"file": upload_id[:64]},
+    )
