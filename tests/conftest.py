@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from runyard_server.storage.clickhouse.engine import ClickHouse
 
 TESTS = Path(__file__).resolve().parent
 LEVELS = (
@@ -23,7 +27,11 @@ OWN_VARIABLES = ("RUNYARD_TEST_", "RUNYARD_SIM_")
 
 # In CI a red build is the commit's fault, not chance's; elsewhere each run explores anew. `print_blob` says how to replay.
 settings.register_profile(
-    "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
     "explore", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -47,3 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         level = item.path.relative_to(TESTS).parts[0]
         if level in LEVELS:
             item.add_marker(level)
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """The embedded ClickHouse of this test process, migrated; a process can hold one, so all suites share it.
+
+    Tests tell their data apart by run keys: see tests/stores.py.
+    """
+    store = ClickHouse.open_embedded(tmp_path_factory.mktemp("clickhouse"))
+    asyncio.run(store.migrate())
+    yield store
+    asyncio.run(store.close())
