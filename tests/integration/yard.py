@@ -50,7 +50,7 @@ class Part:
     command: Sequence[str | Path]
     log_path: Path
     environment: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[str] | None = None
+    process: subprocess.Popen[bytes] | None = None
     ready_line: str = ""
     _log: IO[str] | None = None
 
@@ -63,7 +63,6 @@ class Part:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
             cwd=self.log_path.parent,
             env=clean_environment(self.environment),
         )
@@ -73,12 +72,12 @@ class Part:
         assert self.process is not None and self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
         deadline = time.monotonic() + timeout_s
-        text = ""
+        output = b""
         while time.monotonic() < deadline:
-            text += self.process.stdout.read() or ""
-            for line in text.splitlines(keepends=True):
-                if line.startswith("ready ") and line.endswith("\n"):
-                    self.ready_line = line.strip()
+            output += self.process.stdout.read() or b""
+            for line in output.splitlines(keepends=True):
+                if line.startswith(b"ready ") and line.endswith(b"\n"):
+                    self.ready_line = line.decode().strip()
                     return
             if self.process.poll() is not None:
                 raise YardError(
@@ -156,7 +155,7 @@ class Yard:
             try:
                 for part in started:
                     part.wait_ready()
-            except YardError:
+            except BaseException:
                 self.kill()
                 raise
         return self
