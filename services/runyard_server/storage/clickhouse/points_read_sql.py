@@ -18,7 +18,7 @@ SETTINGS: Final = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 
 _LIMITED_READS_MAX: Final = 32
 
-_PARTIAL: Final = """
+PARTIAL: Final = """
 SELECT run, metric, bucket, class, n, low, high, first_step, toInt64(bitShiftRight(last_key, 32)) AS last_step,
     toUInt32(bitAnd(last_key, 4294967295)) AS last_writer, last, last_time, high_sum, low_sum
 FROM (
@@ -41,10 +41,10 @@ FROM (
 _STORED: Final = """
 SELECT run, metric, bitShiftRight(bucket, {shift}) AS bucket, class, n, low, high, first_step, last_step, last_writer, last,
     last_time, high_sum, low_sum
-FROM buckets FINAL
+FROM (SELECT * FROM buckets FINAL WHERE {where})
 ARRAY JOIN classes AS class, counts AS n, lows AS low, highs AS high, first_steps AS first_step, last_steps AS last_step,
-    last_writers AS last_writer, lasts AS last, last_times AS last_time, high_sums AS high_sum, low_sums AS low_sum
-WHERE {where}"""
+    last_writers AS last_writer, lasts AS last, last_times AS last_time, high_sums AS high_sum, low_sums AS low_sum"""
+# The condition stands in a query of its own: beside `AS bucket` its `bucket` would mean the wide one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def partials_sql(sources: Iterable[tuple[int, Source]]) -> str:
     parts: list[str] = []
     for shift, source in sources:
         if source.steps:
-            where = _where(source.series, "step", source.steps)
-            parts.append(_PARTIAL.format(shift=shift, where=where))
+            where = where_series(source.series, "step", source.steps)
+            parts.append(PARTIAL.format(shift=shift, where=where))
         if source.stored:
             where = _where_stored(source)
             parts.append(_STORED.format(shift=shift - source.stored_shift, where=where))
@@ -104,7 +104,7 @@ def ranges_sql(sources: Iterable[Source]) -> str:
         if source.steps:
             parts.append(
                 "\nSELECT run, metric, count() AS n, min(step) AS first_step, max(step) AS last_step FROM points FINAL"
-                f"\nWHERE {_where(source.series, 'step', source.steps)} GROUP BY run, metric"
+                f"\nWHERE {where_series(source.series, 'step', source.steps)} GROUP BY run, metric"
             )
         if source.stored:
             parts.append(
@@ -123,13 +123,13 @@ def points_sql(series: Sequence[Series], steps: Span, *, limit: int | None) -> s
     columns = "run, metric, step, writer, time, value"
     order = "ORDER BY run, metric, step, writer"
     if limit is None:
-        return f"SELECT {columns} FROM points FINAL WHERE {_where(series, 'step', (steps,))} {order} {SETTINGS}"
+        return f"SELECT {columns} FROM points FINAL WHERE {where_series(series, 'step', (steps,))} {order} {SETTINGS}"
     if len(series) > _LIMITED_READS_MAX:
-        where = _where(series, "step", (steps,))
+        where = where_series(series, "step", (steps,))
         return f"SELECT {columns} FROM points FINAL WHERE {where} {order} LIMIT {limit} BY run, metric {SETTINGS}"
     # One read per series: in key order, so each ends at its limit instead of reading the series to its end.
     parts = [
-        f"\nSELECT {columns} FROM points FINAL WHERE {_where((one,), 'step', (steps,))} {order} LIMIT {limit}"
+        f"\nSELECT {columns} FROM points FINAL WHERE {where_series((one,), 'step', (steps,))} {order} LIMIT {limit}"
         for one in series
     ]
     return f"SELECT {columns} FROM ({_union([f'{chr(10)}({part})' for part in parts])}\n) {order} {SETTINGS}"
@@ -137,11 +137,11 @@ def points_sql(series: Sequence[Series], steps: Span, *, limit: int | None) -> s
 
 def looks_sql(series: Sequence[Series], steps: Span) -> str:
     """Returns the SQL for a first look at series: the extent of those without a rollup, else the rollup (n = 0)."""
-    named = _where(series, "", ())
+    named = where_series(series, "", ())
     return (
         "SELECT run, metric, count() AS n, min(step) AS first_step, max(step) AS last_step,"
         " toUInt8(0) AS shift, toInt64(0) AS end_bucket, toUInt64(0) AS covered_block"
-        f"\nFROM points FINAL WHERE {_where(series, 'step', (steps,))}"
+        f"\nFROM points FINAL WHERE {where_series(series, 'step', (steps,))}"
         f"\n    AND (run, metric) NOT IN (SELECT run, metric FROM rollups WHERE {named})"
         "\nGROUP BY run, metric"
         "\nUNION ALL"
@@ -154,7 +154,7 @@ def touched_sql(rollups: Iterable[tuple[Series, Rollup, Span]]) -> str:
     """Returns the SQL for stored buckets that hold points which came after they were made, in the range of steps."""
     parts = [
         f"\nSELECT run, metric, bitShiftRight(step, {rollup.shift}) AS bucket FROM points"
-        f"\nWHERE {_where((series,), 'step', (steps,))} AND block > {rollup.covered_block}"
+        f"\nWHERE {where_series((series,), 'step', (steps,))} AND block > {rollup.covered_block}"
         "\nGROUP BY run, metric, bucket"
         for series, rollup, steps in rollups
     ]
@@ -162,11 +162,12 @@ def touched_sql(rollups: Iterable[tuple[Series, Rollup, Span]]) -> str:
 
 
 def _where_stored(source: Source) -> str:
-    where = _where(source.series, "bucket", source.stored)
+    where = where_series(source.series, "bucket", source.stored)
     return f"{where} AND shift = {source.stored_shift}"
 
 
-def _where(series: Sequence[Series], column: str, spans: Sequence[Span]) -> str:
+def where_series(series: Sequence[Series], column: str, spans: Sequence[Span]) -> str:
+    """Returns the condition for these series, in these ranges of `column`; without ranges, everywhere."""
     assert series, "a query must name its series"
     if len(series) == 1:
         text = f"run = {series[0][0]} AND metric = {series[0][1]}"

@@ -21,10 +21,12 @@ CREATE TABLE IF NOT EXISTS buckets (
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(run, 22)), 'UTC'))
-ORDER BY (run, metric, shift, bucket);
+ORDER BY (run, metric, shift, bucket)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- What of each long series is in `buckets`: all buckets of that shift below `end_bucket`, as of the points whose block is at
--- most `covered_block`. A row is written after the buckets that it speaks of.
+-- most `covered_block`. A row is written after the buckets that it speaks of, and both are synced: a rollup never promises
+-- buckets that a power cut took. row_count is the size of the series then, to see how much it grew.
 CREATE TABLE IF NOT EXISTS rollups (
     run           UInt64,
     metric        UInt64,
@@ -36,4 +38,5 @@ CREATE TABLE IF NOT EXISTS rollups (
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(run, 22)), 'UTC'))
-ORDER BY (run, metric);
+ORDER BY (run, metric)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
