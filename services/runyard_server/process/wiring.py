@@ -13,6 +13,7 @@ from runyard_server import telemetry
 from runyard_server.domain.addresses import Address, parse_address
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, StartRefused
+from runyard_server.files import service as files
 from runyard_server.gateway import service as gateway
 from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
@@ -33,6 +34,7 @@ from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.database import Database, SqlConfig
+from runyard_server.storage.sql.files import SqlFileStore
 from runyard_server.storage.sql.run_store import SqlRunStore
 
 log = logging.getLogger("runyard.process")
@@ -83,6 +85,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "ingest": ingest.IngestConfig,
     "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
+    "files": files.FilesConfig,
     "gateway": gateway.GatewayConfig,
 }
 
@@ -237,6 +240,7 @@ class _Wiring:
             "ingest": self._build_ingest,
             "query": self._build_query,
             "metadata": self._build_metadata,
+            "files": self._build_files,
             "gateway": self._build_gateway,
         }
 
@@ -263,6 +267,16 @@ class _Wiring:
             self._config.section("metadata", metadata.MetadataConfig),
             runs=SqlRunStore(self._made_sql()),
             index=ClickHouseRunIndex(self._made_clickhouse()),
+            clock=self._clock,
+        )
+
+    async def _build_files(self) -> Service:
+        assert self._blobs is not None, "the table of modules lacks a need of blobs"
+        return files.build(
+            self._config.section("files", files.FilesConfig),
+            files=SqlFileStore(self._made_sql()),
+            blobs=self._blobs,
+            siblings=self._siblings,
             clock=self._clock,
         )
 
