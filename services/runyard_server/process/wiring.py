@@ -17,6 +17,7 @@ from runyard_server.files import service as files
 from runyard_server.gateway import service as gateway
 from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
+from runyard_server.monitor import service as monitor
 from runyard_server.process.config import ServerConfig
 from runyard_server.process.http_edge import HttpEdge
 from runyard_server.process.lifecycle import Assembly, LifecycleConfig, Resource
@@ -31,6 +32,7 @@ from runyard_server.rpc.siblings import Siblings, SiblingsConfig
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
+from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.database import Database, SqlConfig
@@ -83,8 +85,10 @@ SECTIONS: Final[Mapping[str, type]] = {
     "s3": S3Section,
     "local_s3": LocalS3Config,
     "ingest": ingest.IngestConfig,
+    "rollup": RollupConfig,
     "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
+    "monitor": monitor.MonitorConfig,
     "files": files.FilesConfig,
     "gateway": gateway.GatewayConfig,
 }
@@ -161,7 +165,7 @@ class _Wiring:
         await self._open_all([opener for name, opener in openers.items() if name in self._modules])
         builders = self._builders()
         self.assembly.services = [
-            await builders[name]() for name in self._modules if name in builders
+            await builders[name]() for name in self._modules if name in self._config.targets
         ]
         self._make_listeners()
 
@@ -240,11 +244,19 @@ class _Wiring:
             "ingest": self._build_ingest,
             "query": self._build_query,
             "metadata": self._build_metadata,
+            "monitor": self._build_monitor,
             "files": self._build_files,
             "gateway": self._build_gateway,
         }
 
     async def _build_ingest(self) -> Service:
+        # Stored buckets follow the points, so the task runs where these are written.
+        rollup = build_rollup(
+            self._config.section("rollup", RollupConfig),
+            store=self._made_clickhouse(),
+            clock=self._clock,
+        )
+        self._add(Resource("rollup", _nothing, rollup.run))
         return ingest.build(
             self._config.section("ingest", ingest.IngestConfig),
             points=ClickHousePointWriter(self._made_clickhouse(), clock=self._clock),
@@ -267,6 +279,13 @@ class _Wiring:
             self._config.section("metadata", metadata.MetadataConfig),
             runs=SqlRunStore(self._made_sql()),
             index=ClickHouseRunIndex(self._made_clickhouse()),
+            clock=self._clock,
+        )
+
+    async def _build_monitor(self) -> Service:
+        return monitor.build(
+            self._config.section("monitor", monitor.MonitorConfig),
+            siblings=self._siblings,
             clock=self._clock,
         )
 
@@ -363,3 +382,7 @@ class _Wiring:
 
     def _add(self, resource: Resource) -> None:
         self.assembly.resources.append(resource)
+
+
+async def _nothing() -> None:
+    """Closes nothing: the part has background work only."""
