@@ -134,7 +134,8 @@ class RunFolder:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._lock_file = os.open(self.path / "writer.lock", flags, 0o644)
         if fcntl is not None:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Blocks for the moment in which an agent may be looking whether the lock is held.
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
 
 
 def fallback_root() -> Path:

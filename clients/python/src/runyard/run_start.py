@@ -65,6 +65,8 @@ def init(
         "resume": resume,
     }
     resolved = resolve(arguments, given)
+    if id is not None:
+        naming.check_run_id(id)  # an empty one too: it was given
     _check(resolved)
     terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
     not_offered.check_init_arguments(others, terminal.note)

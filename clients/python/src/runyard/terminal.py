@@ -161,13 +161,14 @@ def sparkline(values: Sequence[float], length: int = SPARK_LENGTH) -> str:
     if not finite:
         return ""
     low, high = min(finite), max(finite)
-    half = high / 2 - low / 2  # halves: the span of the largest floats is beyond them
+    scale = 0.5 if math.isinf(high - low) else 1.0  # the span of the largest floats is beyond them
+    span = high * scale - low * scale
     drawn = []
     for cell in cells:
         if cell is None:
             drawn.append(" ")
         else:
-            share = (cell / 2 - low / 2) / half if half > 0 else 0.0
+            share = (cell * scale - low * scale) / span if span > 0 else 0.0
             drawn.append(_BARS[min(len(_BARS) - 1, int(share * len(_BARS)))])
     return "".join(drawn)
 
