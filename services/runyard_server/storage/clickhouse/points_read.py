@@ -17,7 +17,7 @@ from runyard_server.storage.clickhouse.points_read_columns import (
     empty_points,
     read_points,
 )
-from runyard_server.storage.clickhouse.points_read_plan import span_of_steps
+from runyard_server.storage.clickhouse.points_read_plan import STEP_MAX, span_of_steps
 from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
 from runyard_server.storage.clickhouse.points_write import metric_id
 from runyard_server.storage.ports.points import (
@@ -70,8 +70,9 @@ class ClickHousePointReader:
             found = {key: _below(points, next_step) for key, points in found.items()}
             if not any(len(points.steps) for points in found.values()):
                 # More writers than `limit` logged this step: a step is never torn, so it comes whole.
-                found = await self._read_points(keys, Span(next_step, next_step + 1), limit=None)
-                next_step = None if next_step == last_step else next_step + 1
+                one_step = span_of_steps(next_step, next_step)
+                found = await self._read_points(keys, one_step, limit=None)
+                next_step = None if next_step in (last_step, STEP_MAX) else next_step + 1
         empty = empty_points()
         return [found.get((int(run_key), ids[metric]), empty) for metric in metrics], next_step
 
