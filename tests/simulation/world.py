@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import errno
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -55,12 +55,22 @@ class WorldClock:
         return asyncio.get_running_loop().time()
 
     def random_bits(self, bits: int) -> int:
-        """Returns bits of the world's chance."""
+        """Returns bits of the world's chance; the dead draw nothing."""
+        check_caller()
         return self._chance.random.getrandbits(bits)
 
     def jump(self) -> None:
         """Moves the wall clock by up to an hour, either way."""
         self.skew_ns += round(self._chance.random.uniform(-3600e9, 3600e9))
+
+
+def now(work: Coroutine[Any, Any, T]) -> T:
+    """Returns what a coroutine returns that waits for nothing, as those of the memory stores."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # the coroutine's own type
+    raise AssertionError("it waits")
 
 
 class Node:
@@ -69,7 +79,8 @@ class Node:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_alive = True
-        self.tasks: set[asyncio.Task[Any]] = set()
+        # Ordered, unlike a set of tasks, whose order differs from process to process.
+        self.tasks: dict[asyncio.Task[Any], None] = {}
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Starts work that belongs to this node, as all tasks that it starts in turn."""
@@ -99,8 +110,8 @@ def adopt_tasks(loop: asyncio.AbstractEventLoop) -> None:
         task = asyncio.Task(work, loop=loop, **options)
         node = NODE.get()
         if node is not None:
-            node.tasks.add(task)
-            task.add_done_callback(node.tasks.discard)
+            node.tasks[task] = None
+            task.add_done_callback(lambda done: node.tasks.pop(done, None))
         return task
 
     loop.set_task_factory(make)  # type: ignore[arg-type]  # the stub wants Future, create_task wants Task
@@ -130,6 +141,7 @@ class Disk:
     stamps: dict[str, int] = field(default_factory=dict)
     locks: dict[str, Node] = field(default_factory=dict)
     full_probability: float = 0.0
+    on_replace: Callable[[str, bytes], None] = lambda path, content: None
     _changes: int = 0
 
     def touch(self, path: str) -> None:
@@ -138,40 +150,41 @@ class Disk:
         self.stamps[path] = self._changes
 
     def names(self, folder: str) -> list[str]:
-        _check_caller()
+        check_caller()
         prefix = folder.rstrip("/") + "/"
         inside = [path[len(prefix) :] for path in self.files if path.startswith(prefix)]
         return sorted({path.split("/", 1)[0] for path in inside})
 
     def stamp(self, path: str) -> tuple[int, int] | None:
-        _check_caller()
+        check_caller()
         if path in self.files:
             return len(self.files[path]), self.stamps[path]
         inside = [p for p in self.files if p.startswith(path.rstrip("/") + "/")]
         return (len(inside), max(self.stamps[p] for p in inside)) if inside else None
 
     def read(self, path: str) -> bytes | None:
-        _check_caller()
+        check_caller()
         return bytes(self.files[path]) if path in self.files else None
 
     def open(self, path: str) -> OpenedFile | None:
-        _check_caller()
+        check_caller()
         return OpenedFile(self.files[path]) if path in self.files else None
 
     def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
-        _check_caller()
+        check_caller()
         if self.chance.hits(self.full_probability):
             raise OSError(errno.ENOSPC, "No space left on device", path)
+        self.on_replace(path, content)
         self.files[path] = bytearray(content)
         self.touch(path)
 
     def remove(self, path: str) -> None:
-        _check_caller()
+        check_caller()
         self.files.pop(path, None)
         self.stamps.pop(path, None)
 
     def is_locked(self, path: str) -> bool:
-        _check_caller()
+        check_caller()
         return path in self.locks and self.locks[path].is_alive
 
     async def digest(self, path: str, part_bytes_of: int) -> Any:
@@ -185,14 +198,15 @@ class OpenedFile:
         self._content = content
 
     def read_at(self, offset: int, length_bytes: int) -> bytes:
-        _check_caller()
+        check_caller()
         return bytes(self._content[offset : offset + length_bytes])
 
     def close(self) -> None:
         pass
 
 
-def _check_caller() -> None:
+def check_caller() -> None:
+    """Raises Dead if the node that runs now is dead."""
     node = NODE.get()
     if node is not None:
         node.check()

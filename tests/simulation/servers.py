@@ -1,0 +1,263 @@
+"""The server side of the simulated world: ingest nodes over one store, metadata, and the network with its faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from runyard import errors as client_errors
+from runyard_server.domain import errors as domain_errors
+from runyard_server.domain.points import UInt64Column
+from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.ingest.handler import IngestHandler
+from runyard_server.ingest.service import IngestConfig, build_pipeline
+from runyard_server.metadata.handler import MetadataHandler
+from runyard_server.metadata.service import MetadataConfig, MetadataService
+from runyard_server.storage.memory.points import MemoryPoints
+from runyard_server.storage.memory.run_store import MemoryRunStore
+from runyard_server.storage.memory.runs import MemoryRunIndex
+from runyard_server.storage.ports.points import BlockEntry
+from tests.simulation.world import Chance, Node, WorldClock, check_caller
+
+T = TypeVar("T")
+CALL_TIMEOUT_S = 10.0
+
+
+@dataclass
+class Faults:
+    """How often what goes wrong; all zero once the world heals."""
+
+    request_lost: float = 0.0
+    reply_lost: float = 0.0
+    sent_twice: float = 0.0
+    insert_refused: float = 0.0
+    insert_hangs: float = 0.0
+    insert_done_but_failed: float = 0.0
+    insert_partial: float = 0.0
+    delay_mean_s: float = 0.005
+
+    @classmethod
+    def draw(cls, chance: Chance) -> Faults:
+        """Returns faults of every kind, each drawn on its own, so that worlds differ in character."""
+
+        def often() -> float:
+            return chance.random.choice((0.0, 0.02, 0.1, 0.3))
+
+        return cls(
+            request_lost=often(),
+            reply_lost=often(),
+            sent_twice=often(),
+            insert_refused=often(),
+            insert_hangs=often() / 3,
+            insert_done_but_failed=often(),
+            insert_partial=often(),
+            delay_mean_s=chance.random.choice((0.001, 0.02, 0.5)),
+        )
+
+    def heal(self) -> None:
+        """Takes all faults away."""
+        self.__dict__.update(Faults().__dict__)
+
+
+class FaultyPoints:
+    """One node's way to the store: refuses, hangs, fails after doing, does half; see PointWriter for what it may."""
+
+    def __init__(self, store: MemoryPoints, faults: Faults, chance: Chance) -> None:
+        self._store = store
+        self._faults = faults
+        self._chance = chance
+
+    async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
+        await self._pass(self._faults.insert_refused)
+        if self._chance.hits(self._faults.insert_partial):
+            # Points may be there before their receipts, and some batches before others.
+            await self._store.insert_block(entries[: self._chance.between(0, len(entries))])
+            raise _store_unavailable("died in the middle of the block")
+        if self._chance.hits(self._faults.insert_done_but_failed):
+            await self._store.insert_block(entries)
+            raise _store_unavailable("the answer was lost")
+        if self._chance.hits(self._faults.insert_hangs):
+            is_done = self._chance.hits(0.5)
+            if is_done:
+                await self._store.insert_block(entries)
+            await asyncio.sleep(self._chance.delay_s(60.0))
+            raise _store_unavailable("hung")
+        await self._store.insert_block(entries)
+        # The caller may die here: stored, and nobody told.
+        await asyncio.sleep(self._chance.delay_s(self._faults.delay_mean_s))
+        check_caller()
+
+    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        await self._pass(self._faults.insert_refused)
+        return await self._store.read_metric_ids(run_key, limit=limit)
+
+    async def _pass(self, refusal: float) -> None:
+        check_caller()
+        await asyncio.sleep(self._chance.delay_s(self._faults.delay_mean_s))
+        check_caller()
+        if self._chance.hits(refusal):
+            raise _store_unavailable("refuses")
+
+
+class MetadataNode(Node):
+    """Metadata over a store that outlives it."""
+
+    def __init__(self, clock: WorldClock, *, runs: MemoryRunStore, index: MemoryRunIndex) -> None:
+        super().__init__("metadata")
+        self.service = MetadataService(MetadataConfig(), runs=runs, index=index, clock=clock)
+        self.handler = MetadataHandler(self.service)
+
+
+class IngestNode(Node):
+    """One process of ingest: the production pipeline with limits so small that their edges are met."""
+
+    def __init__(self, name: str, world: Servers) -> None:
+        super().__init__(name)
+        chance = world.chance
+        self.queue_bytes_max = chance.between(1, 64) * 4096
+        config = IngestConfig(
+            block_rows_max=chance.between(1, 400),
+            block_bytes_max=chance.between(1, 16) * 1024,
+            queue_bytes_max=self.queue_bytes_max,
+            inserts_max=chance.between(1, 3),
+            durable_batches_max=chance.between(1, 64),
+            metric_ids_max=chance.between(1, 64),
+            runs_max=chance.between(1, 4),
+            run_fresh_s=chance.random.choice((0.1, 30.0)),
+            deadline_default_s=CALL_TIMEOUT_S,
+        )
+        self.clock = WorldClock(chance)
+        points = FaultyPoints(world.points, world.faults, chance)
+        self.pipeline = build_pipeline(config, points=points, siblings=world, clock=self.clock)
+        self.handler = IngestHandler(
+            self.pipeline, deadline_default_s=config.deadline_default_s, clock=self.clock
+        )
+
+    def start(self) -> None:
+        """Starts the pipeline's background work."""
+        self.spawn(self.pipeline.run())
+
+
+class Servers:
+    """All server nodes, and the calls to them."""
+
+    def __init__(self, chance: Chance, *, ingest_count: int) -> None:
+        self.chance = chance
+        self.faults = Faults()
+        self.points = MemoryPoints()
+        self.runs = MemoryRunStore()
+        self.index = MemoryRunIndex()
+        self.clock = WorldClock(chance)
+        self.metadata = MetadataNode(self.clock, runs=self.runs, index=self.index)
+        self.ingest_nodes = [IngestNode(f"ingest{n}", self) for n in range(ingest_count)]
+        self.trace: list[str] = []
+
+    def start(self) -> None:
+        """Starts all nodes."""
+        for node in self.ingest_nodes:
+            node.start()
+
+    def restart_ingest(self, position: int) -> None:
+        """Kills an ingest node, if it lives, and starts another in its place, with other limits."""
+        self.ingest_nodes[position].kill()
+        self.ingest_nodes[position] = IngestNode(self.ingest_nodes[position].name, self)
+        self.ingest_nodes[position].start()
+
+    def restart_metadata(self) -> None:
+        """Kills metadata and starts another over the same store."""
+        self.metadata.kill()
+        self.metadata = MetadataNode(self.clock, runs=self.runs, index=self.index)
+
+    async def get_run(
+        self, *, path: str | None = None, run_key: RunKey | None = None
+    ) -> RunDocument:
+        """Returns a run document, as ingest asks metadata for it (rpc.siblings)."""
+        await asyncio.sleep(self.chance.delay_s(self.faults.delay_mean_s))
+        check_caller()
+        if not self.metadata.is_alive or self.chance.hits(self.faults.request_lost):
+            raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "metadata does not answer")
+        return await self.metadata.service.get_run(path=path, run_key=run_key)
+
+    async def call(self, pick: Callable[[], Node], make: Callable[[Any], Awaitable[T]]) -> T:
+        """Returns what the node answers, through a network that loses, delays and repeats; raises client errors."""
+        try:
+            result = await self._call(pick, make)
+        except client_errors.Error as error:
+            self.note(f"{type(error).__name__} {error.message}")
+            raise
+        self.note(f"answer {str(result)[:200]}")
+        return result
+
+    def note(self, event: str) -> None:
+        """Writes down what happened when: the trace that a seed gives."""
+        self.trace.append(f"{asyncio.get_running_loop().time():.9f} {event}")
+
+    async def _call(self, pick: Callable[[], Node], make: Callable[[Any], Awaitable[T]]) -> T:
+        faults, chance = self.faults, self.chance
+        await asyncio.sleep(chance.delay_s(faults.delay_mean_s))
+        if chance.hits(faults.request_lost):
+            await asyncio.sleep(CALL_TIMEOUT_S)
+            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE")
+        node = pick()
+        if not node.is_alive:
+            raise client_errors.Unavailable("connection refused", reason="UNREACHABLE")
+        for _ in range(2 if chance.hits(faults.sent_twice) else 1):
+            work = node.spawn(_as_coroutine(make(node)))
+            work.add_done_callback(_retrieve)
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                result = await asyncio.shield(work)
+        except TimeoutError:
+            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE") from None
+        except domain_errors.DomainError as error:
+            raise _client_error(error) from error
+        except BaseException:
+            # The node died under the call; whether the caller did, its own ports will tell.
+            if node in self._living():
+                raise
+            check_caller()
+            raise client_errors.Unavailable("connection reset", reason="UNREACHABLE") from None
+        if chance.hits(faults.reply_lost):
+            await asyncio.sleep(CALL_TIMEOUT_S)
+            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE")
+        await asyncio.sleep(chance.delay_s(faults.delay_mean_s))
+        return result
+
+    def _living(self) -> list[Node]:
+        return [node for node in (self.metadata, *self.ingest_nodes) if node.is_alive]
+
+    def any_ingest(self) -> Node:
+        """Returns an ingest node, as a load balancer would: any."""
+        return self.chance.random.choice(self.ingest_nodes)
+
+
+async def _as_coroutine(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _retrieve(work: asyncio.Task[Any]) -> None:
+    """Looks at the outcome: a second copy of a request, or one given up, has nobody who listens."""
+    if not work.cancelled():
+        work.exception()
+
+
+def _client_error(error: domain_errors.DomainError) -> client_errors.Error:
+    """Returns what the client makes of a status; see rpc/errors.py and runyard.errors."""
+    name = type(error).__name__
+    kind = getattr(client_errors, "Unavailable" if name == "DeadlineExceeded" else name)
+    made = kind(
+        error.message,
+        reason=error.reason,
+        metadata=error.metadata,
+        retry_delay_s=error.retry_delay_s,
+    )
+    assert isinstance(made, client_errors.Error)
+    return made
+
+
+def _store_unavailable(problem: str) -> domain_errors.Unavailable:
+    return domain_errors.Unavailable(
+        "STORE_UNAVAILABLE", f"the store {problem}", metadata={"store": "points"}, retry_delay_s=0.5
+    )
