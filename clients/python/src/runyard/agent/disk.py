@@ -1,0 +1,148 @@
+"""The real disk of an agent."""
+
+# Paths are texts here: see ports.Disk.
+# ruff: noqa: PTH100, PTH105, PTH108, PTH116, PTH123, PTH202, PTH208
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+
+from runyard.agent.ports import FileDigest
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there only FINISH tells that a writer ended
+    fcntl = None  # type: ignore[assignment]  # the module is absent there
+
+HASH_CHUNK_BYTES = 1 << 20
+
+
+class LocalFile:
+    """A file open for reading."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def read_at(self, offset: int, length_bytes: int) -> bytes:
+        """Returns up to `length_bytes` bytes from `offset`."""
+        return os.pread(self._number, length_bytes, offset)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._number)
+
+
+class LocalDisk:
+    """Files of this machine; see ports.Disk."""
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names in a folder, sorted."""
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Returns (size in bytes, time of change in ns)."""
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a small file whole."""
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, path: str) -> LocalFile | None:
+        """Opens a file for reading."""
+        try:
+            return LocalFile(os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
+        """Writes beside it and renames."""
+        beside = f"{path}.{os.getpid()}.new"
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                if is_synced:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            self.remove(beside)
+            raise
+
+    def remove(self, path: str) -> None:
+        """Removes a file."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+    def is_locked(self, path: str) -> bool:
+        """Asks with a shared lock, which the writer's exclusive one refuses."""
+        if fcntl is None:
+            return True  # type: ignore[unreachable]  # reached on Windows
+        try:
+            number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(number)
+        return False
+
+    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
+        """Hashes in a thread, so that batches go on."""
+        cancelled = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(None, _digest, path, part_bytes_of, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+
+def _digest(path: str, part_bytes: int, cancelled: threading.Event) -> FileDigest:
+    whole, size_bytes = hashlib.sha256(), 0
+    part, part_size = _new_md5(), 0
+    part_md5s: list[bytes] = []
+    with open(path, "rb") as file:
+        while not cancelled.is_set():
+            chunk = file.read(min(HASH_CHUNK_BYTES, part_bytes - part_size))
+            if not chunk:
+                break
+            whole.update(chunk)
+            size_bytes += len(chunk)
+            part_size += len(chunk)
+            if part is not None:
+                part.update(chunk)
+            if part_size == part_bytes:
+                part_md5s.append(part.digest() if part is not None else b"")
+                part, part_size = _new_md5(), 0
+    if part_size or not part_md5s:
+        part_md5s.append(part.digest() if part is not None else b"")
+    md5s = tuple(part_md5s) if part is not None else ()
+    return FileDigest(size_bytes, whole.digest(), md5s, part_bytes)
+
+
+def _new_md5() -> hashlib._Hash | None:
+    try:
+        return hashlib.md5(usedforsecurity=False)
+    except (
+        ValueError
+    ):  # a FIPS build has none; then the server's check of the ETag and size must do
+        return None

@@ -1,0 +1,207 @@
+"""Unary calls over HTTP (https://connectrpc.com/docs/protocol): how the agent begins, and goes on where gRPC is barred."""
+
+# Paths are texts here: see ports.Disk.
+# ruff: noqa: PTH100, PTH105, PTH108, PTH116, PTH123, PTH202, PTH208
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import json
+import ssl
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, TypeVar
+from urllib.parse import urlsplit
+
+from runyard.agent.ports import FilePart
+from runyard.errors import Error, InvalidArgument, Unavailable, error_of
+
+T = TypeVar("T")
+
+CALL_THREAD_COUNT = 4
+FILE_THREAD_COUNT = 4
+CONNECT_TIMEOUT_S = 2.0
+PART_TIMEOUT_S = 60.0
+"""Longest pause in which not a byte of a file moves."""
+REPLY_BYTES_MAX = 64 << 20
+UNREACHABLE = "UNREACHABLE"
+"""Reason of an Unavailable that no server said: nobody answered."""
+_FILE_CHUNK_BYTES = 1 << 20
+
+
+class HttpCalls:
+    """Carries calls to one server and file parts to any; each thread keeps a connection."""
+
+    def __init__(self, base_url: str, *, headers: Mapping[str, str]) -> None:
+        self._base_url = base_url
+        self._parts = urlsplit(base_url)
+        self._headers = dict(headers)
+        self._local = threading.local()
+        self._callers = ThreadPoolExecutor(CALL_THREAD_COUNT, thread_name_prefix="call")
+        self._senders = ThreadPoolExecutor(FILE_THREAD_COUNT, thread_name_prefix="file")
+
+    async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
+        """Returns the reply's bytes; raises runyard.errors.Error."""
+        headers = {
+            **self._headers,
+            "content-type": "application/proto",
+            "connect-protocol-version": "1",
+            "connect-timeout-ms": str(int(timeout_s * 1000)),
+        }
+        path = self._parts.path.rstrip("/") + method
+
+        def exchange() -> bytes:
+            status, content = self._exchange("POST", path, request, headers, timeout_s)
+            if status != 200:
+                raise _error(status, content, self._base_url)
+            return content
+
+        return await _in_thread(self._callers, exchange)
+
+    async def get_json(self, path: str, *, timeout_s: float) -> dict[str, Any]:
+        """Returns the JSON object at a path of the server; raises runyard.errors.Error."""
+
+        def exchange() -> dict[str, Any]:
+            full_path = self._parts.path.rstrip("/") + path
+            status, content = self._exchange("GET", full_path, b"", self._headers, timeout_s)
+            if status != 200:
+                raise _error(status, content, self._base_url)
+            try:
+                fields = json.loads(content)
+            except ValueError:
+                fields = None
+            if not isinstance(fields, dict):
+                raise Unavailable(f"{self._base_url}{path} is not JSON; is a runyard server there?")
+            return fields
+
+        return await _in_thread(self._callers, exchange)
+
+    async def put_part(self, url: str, part: FilePart) -> str:
+        """Sends a part of a file and returns the ETag; raises runyard.errors.Error, OSError if the file is gone."""
+        return await _in_thread(self._senders, lambda: _put(url, part))
+
+    def close(self) -> None:
+        """Takes no further calls."""
+        self._callers.shutdown(wait=False)
+        self._senders.shutdown(wait=False)
+
+    def _exchange(
+        self, verb: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, bytes]:
+        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        for connection in (kept, None) if kept is not None else (None,):
+            try:
+                if connection is None:
+                    connection = self._local.connection = _connect(self._parts)
+                connection.sock.settimeout(timeout_s)
+                connection.request(verb, path, body=body or None, headers=dict(headers))
+                reply = connection.getresponse()
+                content = reply.read(REPLY_BYTES_MAX)
+                if reply.will_close:
+                    self._drop()
+                return reply.status, content
+            except (OSError, http.client.HTTPException, AttributeError) as error:
+                # A kept connection may have been closed by the server meanwhile; calls are safe to repeat.
+                self._drop()
+                failure = error
+        raise Unavailable(
+            f"the server at {self._base_url} does not answer ({failure}). Is it running (`runyard server`), and is "
+            f"RUNYARD_BASE_URL its address?",
+            reason=UNREACHABLE,
+        )
+
+    def _drop(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            connection.close()
+
+
+def _connect(parts: Any) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_TIMEOUT_S)
+    connection.connect()
+    return connection
+
+
+def _put(url: str, part: FilePart) -> str:
+    parts = urlsplit(url)
+    headers = {"Content-Length": str(part.size_bytes)}
+    if part.content_md5:
+        headers["Content-MD5"] = part.content_md5
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    with open(part.path, "rb") as file:
+        file.seek(part.offset)
+        try:
+            connection = _connect(parts)
+            try:
+                connection.sock.settimeout(PART_TIMEOUT_S)
+                body = _Part(file, part.size_bytes)
+                connection.request("PUT", path, body=body, headers=headers)
+                reply = connection.getresponse()
+                content = reply.read(4096)
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+            raise Unavailable(
+                f"the object store at {parts.netloc} does not answer: {error}",
+                reason="STORE_UNAVAILABLE",
+            ) from error
+    if reply.status == 200:
+        return reply.headers.get("ETag") or ""
+    said = content.decode("utf-8", "replace")
+    # Repeated with fresh addresses, a bounded number of times: an expired one answers 403, a changed file 400.
+    raise Unavailable(
+        f"the object store at {parts.netloc} answered HTTP {reply.status}: {said[:300]}",
+        reason="STORE_UNAVAILABLE",
+    )
+
+
+class _Part:
+    """A range of an open file, as http.client wants a body."""
+
+    def __init__(self, file: Any, size_bytes: int) -> None:
+        self._file = file
+        self._left_bytes = size_bytes
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """Returns the next bytes of the range, none at its end."""
+        wanted = min(self._left_bytes, _FILE_CHUNK_BYTES)
+        if size_bytes >= 0:
+            wanted = min(wanted, size_bytes)
+        content: bytes = self._file.read(wanted)
+        self._left_bytes -= len(content)
+        return content
+
+
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _error(status: int, body: bytes, base_url: str) -> Error:
+    """Returns the error that a Connect error body, or an HTTP status without one, tells of."""
+    try:
+        fields = json.loads(body)
+        code, message = str(fields["code"]), str(fields.get("message") or "")
+    except (ValueError, KeyError, TypeError):
+        if status == 413:
+            return InvalidArgument(
+                f"{base_url} refused a body as too large", reason="FIELD_TOO_LARGE"
+            )
+        code = {401: "unauthenticated", 403: "permission_denied"}.get(status, "unavailable")
+        return error_of(code, f"{base_url} answered HTTP {status}; is a runyard server there?")
+    from runyard.agent.status import detail_of
+
+    metadata: dict[str, str] = {}
+    reason, retry_delay_s = "", None
+    for entry in fields.get("details") or ():
+        name, value = str(entry.get("type") or ""), str(entry.get("value") or "")
+        found = detail_of(name, base64.b64decode(value + "=" * (-len(value) % 4)))
+        reason, metadata = found[0] or reason, found[1] or metadata
+        retry_delay_s = found[2] if found[2] is not None else retry_delay_s
+    if code == "canceled":
+        code = "unavailable"
+    return error_of(code, message, reason=reason, metadata=metadata, retry_delay_s=retry_delay_s)

@@ -1,0 +1,156 @@
+"""The agent's process: one for each root, in the background, until nothing is left to send."""
+
+# Paths are texts here: see ports.Disk.
+# ruff: noqa: PTH100, PTH105, PTH108, PTH116, PTH123, PTH202, PTH208
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+from runyard.agent.agent import Agent
+from runyard.agent.budget import Budget
+from runyard.agent.disk import LocalDisk
+from runyard.agent.heartbeat import Heart
+from runyard.agent.retry import Reach, Repeater
+from runyard.agent.run import Server, World
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]  # the module is absent there
+
+IDLE_EXIT_S = 15.0
+IN_FLIGHT_BYTES_MAX = 32 << 20
+LOG_BYTES_MAX = 4 << 20
+
+_log = logging.getLogger("runyard.agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the agent; 0 also if another one serves the root already."""
+    options = _parser().parse_args(arguments)
+    root = os.path.abspath(options.root)
+    lock = take_lock(root)
+    if lock is None:
+        return 0
+    set_up_log(f"{root}/agent.log")
+    _log.info("agent_started pid %d, root %s, server %s", os.getpid(), root, options.base_url)
+    try:
+        asyncio.run(_serve(root, lock, options))
+        _log.info("agent_ended")
+        code = 0
+    except Exception:
+        _log.exception("agent_failed: a bug; journals stay, the next agent goes on")
+        code = 1
+    logging.shutdown()
+    # Threads that wait for a server which does not answer would keep the process for their whole timeout.
+    os._exit(code)
+
+
+async def _serve(root: str, lock: int | None, options: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    agent = Agent(
+        root,
+        base_url=options.base_url,
+        world=World(LocalDisk(), Budget(IN_FLIGHT_BYTES_MAX), time.time_ns),
+        make_server=lambda url: make_server(url, api_key=api_key_for(url, options.base_url)),
+        idle_exit_s=options.idle_exit_s,
+    )
+    try:
+        while lock is not None and not stopped.is_set():
+            serving = loop.create_task(agent.run())
+            stopping = loop.create_task(stopped.wait())
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not serving.done():
+                _log.info("agent_stopped by a signal")
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                return
+            await serving
+            # A run that began just now found this agent's lock taken: look again without it.
+            os.close(lock)
+            lock = take_lock(root) if agent.has_new_work() else None
+    finally:
+        await asyncio.wait_for(agent.stop(), 5.0)
+
+
+def make_server(base_url: str, *, api_key: str) -> Server:
+    """Returns the real server of an address. MUST be called on the running loop."""
+    from runyard.agent.transport import ServerTransport
+
+    loop = asyncio.get_running_loop()
+    transport = ServerTransport(base_url, api_key=api_key)
+    reach = Reach(loop.time)
+    agent_id = f"{socket.gethostname()[:96]}:{os.getpid()}"
+    return Server(
+        base_url=base_url,
+        transport=transport,
+        reach=reach,
+        repeater=Repeater(reach, draw=random.random),
+        heart=Heart(transport, reach, agent_id=agent_id),
+    )
+
+
+def api_key_for(base_url: str, own_base_url: str) -> str:
+    """Returns the key for a server; another server than ours does not get ours."""
+    is_own = base_url.rstrip("/") == own_base_url.rstrip("/")
+    return os.environ.get("RUNYARD_API_KEY", "") if is_own else ""
+
+
+def take_lock(root: str) -> int | None:
+    """Returns the descriptor that holds the root's lock; None if another agent has it. Raises OSError."""
+    number = os.open(f"{root}/agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    if fcntl is not None:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(number)
+            return None
+    os.ftruncate(number, 0)
+    os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+    return number
+
+
+def set_up_log(path: str) -> None:
+    """Sends the agent's log to a file; one that has grown too large is set aside first."""
+    try:
+        if os.path.getsize(path) > LOG_BYTES_MAX:
+            os.replace(path, f"{path}.old")
+    except OSError:
+        pass  # there is none yet
+    try:
+        handler: logging.Handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))  # fmt: skip
+    logger = logging.getLogger("runyard")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runyard.agent", description=__doc__)
+    parser.add_argument("--root", required=True, help="folder that holds run folders")
+    parser.add_argument("--base-url", required=True, help="HTTP address of the server")
+    parser.add_argument(
+        "--idle-exit-s",
+        type=float,
+        default=IDLE_EXIT_S,
+        help="ends after so long with nothing to do (default %(default)s)",
+    )
+    return parser

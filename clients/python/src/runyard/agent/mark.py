@@ -1,0 +1,177 @@
+"""What the agent tells the SDK and the next agent of a run: mark.json and run.json, each replaced whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from runyard.agent.ports import Disk, Rejection, StartedRun
+
+CONNECTING = "connecting"
+REACHABLE = "reachable"
+UNREACHABLE = "unreachable"
+REFUSED = "refused"
+WRITE_INTERVAL_S = 0.05
+REJECTION_COUNT_MAX = 100
+"""Rejected metrics that are named; further ones are counted."""
+REFUSED_RANGE_COUNT_MAX = 1000
+
+_log = logging.getLogger("runyard.agent")
+
+
+class Mark:
+    """How far the server has a journal. Written at most every 50 ms; `durable_sequence` never goes back."""
+
+    def __init__(self, disk: Disk, folder: str, *, time_unix_ns: Callable[[], int]) -> None:
+        self.durable_sequence = 0
+        self.written_sequence = 0
+        self.is_complete = False
+        self.server = CONNECTING
+        self.message = ""
+        self.files_durable = 0
+        self.files_failed = 0
+        self.points_rejected = 0
+        self.rejections: list[dict[str, str]] = []
+        self.refused_ranges: list[list[int]] = []
+        self._disk = disk
+        self._path = f"{folder}/mark.json"
+        self._time_unix_ns = time_unix_ns
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_trouble_told = False
+        self._load(read_json(disk, self._path))
+
+    def advance(self, durable_sequence: int) -> None:
+        """Moves the mark forward."""
+        assert durable_sequence >= self.durable_sequence, "a mark never goes back"
+        self.durable_sequence = durable_sequence
+        self.touch()
+
+    def refuse(self, first: int, last: int, message: str) -> None:
+        """Notes that a range will never be durable, and why."""
+        _log.error("records_set_aside %d-%d: %s", first, last, message)
+        known = self.refused_ranges
+        if known and known[-1][1] + 1 == first:
+            known[-1][1] = last
+        elif [first, last] not in known and len(known) < REFUSED_RANGE_COUNT_MAX:
+            known.append([first, last])
+        self.message = message
+        self.touch()
+
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Notes series that the server refused inside a success."""
+        named = {entry["metric"] for entry in self.rejections}
+        for rejection in rejections:
+            self.points_rejected += rejection.points
+            if rejection.metric not in named and len(named) < REJECTION_COUNT_MAX:
+                named.add(rejection.metric)
+                self.rejections.append(
+                    {
+                        "metric": rejection.metric,
+                        "reason": rejection.reason,
+                        "message": rejection.message,
+                    }
+                )
+                _log.warning("metric_rejected %s: %s", rejection.metric, rejection.message)
+        self.touch()
+
+    def touch(self) -> None:
+        """Has the file written soon."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(WRITE_INTERVAL_S, self._write_soon)
+
+    def write(self, *, is_synced: bool = False) -> bool:
+        """Writes the file now; returns False if the disk refuses, which is tried again with the next change."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._disk.replace(self._path, self._content(), is_synced=is_synced)
+        except OSError as error:
+            if not self._is_trouble_told:
+                _log.error("mark_not_written %s: %s; make room there", self._path, error)
+            self._is_trouble_told = True
+            return False
+        return True
+
+    def _write_soon(self) -> None:
+        self._timer = None
+        self.write()
+
+    def _content(self) -> bytes:
+        fields = {
+            "version": 1,
+            "durable_sequence": self.durable_sequence,
+            "written_sequence": self.written_sequence,
+            "is_complete": self.is_complete,
+            "server": self.server,
+            "message": self.message,
+            "files_durable": self.files_durable,
+            "files_failed": self.files_failed,
+            "points_rejected": self.points_rejected,
+            "rejections": self.rejections,
+            "refused_ranges": self.refused_ranges,
+            "update_unix_ns": self._time_unix_ns(),
+        }
+        return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+
+    def _load(self, fields: dict[str, Any] | None) -> None:
+        if fields is None:
+            return
+        self.durable_sequence = int(fields.get("durable_sequence") or 0)
+        self.written_sequence = int(fields.get("written_sequence") or 0)
+        self.is_complete = bool(fields.get("is_complete"))
+        self.files_durable = int(fields.get("files_durable") or 0)
+        self.files_failed = int(fields.get("files_failed") or 0)
+        self.points_rejected = int(fields.get("points_rejected") or 0)
+        self.rejections = list(fields.get("rejections") or [])
+        self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]
+        self.message = str(fields.get("message") or "")
+        if fields.get("server") == REFUSED:
+            self.server = REFUSED
+
+
+def write_answer(
+    disk: Disk, folder: str, run: StartedRun, *, base_url: str, next_step: int
+) -> None:
+    """Writes run.json: the run was started."""
+    entity, project, run_id = run.path.split("/")
+    project_url = f"{base_url}/{entity}/{project}"
+    fields = {
+        "version": 1,
+        "path": run.path,
+        "run_key": str(run.run_key),
+        "writer": run.writer,
+        "attempt": run.attempt,
+        "display_name": run.display_name,
+        "url": f"{project_url}/runs/{run_id}",
+        "project_url": project_url,
+        "is_resumed": run.is_resumed,
+        "next_step": next_step,
+        "error": None,
+    }
+    _write_json(disk, f"{folder}/run.json", fields)
+
+
+def write_refusal(disk: Disk, folder: str, *, reason: str, message: str) -> None:
+    """Writes run.json: the server refuses the run."""
+    fields = {"version": 1, "error": {"reason": reason, "message": message}}
+    _write_json(disk, f"{folder}/run.json", fields)
+
+
+def read_json(disk: Disk, path: str) -> dict[str, Any] | None:
+    """Returns the object that a file holds; None if it does not."""
+    try:
+        content = disk.read(path)
+        fields = json.loads(content) if content else None
+    except (OSError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _write_json(disk: Disk, path: str, fields: dict[str, Any]) -> None:
+    content = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+    disk.replace(path, content, is_synced=False)

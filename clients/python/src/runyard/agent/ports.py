@@ -1,0 +1,201 @@
+"""What the agent needs of the world: a server to call and a disk to read; the simulator brings its own of both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from runyard.agent.columns import RowTable
+
+
+@dataclasses.dataclass(frozen=True)
+class StartedRun:
+    """What StartRun answered."""
+
+    path: str
+    run_key: int
+    writer: int
+    attempt: int
+    display_name: str
+    is_resumed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A CHANGE record: `content` is its JSON object."""
+
+    sequence: int
+    content: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryChange:
+    """Sets one key of the summary, or removes it (`value_json` empty)."""
+
+    sequence: int
+    key: str
+    value_json: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The records first_sequence to last_sequence of a writer, as they go to ingest."""
+
+    run_key: int
+    writer: int
+    first_sequence: int
+    last_sequence: int
+    tables: Sequence[RowTable]
+    summary_changes: Sequence[SummaryChange]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejection:
+    """A series that the server refused for good, inside a success."""
+
+    metric: str
+    reason: str
+    message: str
+    points: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a writer's part in a run ended; `cause` is a TransitionCause without its prefix."""
+
+    cause: str
+    exit_code: int | None
+    evidence: str
+    time_unix_ns: int
+    last_sequence: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Beat:
+    """One run's sign of life."""
+
+    run_key: int
+    writer: int
+    is_process_alive: bool
+    last_step: int | None
+    records_written: int
+    records_durable: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BeatAnswer:
+    """When to beat next, and what the server says of the runs."""
+
+    next_beat_s: float
+    unknown_run_keys: Sequence[int]
+    stop_orders: Sequence[tuple[int, str]]
+    """(run_key, who asked)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDigest:
+    """What CreateUpload asks of a file's content."""
+
+    size_bytes: int
+    sha256: bytes
+    part_md5s: tuple[bytes, ...]
+    part_bytes: int
+    """Size of the parts that part_md5s speaks of; the last may be shorter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UploadPlan:
+    """Where the bytes of a file go."""
+
+    upload_id: str
+    is_present: bool
+    part_bytes: int
+    part_urls: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePart:
+    """A range of a local file, and the MD5 that the object store shall check ("" where it cannot)."""
+
+    path: str
+    offset: int
+    size_bytes: int
+    content_md5: str
+
+
+class Transport(Protocol):
+    """Calls to one server. Every call MUST end within a deadline of its own and raise `runyard.errors.Error` only.
+
+    Unavailable, and any error with retry_delay_s, says that a repeat may pass; every other error is a refusal for
+    good. All calls are safe to repeat.
+    """
+
+    async def start_run(self, start: Mapping[str, Any]) -> StartedRun:
+        """Starts or resumes the run of a START record."""
+
+    async def last_step(self, run_path: str) -> int | None:
+        """Returns the largest durable step of a run; None if it has no points."""
+
+    async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
+        """Returns when the batch is durable."""
+
+    async def apply_changes(self, run_key: int, writer: int, changes: Sequence[Change]) -> None:
+        """Applies changes of config and the like, at most 1,000, by ascending sequence."""
+
+    async def finish_run(self, run_key: int, writer: int, ending: Ending) -> None:
+        """Ends the writer's part in the run."""
+
+    async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
+        """Tells that runs live."""
+
+    async def create_upload(self, run_path: str, name: str, digest: FileDigest) -> UploadPlan:
+        """Announces a file."""
+
+    async def put_part(self, url: str, part: FilePart) -> str:
+        """Sends a part to the object store and returns its ETag."""
+
+    async def complete_upload(self, upload_id: str, part_etags: Sequence[str]) -> None:
+        """Makes the file visible."""
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+
+
+class OpenFile(Protocol):
+    """A file that is being read."""
+
+    def read_at(self, offset: int, length_bytes: int) -> bytes:
+        """Returns up to `length_bytes` bytes; fewer at the end of the file."""
+
+    def close(self) -> None:
+        """Lets go of the file."""
+
+
+class Disk(Protocol):
+    """The local disk. Paths are absolute texts. What does not exist is None or empty; other failures are OSError."""
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names in a folder, sorted; empty if there is no such folder."""
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Returns (size in bytes, time of change in ns); None if there is no such file or folder."""
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a small file whole; None if there is none."""
+
+    def open(self, path: str) -> OpenFile | None:
+        """Returns the file, open for reading; None if there is none."""
+
+    def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
+        """Puts the content in place of the file's, at once and whole; on the platter before returning if `is_synced`."""
+
+    def remove(self, path: str) -> None:
+        """Removes a file; none is no error."""
+
+    def is_locked(self, path: str) -> bool:
+        """Returns whether a living process holds the exclusive flock of the file."""
+
+    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
+        """Reads a file whole in bounded memory; `part_bytes_of` is the size of the parts to take MD5s of."""

@@ -1,0 +1,321 @@
+"""Carries one run folder from its START record to its end on the server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable
+
+from runyard import journal_format as form
+from runyard.agent import mark as marks
+from runyard.agent.budget import Budget
+from runyard.agent.heartbeat import Heart
+from runyard.agent.ports import Beat, Disk, Ending, StartedRun, Transport
+from runyard.agent.retry import Reach, Repeater
+from runyard.errors import Error
+
+if TYPE_CHECKING:
+    from runyard.agent.files import FileUploads
+    from runyard.agent.reader import JournalFollower
+    from runyard.agent.uploader import Uploader
+
+COMPLETE, REFUSED, BLOCKED, CURRENT = "complete", "refused", "blocked", "current"
+"""Outcomes; BLOCKED needs a newer agent, CURRENT is sent so far while its process goes on (foreground only)."""
+GATHER_S = 0.2
+"""A journal that grew is read again after this, so that batches are not tiny."""
+POLL_MIN_S, POLL_MAX_S = 0.03, 0.1
+"""A quiet journal is looked at in pauses that grow from the one to the other."""
+WRITER_LOOK_S = 0.5
+"""Pause between two looks whether the training process lives."""
+REMOVE_INTERVAL_S = 1.0
+TICK_S = 1.0
+
+_log = logging.getLogger("runyard.agent")
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What all runs of an agent share."""
+
+    disk: Disk
+    budget: Budget
+    time_unix_ns: Callable[[], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """One server, and what is known of it."""
+
+    base_url: str
+    transport: Transport
+    reach: Reach
+    repeater: Repeater
+    heart: Heart
+
+
+class RunUpload:
+    """One run folder. `is_foreground`: what is there is sent once, also while the process lives and offline."""
+
+    def __init__(
+        self,
+        folder: str,
+        start: Mapping[str, Any],
+        *,
+        world: World,
+        server: Server,
+        is_foreground: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.server = server
+        self.mark = marks.Mark(world.disk, folder, time_unix_ns=world.time_unix_ns)
+        self.is_writer_alive = True
+        self._start_record = start
+        self._world = world
+        self._is_foreground = is_foreground
+        self._journal: JournalFollower | None = None
+
+    async def run(self) -> str:
+        """Returns the outcome when nothing is left to do. When cancelled, the mark says how far it came."""
+        stop_listening = self.server.reach.listen(self._tell_reach)
+        self.mark.server = marks.CONNECTING
+        self._tell_reach()
+        self.mark.write()
+        ticking = asyncio.get_running_loop().create_task(self._tick())
+        try:
+            started = await self._register()
+            if started is None:
+                return REFUSED
+            return await self._follow(started)
+        finally:
+            ticking.cancel()
+            stop_listening()
+            self.mark.write()
+
+    async def _tick(self) -> None:
+        """Shows in the mark that this agent is at work, as long as something is left to do."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            journal = self._journal
+            is_ending = journal is not None and journal.finish is not None
+            if is_ending or self.mark.durable_sequence < self.mark.written_sequence:
+                self.mark.touch()
+
+    async def _register(self) -> StartedRun | None:
+        server, disk = self.server, self._world.disk
+        try:
+            run = await server.repeater.call(lambda: server.transport.start_run(self._start_record))
+            next_step = 0
+            if run.is_resumed:
+                last_step = await server.repeater.call(lambda: server.transport.last_step(run.path))
+                next_step = 0 if last_step is None else last_step + 1
+        except Error as error:
+            marks.write_refusal(disk, self.folder, reason=error.reason, message=error.message)
+            self._refuse(error)
+            return None
+        marks.write_answer(disk, self.folder, run, base_url=server.base_url, next_step=next_step)
+        _log.info("run_started %s key %d writer %d", run.path, run.run_key, run.writer)
+        return run
+
+    async def _follow(self, run: StartedRun) -> str:
+        # Only now, so that StartRun does not wait for numpy.
+        from runyard.agent.files import FileUploads
+        from runyard.agent.reader import JournalFollower
+        from runyard.agent.uploader import Uploader
+
+        server, disk = self.server, self._world.disk
+        uploader = Uploader(
+            server.transport, server.repeater, run, self.mark, budget=self._world.budget
+        )
+        files = FileUploads(
+            server.transport,
+            server.repeater,
+            disk,
+            self.mark,
+            folder=self.folder,
+            run_path=run.path,
+        )
+        journal = JournalFollower(
+            disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
+        )
+        self._journal = journal
+        stop_beating = server.heart.add(lambda: self._beat(run))
+        try:
+            await self._read_to_end(journal, uploader, files)
+            if uploader.refusal is None and not journal.blocked and not self._is_current:
+                await files.finish()
+            await uploader.drain()
+            if uploader.refusal is not None:
+                self._refuse(uploader.refusal)
+                return REFUSED
+            if journal.blocked:
+                self.mark.message = journal.blocked
+                _log.error("journal_blocked %s: %s", self.folder, journal.blocked)
+                return BLOCKED
+            if self._is_current:
+                return CURRENT
+            return await self._finish(run, journal)
+        finally:
+            stop_beating()
+            await uploader.stop()
+            await files.stop()
+            journal.close()
+
+    @property
+    def _is_current(self) -> bool:
+        """Returns whether the journal was read as far as it goes, without an end to send."""
+        journal = self._journal
+        return (
+            self._is_foreground
+            and self.is_writer_alive
+            and (journal is None or journal.finish is None)
+        )
+
+    async def _read_to_end(
+        self, journal: JournalFollower, uploader: Uploader, files: FileUploads
+    ) -> None:
+        """Returns when no record can follow: FINISH, a dead writer, or a refusal."""
+        loop = asyncio.get_running_loop()
+        poll_s, remove_time_s, writer_time_s = POLL_MIN_S, 0.0, 0.0
+        while True:
+            if self._is_foreground:
+                self._look_for_writer()  # before reading: one that ends now may have written FINISH
+            has_grown = await self._read_all(journal, uploader, files)
+            if uploader.refusal or journal.blocked or journal.finish is not None:
+                return
+            is_last = self._is_foreground or not self.is_writer_alive
+            if is_last and not has_grown:
+                return
+            files.look()
+            if is_last:
+                continue
+            now_s = loop.time()
+            if now_s >= remove_time_s:
+                remove_time_s = now_s + REMOVE_INTERVAL_S
+                self._remove_durable(journal)
+            if now_s >= writer_time_s:
+                writer_time_s = now_s + WRITER_LOOK_S
+                if not self._look_for_writer():
+                    continue  # what it wrote before it died is read once more
+            poll_s = POLL_MIN_S if has_grown else min(POLL_MAX_S, poll_s * 1.2)
+            await asyncio.sleep(GATHER_S if has_grown else poll_s)
+
+    async def _read_all(
+        self, journal: JournalFollower, uploader: Uploader, files: FileUploads
+    ) -> bool:
+        """Submits all that is there; returns whether anything was."""
+        has_grown, lost_count = False, len(journal.lost)
+        while uploader.refusal is None:
+            piece = journal.read()
+            for lost in journal.lost[lost_count:]:
+                if piece is None or not (
+                    piece.first_sequence <= lost.first_sequence <= piece.last_sequence
+                ):
+                    uploader.set_aside(lost.first_sequence, lost.last_sequence, lost.message)
+                else:
+                    self.mark.refuse(lost.first_sequence, lost.last_sequence, lost.message)
+            lost_count = len(journal.lost)
+            self.mark.written_sequence = max(self.mark.written_sequence, journal.next_sequence - 1)
+            if piece is None:
+                break
+            has_grown = True
+            files.record(event for event in piece.events if event.kind == form.FILE)
+            await uploader.submit(piece)
+            await asyncio.sleep(0)
+        return has_grown
+
+    async def _finish(self, run: StartedRun, journal: JournalFollower) -> str:
+        ending = self._ending(journal)
+        server = self.server
+        try:
+            await server.repeater.call(
+                lambda: server.transport.finish_run(run.run_key, run.writer, ending)
+            )
+        except Error as error:
+            self._refuse(error)
+            return REFUSED
+        self.mark.is_complete = True
+        _log.info("run_finished %s by %s, %d records", run.path, ending.cause, ending.last_sequence)
+        if self.mark.write(is_synced=True) and not self.mark.refused_ranges:
+            for path in journal.paths():
+                self._remove(path)
+        return COMPLETE
+
+    def _ending(self, journal: JournalFollower) -> Ending:
+        last_sequence = journal.next_sequence - 1
+        if journal.finish is not None:
+            content = json.loads(journal.finish.payload)
+            code = content.get("exit_code")
+            return Ending(
+                cause=str(content.get("cause") or "PROCESS_EXITED"),
+                exit_code=int(code) if code is not None else None,
+                evidence=str(content.get("evidence") or ""),
+                time_unix_ns=int(content.get("time_unix_ns") or self._world.time_unix_ns()),
+                last_sequence=last_sequence,
+            )
+        if journal.is_torn:
+            self.mark.message = (
+                f"the process died while it wrote: the journal was recovered to its last whole "
+                f"record, {last_sequence}"
+            )
+            _log.error("journal_recovered %s: %s", self.folder, self.mark.message)
+        host = self._start_record.get("host") or {}
+        evidence = (
+            f"process {host.get('pid', '?')} on {host.get('hostname', '?')} is gone; "
+            f"last record {last_sequence}"
+        )
+        time_unix_ns = self._last_change_unix_ns(journal)
+        return Ending("PROCESS_VANISHED", None, evidence, time_unix_ns, last_sequence)
+
+    def _last_change_unix_ns(self, journal: JournalFollower) -> int:
+        """Returns when the journal last grew: about when the process died."""
+        paths = journal.paths()
+        stamp = self._world.disk.stamp(paths[-1]) if paths else None
+        return stamp[1] if stamp is not None else self._world.time_unix_ns()
+
+    def _beat(self, run: StartedRun) -> Beat:
+        journal = self._journal
+        assert journal is not None
+        return Beat(
+            run_key=run.run_key,
+            writer=run.writer,
+            is_process_alive=self.is_writer_alive,
+            last_step=journal.last_step,
+            records_written=self.mark.written_sequence,
+            records_durable=self.mark.durable_sequence,
+        )
+
+    def _look_for_writer(self) -> bool:
+        self.is_writer_alive = self._world.disk.is_locked(f"{self.folder}/writer.lock")
+        return self.is_writer_alive
+
+    def _remove_durable(self, journal: JournalFollower) -> None:
+        removable = journal.removable(self.mark.durable_sequence)
+        if not removable or not self.mark.write(is_synced=True):
+            return
+        for path, first, last in removable:
+            if any(start <= last and first <= stop for start, stop in self.mark.refused_ranges):
+                return  # kept, for what the server refused is nowhere else
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._world.disk.remove(path)
+        except OSError as error:
+            _log.warning("segment_not_removed %s: %s", path, error)
+
+    def _refuse(self, error: Error) -> None:
+        self.mark.server = marks.REFUSED
+        self.mark.message = error.message
+        _log.error("run_refused %s: %s %s", self.folder, error.reason, error.message)
+
+    def _tell_reach(self) -> None:
+        reach = self.server.reach
+        if reach.is_reachable is None or self.mark.server == marks.REFUSED:
+            return
+        self.mark.server = marks.REACHABLE if reach.is_reachable else marks.UNREACHABLE
+        if not reach.is_reachable:
+            self.mark.message = reach.message
+        self.mark.touch()
