@@ -84,7 +84,7 @@ class Database:
 
         Raises Unavailable if the database does not answer.
         """
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._upgrade)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.upgrade)
 
     async def stop(self) -> None:
         """Ends what is in flight and closes all connections."""
@@ -129,7 +129,8 @@ class Database:
     def _count_down(self, _: object) -> None:
         self._pending_count -= 1
 
-    def _upgrade(self) -> None:
+    def upgrade(self) -> None:
+        """Does what `start` does, on the caller's thread."""
         try:
             migrate.upgrade(self._engine)
         except exc.DBAPIError as error:
