@@ -41,7 +41,7 @@ def test_attributes_are_items(config: Config, changes: list[Any]) -> None:
     assert (config["lr"], config.epochs, config.get("none"), "lr" in config) == (0.1, 3, None, True)
     assert dict(config) == {"lr": 0.1, "epochs": 3}
     assert changes == [({"lr": 0.1}, []), ({"epochs": 3}, [])]
-    with pytest.raises(AttributeError, match="'none'.*lr, epochs"):
+    with pytest.raises(AttributeError, match=r"'none'.*lr, epochs"):
         _ = config.none
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -79,7 +80,23 @@ class AgentLink:
                 return
             if time.time_ns() - mark.update_unix_ns < silence_s * 1e9:
                 return
-        self.start()
+        if not self._is_agent_alive():
+            self.start()
+
+    def _is_agent_alive(self) -> bool:
+        """Returns whether the process that agent.lock names lives and is an agent.
+
+        Its lock would say so too, but who tries a lock may keep an agent that starts right now from getting it.
+        """
+        try:
+            pid = int((self._root / "agent.lock").read_text(encoding="ascii").split()[0])
+            os.kill(pid, 0)
+        except (OSError, ValueError, IndexError):
+            return False
+        try:
+            return b"runyard" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # no /proc here: the pid must do
+            return not Path("/proc/self").exists()
 
 
 def _reap() -> None:
