@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runyard_server.domain.points import metric_id
-from runyard_server.domain.run import RunKey, make_run_key
+from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.memory.buckets import make_buckets, mean_of_finite
 from runyard_server.storage.ports.points import BucketColumns, SeriesKey, SeriesPoints
+from tests.stores import ManualClock, new_run_key
 
-CREATE_TIME_UNIX_MS = 1_790_000_000_000
 EXACT = (
     "first_steps", "last_steps", "times_unix_ns", "lows", "highs", "lasts", "counts", "nan_counts",
     "positive_infinity_counts", "negative_infinity_counts",
@@ -39,36 +39,15 @@ class Row:
     sequence: int
 
 
-@dataclass
-class HandClock:
-    """A clock that the test sets."""
-
-    unix_ns: int = 1_000
-
-    def now_unix_ns(self) -> int:
-        return self.unix_ns
-
-    def monotonic_s(self) -> float:
-        return self.unix_ns / 1e9
-
-    def random_bits(self, bits: int) -> int:
-        return 0
-
-
 class Yard:
-    """One embedded store for all examples; each example has a run of its own."""
+    """The embedded store of this process; each example has runs of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, store: ClickHouse) -> None:
         self.loop = asyncio.new_event_loop()
-        self.store = ClickHouse.open_embedded(folder)
-        self.loop.run_until_complete(self.store.migrate())
-        self.reader = ClickHousePointReader(self.store)
-        self.clock = HandClock()
-        self._runs = 0
-
-    def new_run(self) -> RunKey:
-        self._runs += 1
-        return make_run_key(CREATE_TIME_UNIX_MS, self._runs)
+        self.store = store
+        self.reader = ClickHousePointReader(store)
+        # What other suites have stored by now is older, and is rolled up with the rest.
+        self.clock = ManualClock(unix_ns=time.time_ns())
 
     def insert(self, run: RunKey, rows: list[Row]) -> None:
         """Inserts the rows as one block of its own time."""
@@ -95,7 +74,7 @@ class Yard:
         """Rolls up whatever has a point at all, with everything before now as settled."""
         config = RollupConfig(
             margin_s=0, row_count_min=1, growth_min=0, points_per_bucket=4, rows_per_insert=16,
-            points_per_bucket_min=2,
+            points_per_bucket_min=2, series_per_round_max=10_000,
         )  # fmt: skip
         task = build_rollup(config, store=self.store, clock=self.clock)
         return self.loop.run_until_complete(task.run_round())
@@ -115,16 +94,12 @@ class Yard:
         key = SeriesKey(run, METRIC)
         return self.loop.run_until_complete(self.reader.read_means([key]))[key]
 
-    def close(self) -> None:
-        self.loop.run_until_complete(self.store.close())
-        self.loop.close()
-
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    one = Yard(tmp_path_factory.mktemp("clickhouse"))
+def yard(clickhouse: ClickHouse) -> Iterator[Yard]:
+    one = Yard(clickhouse)
     yield one
-    one.close()
+    one.loop.close()
 
 
 VALUES = st.one_of(
@@ -207,14 +182,14 @@ def unique_sequences(parts: list[list[Row]]) -> list[list[Row]]:
     return result
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(parts=blocks(STEPS), count_max=st.integers(2, 40), repeat=st.booleans())
 def test_sql_agrees_with_the_definition(
     yard: Yard, parts: list[list[Row]], count_max: int, repeat: bool
 ) -> None:
     """SQL gives the buckets of the definition for any points in any blocks, repeated and superseded ones included."""
     parts = unique_sequences(parts)
-    run = yard.new_run()
+    run = new_run_key()
     for part in parts:
         yard.insert(run, part)
     if repeat:
@@ -228,7 +203,7 @@ def test_sql_agrees_with_the_definition(
         assert abs(yard.mean(run) - mean) <= np.abs(finite).max() * 2**-50 + 5e-324
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     parts=blocks(NEAR_STEPS),
     roll_after=st.sets(st.integers(0, 4)),
@@ -246,7 +221,7 @@ def test_stored_buckets_change_no_answer(
 ) -> None:
     """A read is the same, bit by bit, whether buckets are stored, old or missing: late, repeated, superseded points too."""
     parts = unique_sequences(parts)
-    rolled, plain = yard.new_run(), yard.new_run()
+    rolled, plain = new_run_key(), new_run_key()
     rows: list[Row] = []
     for number, part in enumerate(parts):
         yard.insert(rolled, part)
