@@ -1,7 +1,7 @@
 """Unary calls over HTTP (https://connectrpc.com/docs/protocol): how the agent begins, and goes on where gRPC is barred."""
 
 # Paths are texts here: see ports.Disk.
-# ruff: noqa: PTH100, PTH105, PTH108, PTH116, PTH123, PTH202, PTH208
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The agent's process: one for each root, in the background, until nothing is left to send."""
 
 # Paths are texts here: see ports.Disk.
-# ruff: noqa: PTH100, PTH105, PTH108, PTH116, PTH123, PTH202, PTH208
+# ruff: noqa: PTH100, PTH105, PTH202
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def api_key_for(base_url: str, own_base_url: str) -> str:
     return os.environ.get("RUNYARD_API_KEY", "") if is_own else ""
 
 
-def take_lock(root: str) -> int | None:
-    """Returns the descriptor that holds the root's lock; None if another agent has it. Raises OSError."""
-    number = os.open(f"{root}/agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def take_lock(root: str, name: str = "agent.lock") -> int | None:
+    """Returns the descriptor that holds the root's lock; None if another process has it. Raises OSError."""
+    number = os.open(f"{root}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if fcntl is not None:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
