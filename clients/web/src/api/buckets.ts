@@ -1,0 +1,93 @@
+// Series for the panels: what ended is asked for once, what lives again and again while its panel is on screen.
+import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useMemo } from "react";
+import type { BucketColumns } from "../charts/series";
+import { bucketLoader } from "./bucketLoader";
+
+export const LIVE_INTERVAL_MS = 1_000;
+/** A slow store is not asked faster than it answers: the pause is at least this many times the last answer's time. */
+const PACE = 4;
+
+export interface PanelRequest {
+  readonly metric: string;
+  readonly livePaths: readonly string[];
+  readonly endedPaths: readonly string[];
+  readonly range: readonly [number, number] | null;
+  readonly bucketCountMax: number;
+}
+
+export interface PanelSeries {
+  readonly series: readonly BucketColumns[];
+  /** True before the first answer. */
+  readonly isPending: boolean;
+  /** True while what is shown is of another range than asked for. */
+  readonly isOther: boolean;
+  readonly error: unknown;
+  readonly retry: () => void;
+}
+
+/**
+ * While it is on: asks again, once a second, for the live series of all panels that are mounted, all in one moment so
+ * that they go in one call. The next beat waits for the answer.
+ */
+export function useLiveBeat(isOn: boolean): void {
+  const client = useQueryClient();
+  useEffect(() => {
+    if (!isOn) return;
+    let timer: ReturnType<typeof setTimeout>;
+    let isStopped = false;
+    const beat = async (): Promise<void> => {
+      const start = performance.now();
+      if (!document.hidden) {
+        await client.refetchQueries({ queryKey: ["buckets", "live"], type: "active" }, { cancelRefetch: false });
+      }
+      const tookMs = performance.now() - start;
+      // Stopped while waiting: the effect's clean-up has run already.
+      if (!isStopped) timer = setTimeout(() => void beat(), Math.max(LIVE_INTERVAL_MS - tookMs, tookMs * PACE));
+    };
+    timer = setTimeout(() => void beat(), LIVE_INTERVAL_MS);
+    return () => {
+      isStopped = true;
+      clearTimeout(timer);
+    };
+  }, [client, isOn]);
+}
+
+/** Series of one metric of many runs. */
+export function usePanelSeries({ metric, livePaths, endedPaths, range, bucketCountMax }: PanelRequest): PanelSeries {
+  const common = { metric, range, bucketCountMax };
+  const ended = useQuery({
+    queryKey: ["buckets", "ended", metric, endedPaths, range, bucketCountMax],
+    queryFn: ({ signal }) => bucketLoader.load({ ...common, runPaths: endedPaths }, signal),
+    enabled: endedPaths.length > 0,
+    // Late data may still come for an ended run, rarely.
+    staleTime: 60_000,
+    placeholderData: keepPreviousData,
+    structuralSharing: false,
+  });
+  const live = useQuery({
+    queryKey: ["buckets", "live", metric, livePaths, range, bucketCountMax],
+    queryFn: ({ signal }) => bucketLoader.load({ ...common, runPaths: livePaths }, signal),
+    enabled: livePaths.length > 0,
+    staleTime: 500,
+    placeholderData: keepPreviousData,
+    structuralSharing: false,
+  });
+  const series = useMemo(() => {
+    const shown = new Set([...livePaths, ...endedPaths]);
+    const all = [...(endedPaths.length > 0 ? (ended.data ?? []) : []), ...(livePaths.length > 0 ? (live.data ?? []) : [])];
+    // A run that has just ended may stand in both for a moment; one that was hidden may be in the placeholder.
+    const byPath = new Map(all.filter(({ runPath }) => shown.has(runPath)).map((one) => [one.runPath, one]));
+    return [...byPath.values()];
+  }, [livePaths, endedPaths, ended.data, live.data]);
+  return {
+    series,
+    isPending: (endedPaths.length > 0 && ended.isPending) || (livePaths.length > 0 && live.isPending),
+    isOther: (endedPaths.length > 0 && ended.isPlaceholderData) || (livePaths.length > 0 && live.isPlaceholderData),
+    error: ended.error ?? live.error,
+    retry: () => {
+      if (endedPaths.length > 0) void ended.refetch();
+      if (livePaths.length > 0) void live.refetch();
+    },
+  };
+}

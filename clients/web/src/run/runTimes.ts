@@ -1,0 +1,18 @@
+// When a run began and ended, from what is known.
+import { isLive } from "../api/runState";
+import { type Run, timestampMs } from "../api/types";
+
+export interface RunTimes {
+  readonly startMs: number | null;
+  /** End; now while the run lives; the last sign of life if it ended without a word. */
+  readonly endMs: number | null;
+}
+
+export function runTimes(run: Run, nowMs: number): RunTimes {
+  const start = run.startTime ?? run.createTime;
+  const end = run.endTime ?? (isLive(run.state) ? undefined : (run.heartbeatTime ?? run.updateTime));
+  return {
+    startMs: start === undefined ? null : timestampMs(start),
+    endMs: end !== undefined ? timestampMs(end) : isLive(run.state) ? nowMs : null,
+  };
+}

@@ -1,0 +1,53 @@
+// One panel over the whole page.
+import { Dialog } from "radix-ui";
+import { useEffect, useState } from "react";
+import { IconButton } from "../ui/controls";
+import { CloseIcon } from "../ui/icons";
+import { Panel, type PanelProps } from "./Panel";
+
+const SHARE = 0.92;
+
+export function EnlargedPanel({ panel, onClose }: { panel: PanelProps; onClose: () => void }) {
+  const { width, height } = useWindowSize();
+  return (
+    <Dialog.Root
+      open
+      onOpenChange={(isOpen) => {
+        if (!isOpen) onClose();
+      }}
+    >
+      <Dialog.Portal>
+        <Dialog.Overlay className="overlay" />
+        <Dialog.Content className="enlarged" aria-describedby={undefined}>
+          <Dialog.Title className="visually-hidden">{panel.metric}</Dialog.Title>
+          <Panel
+            {...panel}
+            width={Math.floor(width * SHARE)}
+            height={Math.floor(height * SHARE)}
+            isLarge
+            onEnlarge={undefined}
+          />
+          <Dialog.Close asChild>
+            <IconButton label="Close" className="enlarged-close">
+              <CloseIcon />
+            </IconButton>
+          </Dialog.Close>
+        </Dialog.Content>
+      </Dialog.Portal>
+    </Dialog.Root>
+  );
+}
+
+function useWindowSize(): { width: number; height: number } {
+  const [size, setSize] = useState({ width: window.innerWidth, height: window.innerHeight });
+  useEffect(() => {
+    const onResize = (): void => {
+      setSize({ width: window.innerWidth, height: window.innerHeight });
+    };
+    window.addEventListener("resize", onResize);
+    return () => {
+      window.removeEventListener("resize", onResize);
+    };
+  }, []);
+  return size;
+}

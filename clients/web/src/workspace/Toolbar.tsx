@@ -1,0 +1,61 @@
+// What applies to all panels: search, smoothing, scale, zoom.
+import { formatCount } from "../charts/format";
+import { Button, SearchInput, Slider } from "../ui/controls";
+import { CloseIcon } from "../ui/icons";
+import { useDelayed } from "../ui/view";
+import type { Section } from "./sections";
+import { SMOOTHING_MAX, type WorkspaceActions, type WorkspaceView } from "./viewState";
+
+interface ToolbarProps {
+  readonly view: WorkspaceView;
+  readonly actions: WorkspaceActions;
+  readonly sections: readonly Section[];
+  readonly counts: string;
+}
+
+export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
+  const [text, setText] = useDelayed(view.search, actions.setSearch);
+  const isAllShut = sections.length > 0 && sections.every(({ name }) => view.shut.has(name));
+  return (
+    <div className="toolbar" role="toolbar" aria-label="Charts">
+      <SearchInput label="Search metrics" text={text} onText={setText} hasShortcut />
+      <label className="toolbar-item">
+        Smoothing
+        <Slider label="Smoothing" value={view.smoothing} max={SMOOTHING_MAX} step={0.01} onValue={actions.setSmoothing} />
+        <output>{view.smoothing.toFixed(2)}</output>
+      </label>
+      <Button
+        className={`small ${view.isLog ? "on" : ""}`}
+        aria-pressed={view.isLog}
+        title="Logarithmic y axis"
+        onClick={() => {
+          actions.setLog(!view.isLog);
+        }}
+      >
+        log y
+      </Button>
+      {sections.length > 1 ? (
+        <Button
+          className="small"
+          onClick={() => {
+            actions.setShut(isAllShut ? [] : sections.map(({ name }) => name));
+          }}
+        >
+          {isAllShut ? "Open all" : "Shut all"}
+        </Button>
+      ) : null}
+      {view.range === null ? null : (
+        <Button
+          className="small on"
+          title="Show all steps (double click on a chart)"
+          onClick={() => {
+            actions.zoom(null);
+          }}
+        >
+          steps {formatCount(view.range[0])} – {formatCount(view.range[1])} <CloseIcon size={11} />
+        </Button>
+      )}
+      <span className="toolbar-counts">{counts}</span>
+    </div>
+  );
+}

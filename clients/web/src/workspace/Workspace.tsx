@@ -1,0 +1,259 @@
+// All charts of the shown runs: sections of panels, of which only those near the view exist.
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useLiveBeat } from "../api/buckets";
+import { METRIC_COUNT_MAX, useMetrics } from "../api/queries";
+import type { MetricDefinition } from "../api/types";
+import { Crosshair } from "../charts/crosshair";
+import { formatCount } from "../charts/format";
+import { ChevronDown, ChevronRight } from "../ui/icons";
+import { EnlargedPanel } from "./EnlargedPanel";
+import { Panel, type PanelProps } from "./Panel";
+import { groupIntoSections, isHidden, type LayoutRow, layoutRows, matchesSearch, type Section } from "./sections";
+import { Toolbar } from "./Toolbar";
+import { useWorkspaceView } from "./viewState";
+import "./workspace.css";
+
+export interface ShownRun {
+  readonly path: string;
+  readonly runId: string;
+  readonly name: string;
+  readonly isRunning: boolean;
+  readonly definitions: readonly MetricDefinition[];
+}
+
+interface WorkspaceProps {
+  readonly runs: readonly ShownRun[];
+  /** Runs that could be shown; more than are shown is said. */
+  readonly totalRunCount: number;
+  readonly isPending: boolean;
+  readonly emphasis: string | null;
+  /** Shown when there is nothing to draw. */
+  readonly empty: ReactNode;
+  readonly renderError: (error: unknown, retry: () => void) => ReactNode;
+}
+
+const GAP = 10;
+const PADDING = 12;
+const HEAD_HEIGHT = 36;
+const PANEL_WIDTH_MIN = 330;
+const PANEL_HEIGHT = { usual: 232, few: 340 };
+const COLUMNS_MAX = 6;
+const OVERSCAN_ROWS = 2;
+
+export function Workspace({ runs, totalRunCount, isPending, emphasis, empty, renderError }: WorkspaceProps) {
+  const [view, actions] = useWorkspaceView();
+  const [clipped, setClipped] = useState<ReadonlySet<string>>(new Set());
+  const [crosshair] = useState(() => new Crosshair());
+  const { metrics, sections, lasts, isCut, isListPending, error, refetch } = useSections(runs, view.search);
+  useLiveBeat(runs.some(({ isRunning }) => isRunning));
+  const onClip = useCallback((metric: string) => {
+    setClipped((before) => {
+      const after = new Set(before);
+      if (!after.delete(metric)) after.add(metric);
+      return after;
+    });
+  }, []);
+  const panel = useCallback(
+    (metric: string, width: number, height: number): PanelProps => ({
+      metric,
+      runs,
+      width,
+      height,
+      range: view.range,
+      smoothing: view.smoothing,
+      isLog: view.isLog,
+      isClipped: clipped.has(metric),
+      emphasis,
+      crosshair,
+      last: lasts.get(metric),
+      onZoom: actions.zoom,
+      onClip,
+      onEnlarge: actions.enlarge,
+    }),
+    [runs, view, clipped, emphasis, crosshair, lasts, actions, onClip],
+  );
+  const isWaiting = isPending || isListPending;
+  const count = sections.reduce((sum, section) => sum + section.metrics.length, 0);
+  return (
+    <div className="workspace">
+      <Toolbar
+        view={view}
+        actions={actions}
+        sections={sections}
+        counts={isWaiting ? "" : countText(count, metrics, runs.length, totalRunCount)}
+      />
+      {isCut ? (
+        <p className="workspace-note">
+          A run here has more than {formatCount(METRIC_COUNT_MAX)} metrics; the first {formatCount(METRIC_COUNT_MAX)} by name are
+          listed. Search for others by name.
+        </p>
+      ) : null}
+      {error !== null && metrics === 0 ? (
+        renderError(error, refetch)
+      ) : isWaiting ? (
+        <PanelSkeletons />
+      ) : metrics === 0 && view.search === "" ? (
+        empty
+      ) : count === 0 ? (
+        <p className="workspace-none">No metric's name contains “{view.search}”.</p>
+      ) : (
+        <PanelGrid sections={sections} shut={view.shut} onToggle={actions.toggleSection} panel={panel} />
+      )}
+      {view.enlarged === null ? null : (
+        <EnlargedPanel
+          panel={panel(view.enlarged, 0, 0)}
+          onClose={() => {
+            actions.enlarge(null);
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+function countText(shown: number, all: number, runs: number, totalRuns: number): string {
+  const metrics = shown === all ? `${formatCount(all)} metrics` : `${formatCount(shown)} of ${formatCount(all)} metrics`;
+  return totalRuns > 1 ? `${metrics} · ${formatCount(runs)} of ${formatCount(totalRuns)} runs` : metrics;
+}
+
+/** The metrics of all shown runs, as sections. */
+function useSections(runs: readonly ShownRun[], search: string) {
+  // Names are searched here, but where a run has more than are listed, on the server.
+  const [hugeRuns, setHugeRuns] = useState("");
+  const runKey = runs.map(({ path }) => path).join("\n");
+  const isHuge = hugeRuns !== "" && hugeRuns === runKey;
+  const answer = useMetrics(runs, isHuge ? search : "");
+  const lists = answer.metrics;
+  const isCut = lists.some((list) => list !== null && list.totalCount > list.metrics.length);
+  useEffect(() => {
+    if (isCut) setHugeRuns(runKey);
+  }, [isCut, runKey]);
+  const names = useMemo(() => {
+    const shown = new Set<string>();
+    lists.forEach((list, i) => {
+      const definitions = runs[i]?.definitions ?? [];
+      for (const { name } of list?.metrics ?? []) if (!isHidden(name, definitions)) shown.add(name);
+    });
+    return [...shown];
+  }, [lists, runs]);
+  const lasts = useMemo(
+    () => new Map(lists.length === 1 ? lists[0]?.metrics.map(({ name, last }) => [name, last]) : []),
+    [lists],
+  );
+  const sections = useMemo(() => groupIntoSections(names.filter((name) => matchesSearch(name, search))), [names, search]);
+  return {
+    metrics: names.length,
+    sections,
+    lasts,
+    isCut,
+    isListPending: answer.isPending && names.length === 0,
+    error: answer.error,
+    refetch: answer.refetch,
+  };
+}
+
+interface GridProps {
+  readonly sections: readonly Section[];
+  readonly shut: ReadonlySet<string>;
+  readonly onToggle: (name: string) => void;
+  readonly panel: (metric: string, width: number, height: number) => PanelProps;
+}
+
+function PanelGrid({ sections, shut, onToggle, panel }: GridProps) {
+  const [scroll, setScroll] = useState<HTMLDivElement | null>(null);
+  const width = useWidth(scroll);
+  const most = Math.max(...sections.map(({ metrics }) => metrics.length));
+  const fitting = Math.max(1, Math.floor((width - 2 * PADDING + GAP) / (PANEL_WIDTH_MIN + GAP)));
+  const columns = Math.min(COLUMNS_MAX, fitting, Math.max(2, most));
+  const height = most <= 2 ? PANEL_HEIGHT.few : PANEL_HEIGHT.usual;
+  const panelWidth = Math.floor((width - 2 * PADDING - GAP * (columns - 1)) / columns);
+  const rows = useMemo(() => layoutRows(sections, columns, shut), [sections, columns, shut]);
+   
+  const virtual = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scroll,
+    estimateSize: (index) => (rows[index]?.kind === "head" ? HEAD_HEIGHT : height + GAP),
+    getItemKey: (index) => rowKey(rows[index]),
+    overscan: OVERSCAN_ROWS,
+  });
+  useEffect(() => {
+    virtual.measure();
+  }, [virtual, rows, height]);
+  return (
+    <div className="panel-scroll" ref={setScroll}>
+      {width === 0 ? null : (
+        <div style={{ height: virtual.getTotalSize() + PADDING, position: "relative" }}>
+          {virtual.getVirtualItems().map(({ index, start, key }) => {
+            const row = rows[index];
+            return row === undefined ? null : (
+              <div key={key} className="panel-row" style={{ transform: `translateY(${start}px)`, gap: GAP }}>
+                {row.kind === "head" ? (
+                  <SectionHead section={row.section} isShut={row.isShut} onToggle={onToggle} />
+                ) : (
+                  row.metrics.map((metric) => <Panel key={metric} {...panel(metric, panelWidth, height)} />)
+                )}
+              </div>
+            );
+          })}
+        </div>
+      )}
+    </div>
+  );
+}
+
+function rowKey(row: LayoutRow | undefined): string {
+  if (row === undefined) return "";
+  return row.kind === "head" ? `head ${row.section.name}` : `panels ${row.section.name} ${row.metrics[0] ?? ""}`;
+}
+
+function SectionHead({ section, isShut, onToggle }: { section: Section; isShut: boolean; onToggle: (name: string) => void }) {
+  return (
+    <button
+      type="button"
+      className="section-head"
+      aria-expanded={!isShut}
+      onClick={() => {
+        onToggle(section.name);
+      }}
+    >
+      {isShut ? <ChevronRight /> : <ChevronDown />}
+      {section.name}
+      <span className="tab-count">{formatCount(section.metrics.length)}</span>
+    </button>
+  );
+}
+
+function PanelSkeletons() {
+  return (
+    <div className="panel-scroll" role="status" aria-label="Loading charts">
+      <div className="panel-skeletons">
+        {Array.from({ length: 6 }, (_, i) => (
+          <div key={i} className="panel card">
+            <div className="panel-cover loading" />
+          </div>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+/** Width of an element inside its scroll bar, followed as it changes. */
+function useWidth(element: HTMLElement | null): number {
+  const [width, setWidth] = useState(0);
+  const frame = useRef(0);
+  useEffect(() => {
+    if (element === null) return;
+    const observer = new ResizeObserver(() => {
+      cancelAnimationFrame(frame.current);
+      frame.current = requestAnimationFrame(() => {
+        setWidth(element.clientWidth);
+      });
+    });
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+    };
+  }, [element]);
+  return width;
+}

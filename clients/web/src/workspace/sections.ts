@@ -1,0 +1,74 @@
+// How metrics are put into sections and rows of panels.
+
+export interface Section {
+  readonly name: string;
+  readonly metrics: readonly string[];
+}
+
+export type LayoutRow =
+  | { readonly kind: "head"; readonly section: Section; readonly isShut: boolean }
+  | { readonly kind: "panels"; readonly section: Section; readonly metrics: readonly string[] };
+
+/** Section of metrics whose names have no prefix. */
+export const PLAIN_SECTION = "charts";
+
+const NATURAL = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+/** The part of a name before its first slash; metrics without one stand in the first section. */
+export function sectionOf(metric: string): string {
+  const slash = metric.indexOf("/");
+  return slash <= 0 ? PLAIN_SECTION : metric.slice(0, slash);
+}
+
+/** The metric's name as its panel's title: without the section. */
+export function panelTitle(metric: string): string {
+  const slash = metric.indexOf("/");
+  return slash <= 0 || slash === metric.length - 1 ? metric : metric.slice(slash + 1);
+}
+
+/** Sections by name with the plain one first, metrics by name with numbers in order (layer.2 before layer.10). */
+export function groupIntoSections(metrics: Iterable<string>): Section[] {
+  const byName = new Map<string, string[]>();
+  for (const metric of new Set(metrics)) {
+    const name = sectionOf(metric);
+    const list = byName.get(name);
+    if (list === undefined) byName.set(name, [metric]);
+    else list.push(metric);
+  }
+  return [...byName]
+    .map(([name, list]) => ({ name, metrics: list.sort((a, b) => NATURAL.compare(a, b)) }))
+    .sort((a, b) => Number(b.name === PLAIN_SECTION) - Number(a.name === PLAIN_SECTION) || NATURAL.compare(a.name, b.name));
+}
+
+/** True if every word of the search is in the name. */
+export function matchesSearch(metric: string, search: string): boolean {
+  const name = metric.toLowerCase();
+  return search
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => name.includes(word));
+}
+
+/** True if a definition says that this metric gets no chart of itself. The last definition that matches counts. */
+export function isHidden(metric: string, definitions: readonly { name: string; isHidden: boolean }[]): boolean {
+  return definitions.findLast(({ name }) => matchesGlob(metric, name))?.isHidden === true;
+}
+
+function matchesGlob(text: string, glob: string): boolean {
+  if (!/[*?]/.test(glob)) return text === glob;
+  const pattern = glob.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*/g, ".*").replace(/\?/g, ".");
+  return new RegExp(`^${pattern}$`, "s").test(text);
+}
+
+/** Rows of the page: a head per section and, unless it is shut, its panels, so many a row. */
+export function layoutRows(sections: readonly Section[], columns: number, shut: ReadonlySet<string>): LayoutRow[] {
+  return sections.flatMap((section): LayoutRow[] => {
+    const isShut = shut.has(section.name);
+    const rows: LayoutRow[] = [{ kind: "head", section, isShut }];
+    if (isShut) return rows;
+    for (let i = 0; i < section.metrics.length; i += columns) {
+      rows.push({ kind: "panels", section, metrics: section.metrics.slice(i, i + columns) });
+    }
+    return rows;
+  });
+}
