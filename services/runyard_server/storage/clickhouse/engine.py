@@ -23,6 +23,7 @@ from prometheus_client import Counter, Histogram
 from runyard_server.domain.errors import ResourceExhausted, Unavailable
 from runyard_server.storage.clickhouse.embedded import FolderLock, write_engine_config
 from runyard_server.storage.clickhouse.migrations import apply_migrations
+from runyard_server.storage.clickhouse.native import native_block
 from runyard_server.telemetry import SECONDS_BUCKETS
 
 log = logging.getLogger("runyard.clickhouse")
@@ -181,6 +182,18 @@ class ClickHouse:
 
         def insert(client: Client) -> None:
             client.insert_arrow(table, rows)
+
+        await self._inserts.call(insert, timeout_s=timeout_s or self._config.insert_timeout_s)
+
+    async def insert_columns(
+        self, table: str, columns: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None
+    ) -> None:
+        """Inserts columns of numbers, of one length, as `insert_arrow` does and for less; see native.py."""
+        if not next(iter(columns.values())).size:
+            return
+
+        def insert(client: Client) -> None:
+            client.raw_insert(table, list(columns), native_block(columns), fmt="Native")
 
         await self._inserts.call(insert, timeout_s=timeout_s or self._config.insert_timeout_s)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.points import UInt64Column
@@ -20,6 +22,8 @@ from runyard_server.storage.clickhouse.points_block import (
     expand_block,
 )
 from runyard_server.storage.ports.points import BlockEntry
+
+Columns: TypeAlias = dict[str, NDArray[Any]]
 
 _WRITER_SHIFT = 40
 _SEQUENCE_INVERSE = np.uint64(2**64 - 1)
@@ -38,10 +42,10 @@ _POINT = pa.struct(
 class _Rows:
     """The rows of a block, by table; None where there are none."""
 
-    points: pa.Table | None
+    points: Columns | None
     series: pa.Table | None
     summaries: pa.Table | None
-    receipts: pa.Table
+    receipts: Columns
 
 
 class ClickHousePointWriter:
@@ -60,18 +64,18 @@ class ClickHousePointWriter:
         if not entries:
             return
         rows = await asyncio.to_thread(_make_rows, entries, self._draw_block_time())
-        tables = {"points": rows.points, "series": rows.series, "summaries": rows.summaries}
-        inserts = [
-            self._clickhouse.insert_arrow(name, table)
-            for name, table in tables.items()
-            if table is not None
-        ]
+        inserts = []
+        if rows.points is not None and rows.series is not None:
+            inserts.append(self._clickhouse.insert_columns("points", rows.points))
+            inserts.append(self._clickhouse.insert_arrow("series", rows.series))
+        if rows.summaries is not None:
+            inserts.append(self._clickhouse.insert_arrow("summaries", rows.summaries))
         # All end before this call does: a repeat must not race with a part of the first try that is still going on.
         results = await asyncio.gather(*inserts, return_exceptions=True)
         for result in results:
             if result is not None:
                 raise result
-        await self._clickhouse.insert_arrow("receipts", rows.receipts)
+        await self._clickhouse.insert_columns("receipts", rows.receipts)
 
     async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
         """Returns ids of the run's metrics; see PointWriter."""
@@ -92,24 +96,22 @@ def _make_rows(entries: Sequence[BlockEntry], block_unix_ns: int) -> _Rows:
     expanded = expand_block(entries)
     points = series = None
     if expanded is not None:
-        points = _point_rows(expanded[0], block_unix_ns)
+        points = _point_columns(expanded[0], block_unix_ns)
         series = _series_rows(*expanded)
-    return _Rows(points, series, _summary_rows(entries), _receipt_rows(entries))
+    return _Rows(points, series, _summary_rows(entries), _receipt_columns(entries))
 
 
-def _point_rows(points: PointColumns, block_unix_ns: int) -> pa.Table:
-    return pa.table(
-        {
-            "run": points.runs,
-            "metric": points.metrics,
-            "step": points.steps,
-            "writer": points.writers,
-            "time": points.times_unix_ms,
-            "value": points.values,
-            "sequence": points.sequences,
-            "block": np.full(points.steps.size, block_unix_ns, np.uint64),
-        }
-    )
+def _point_columns(points: PointColumns, block_unix_ns: int) -> Columns:
+    return {
+        "run": points.runs,
+        "metric": points.metrics,
+        "step": points.steps,
+        "writer": points.writers,
+        "time": points.times_unix_ms,
+        "value": points.values,
+        "sequence": points.sequences,
+        "block": np.full(points.steps.size, block_unix_ns, np.uint64),
+    }
 
 
 def _series_rows(points: PointColumns, series: SeriesColumns) -> pa.Table:
@@ -129,7 +131,7 @@ def _series_rows(points: PointColumns, series: SeriesColumns) -> pa.Table:
 
 
 def _point_tuples(
-    points: PointColumns, positions: np.ndarray[tuple[int], np.dtype[np.intp]], *, is_inverse: bool
+    points: PointColumns, positions: NDArray[np.intp], *, is_inverse: bool
 ) -> pa.StructArray:
     """Returns (step, writer, sequence, time, value); the sequence inverse where the smallest tuple wins."""
     sequences = points.sequences[positions]
@@ -166,15 +168,13 @@ def _summary_rows(entries: Sequence[BlockEntry]) -> pa.Table | None:
     )
 
 
-def _receipt_rows(entries: Sequence[BlockEntry]) -> pa.Table:
+def _receipt_columns(entries: Sequence[BlockEntry]) -> Columns:
     batches = [entry.batch for entry in entries]
-    return pa.table(
-        {
-            "run": pa.array([batch.run_key for batch in batches], pa.uint64()),
-            "writer": pa.array([batch.writer for batch in batches], pa.uint32()),
-            "first_sequence": pa.array([batch.first_sequence for batch in batches], pa.uint64()),
-            "last_sequence": pa.array([batch.last_sequence for batch in batches], pa.uint64()),
-            "points_accepted": pa.array([batch.point_count for batch in batches], pa.uint64()),
-            "points_rejected": pa.array([entry.points_rejected for entry in entries], pa.uint64()),
-        }
-    )
+    return {
+        "run": np.array([batch.run_key for batch in batches], np.uint64),
+        "writer": np.array([batch.writer for batch in batches], np.uint32),
+        "first_sequence": np.array([batch.first_sequence for batch in batches], np.uint64),
+        "last_sequence": np.array([batch.last_sequence for batch in batches], np.uint64),
+        "points_accepted": np.array([batch.point_count for batch in batches], np.uint64),
+        "points_rejected": np.array([entry.points_rejected for entry in entries], np.uint64),
+    }
