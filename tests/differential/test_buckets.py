@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,8 +45,7 @@ class Yard:
         self.loop = asyncio.new_event_loop()
         self.store = store
         self.reader = ClickHousePointReader(store)
-        # What other suites have stored by now is older, and is rolled up with the rest.
-        self.clock = ManualClock(unix_ns=time.time_ns())
+        self.clock = ManualClock()
 
     def insert(self, run: RunKey, rows: list[Row]) -> None:
         """Inserts the rows as one block of its own time."""
@@ -70,14 +68,14 @@ class Yard:
         )
         self.loop.run_until_complete(self.store.insert_arrow("points", table))
 
-    def roll_up(self) -> int:
-        """Rolls up whatever has a point at all, with everything before now as settled."""
+    def roll_up(self, run: RunKey) -> bool:
+        """Rolls up the run's series if it grew at all, with everything before now as settled."""
         config = RollupConfig(
-            margin_s=0, row_count_min=1, growth_min=0, points_per_bucket=4, rows_per_insert=16,
-            points_per_bucket_min=2, series_per_round_max=10_000,
+            row_count_min=1, growth_min=0, points_per_bucket=4, points_per_bucket_min=2, rows_per_insert=16,
         )  # fmt: skip
         task = build_rollup(config, store=self.store, clock=self.clock)
-        return self.loop.run_until_complete(task.run_round())
+        series = (int(run), metric_id(METRIC))
+        return self.loop.run_until_complete(task.roll_up(series, self.clock.unix_ns))
 
     def read(
         self, run: RunKey, count_max: int, first: int | None = None, last: int | None = None
@@ -227,9 +225,8 @@ def test_stored_buckets_change_no_answer(
         yard.insert(rolled, part)
         rows += part
         if number in roll_after:
-            yard.roll_up()
+            yard.roll_up(rolled)
     yard.insert(plain, rows)
-    # `plain` was never rolled up by then: roll_up takes all series that have grown.
     expected = yard.read(plain, count_max, first, last)
     points = model(rows, first, last)
     if len(points.steps):

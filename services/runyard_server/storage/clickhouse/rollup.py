@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import Counter
 
@@ -24,6 +24,7 @@ from runyard_server.storage.clickhouse.rollup_sql import (
     candidates_sql,
     insert_buckets_sql,
     insert_rollup_sql,
+    rollup_sql,
     settled_sql,
     withdraw_sql,
 )
@@ -120,22 +121,20 @@ class RollupTask:
             timeout_s=config.statement_timeout_s,
         )
         done = 0
-        for row in table.to_pylist():
-            series = (int(row["run"]), int(row["metric"]))
-            if self._skipped.get(series) != row["row_count"]:
-                done += await self._roll_up(series, _stored(row), row["row_count"], covered_block)
+        for run, metric, size in zip(*table.to_pydict().values(), strict=True):
+            if self._skipped.get((run, metric)) != size:
+                done += await self.roll_up((run, metric), covered_block, size_estimate=size)
         return done
 
-    async def _roll_up(
-        self, series: Series, stored: Rollup | None, size: int, covered_block: int
-    ) -> bool:
-        """Rolls up one series if it is settled far enough; says whether it was."""
+    async def roll_up(self, series: Series, covered_block: int, *, size_estimate: int = 0) -> bool:
+        """Rolls up one series if it has grown enough in blocks up to that one; says whether it was."""
+        stored = await self._read_stored(series)
         settled = await self._read_settled(series, covered_block)
         before = stored.row_count if stored is not None else 0
         growth_min = max(self._config.row_count_min, round(before * self._config.growth_min))
         if settled.row_count - before < growth_min:
             if settled.row_count == settled.row_count_total:
-                self._skip(series, size)  # the estimate was wrong; waiting does not help
+                self._skip(series, size_estimate)  # the estimate was wrong; waiting does not help
             return False
         shift = self._choose_shift(settled, stored)
         if stored is not None and stored.shift != shift:
@@ -161,6 +160,11 @@ class RollupTask:
         fields = {"run": series[0], "metric": series[1], "rows": settled.row_count, "shift": shift}
         log.debug(EVENT_SERIES_ROLLED_UP, extra={"fields": fields})
         return True
+
+    async def _read_stored(self, series: Series) -> Rollup | None:
+        table = await self._store.query_arrow(rollup_sql(series))
+        rows = table.to_pylist()
+        return Rollup(**rows[0]) if rows else None
 
     async def _read_settled(self, series: Series, covered_block: int) -> _Settled:
         table = await self._store.query_arrow(
@@ -209,10 +213,3 @@ class RollupTask:
         if len(self._skipped) >= _SKIPPED_MAX:
             self._skipped.clear()
         self._skipped[series] = size
-
-
-def _stored(row: dict[str, Any]) -> Rollup | None:
-    """Returns the rollup that the candidate has, if any."""
-    if not row["rolled_count"]:
-        return None
-    return Rollup(row["shift"], row["end_bucket"], row["covered_block"], row["rolled_count"])

@@ -24,13 +24,20 @@ def candidates_sql(*, rows_min: int, growth_min: float, limit: int) -> str:
     Sizes come from the sparse index of the table, in memory, so no points are read; a size may be off by one granule per part.
     """
     return (
-        "SELECT run, metric, sizes.row_count AS row_count, rolled.shift AS shift, rolled.end_bucket AS end_bucket,"
-        " rolled.covered_block AS covered_block, rolled.row_count AS rolled_count"
+        "SELECT run, metric, sizes.row_count AS size"
         "\nFROM (SELECT run, metric, sum(rows_in_granule) AS row_count FROM mergeTreeIndex(currentDatabase(), 'points')"
         f"\n    GROUP BY run, metric HAVING row_count >= {rows_min}) AS sizes"
-        "\nLEFT JOIN (SELECT * FROM rollups FINAL) AS rolled USING (run, metric)"
-        f"\nWHERE row_count >= rolled_count + greatest({rows_min}, toUInt64(rolled_count * {growth_min}))"
-        f"\nORDER BY row_count - rolled_count DESC LIMIT {limit}"
+        "\nLEFT JOIN (SELECT run, metric, row_count AS rolled_count FROM rollups FINAL) AS rolled USING (run, metric)"
+        f"\nWHERE size >= rolled_count + greatest({rows_min}, toUInt64(rolled_count * {growth_min}))"
+        f"\nORDER BY size - rolled_count DESC LIMIT {limit}"
+    )
+
+
+def rollup_sql(series: Series) -> str:
+    """Returns the SQL for the rollup of a series, if it has one."""
+    return (
+        "SELECT shift, end_bucket, covered_block, row_count FROM rollups FINAL"
+        f" WHERE {where_series((series,), 'step', ())}"
     )
 
 

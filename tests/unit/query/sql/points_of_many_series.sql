@@ -1,0 +1,1 @@
+SELECT run, metric, step, writer, time, value FROM points FINAL WHERE run = 7 AND metric IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39) ORDER BY run, metric, step, writer LIMIT 10 BY run, metric SETTINGS do_not_merge_across_partitions_select_final = 1

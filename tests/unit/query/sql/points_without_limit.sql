@@ -1,0 +1,1 @@
+SELECT run, metric, step, writer, time, value FROM points FINAL WHERE run = 7 AND metric = 11 AND step >= 5 AND step < 6 ORDER BY run, metric, step, writer SETTINGS do_not_merge_across_partitions_select_final = 1
