@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from runyard.agent.agent import Agent
+from runyard.agent.budget import Budget
 from runyard.agent.heartbeat import Heart
 from runyard.agent.ports import (
     Batch,
@@ -22,7 +23,6 @@ from runyard.agent.ports import (
 )
 from runyard.agent.retry import Reach, Repeater
 from runyard.agent.run import Server, World
-from runyard.agent.budget import Budget
 from runyard_protos.errors.v1 import errors_pb2
 from runyard_protos.ingest.v1 import ingest_pb2
 from runyard_protos.metadata.v1 import metadata_pb2

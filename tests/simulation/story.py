@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import sys
 
 from tests.simulation import loop
@@ -33,7 +34,7 @@ class Story:
         self.agent_lives = 0
         self.watcher = MarkWatcher(self.servers)
         self.disk.on_replace = self._watch_marks
-        self.is_healed = False
+        self.violations: list[Violation] = []
 
     async def tell(self) -> list[str]:
         """Returns the trace; raises Violation."""
@@ -49,13 +50,17 @@ class Story:
         self._heal()
         try:
             async with asyncio.timeout(HEAL_LIMIT_S):
-                while not all(self._is_complete(trainer) for trainer in self.trainers):
+                while not self.violations and not all(
+                    self._is_complete(trainer) for trainer in self.trainers
+                ):
                     await asyncio.sleep(1.0)
         except TimeoutError:
             late = [t.written.run_id for t in self.trainers if not self._is_complete(t)]
             raise Violation(f"I8: {late} not complete {HEAL_LIMIT_S} s after the faults") from None
         finally:
             keeper.cancel()
+        if self.violations:
+            raise self.violations[0]
         for trainer in self.trainers:
             await check_healed(self.servers, trainer.written, self.disk)
         self._end()
@@ -126,8 +131,24 @@ class Story:
         if path.endswith("/mark.json"):
             for trainer in self.trainers:
                 if path == f"{trainer.written.folder}/mark.json":
-                    self.watcher.watch(trainer.written, content)
+                    try:
+                        self.watcher.watch(trainer.written, content)
+                    except Violation as error:
+                        # Kept: the agent under test may well survive what is raised into it.
+                        self.violations.append(error)
             self.servers.note(f"mark {path} {hashlib.sha256(content).hexdigest()[:16]}")
+
+
+class BugLog(logging.Handler):
+    """Collects what the code under test logs as its own bugs: an exception that it did not expect."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.bugs: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self.bugs.append(record.exc_info[1])
 
 
 def tell(seed: int) -> list[str]:
@@ -136,7 +157,18 @@ def tell(seed: int) -> list[str]:
     async def main() -> list[str]:
         return await Story(seed).tell()
 
-    return loop.run(main())
+    log = BugLog()
+    loggers = [logging.getLogger(name) for name in ("runyard.agent", "runyard.ingest")]
+    for logger in loggers:
+        logger.addHandler(log)
+    try:
+        trace = loop.run(main())
+    finally:
+        for logger in loggers:
+            logger.removeHandler(log)
+    if log.bugs:
+        raise AssertionError(f"logged as a bug: {log.bugs[0]!r}") from log.bugs[0]
+    return trace
 
 
 if __name__ == "__main__":
