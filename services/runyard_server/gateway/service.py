@@ -69,7 +69,8 @@ class Gateway:
         )
         self._pages = Pages(Path(config.web_dir) if config.web_dir else default_web_dir())
         self._version = version
-        self._grpc_address = (lambda: config.grpc_address) if config.grpc_address else grpc_address
+        self._grpc_address_told = config.grpc_address
+        self._grpc_address_own = grpc_address
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Returns nothing: the gateway has no RPC of its own."""
@@ -95,7 +96,10 @@ class Gateway:
         if request.method in ("GET", "HEAD"):
             if request.url.path == WELL_KNOWN_PATH:
                 return JSONResponse(
-                    {"version": self._version, "grpc": self._grpc_address()},
+                    {
+                        "version": self._version,
+                        "grpc": self._grpc_address_told or self._grpc_address_own(),
+                    },
                     headers={"cache-control": "no-store"},
                 )
             return await self._pages.answer(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -85,6 +86,4 @@ def _describe_holder(lock: int) -> str:
 
 
 def _time_text(unix_s: int) -> str:
-    from datetime import datetime
-
     return datetime.fromtimestamp(unix_s).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -210,7 +210,6 @@ def _channel_options(config: SiblingsConfig) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", config.reply_bytes_max),
         ("grpc.max_send_message_length", config.reply_bytes_max),
-        ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
