@@ -95,7 +95,7 @@ class MonitorService:
             memory_s=config.not_live_memory_s,
             memory_count_max=config.not_live_count_max,
         )
-        self._sweeper = Sweeper(
+        self.sweeper = Sweeper(
             self._table,
             directory=siblings,
             clock=clock,
@@ -112,7 +112,7 @@ class MonitorService:
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        await self._sweeper.run(
+        await self.sweeper.run(
             sweep_interval_s=self._config.sweep_interval_s,
             refresh_interval_s=self._config.refresh_interval_s,
         )

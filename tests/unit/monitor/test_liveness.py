@@ -1,0 +1,157 @@
+"""I6 under any beats, clock jumps, absences and restarts: a state machine over monitor and metadata."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from runyard_server.domain.run import LIVE_STATES, LiveRun, RunKey, RunState
+from runyard_server.metadata.starts import StartedRun
+from runyard_server.monitor.liveness import Beat, LivenessRules, LivenessTable
+from tests.unit.monitor.ward import Ward
+
+T = TypeVar("T")
+RUN_COUNT = 3
+TIMEOUT_S = 60.0
+RULES = LivenessRules(crash_timeout_s=TIMEOUT_S, stall_limit_s=5.0)
+
+
+class MonitorMachine(RuleBasedStateMachine):
+    """A few runs, whose agents beat when they like, under faults of everything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.ward = Ward()
+        self.heard_s: dict[int, float] = {}
+        self.crashes = [0] * RUN_COUNT
+        self.runs: list[StartedRun] = []
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def start(self) -> None:
+        self.runs = [self.run(self.ward.desk.start(f"r{n}")) for n in range(RUN_COUNT)]
+        self.heard_s = dict.fromkeys(range(RUN_COUNT), self.ward.clock.elapsed_s)
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 29.0, 61.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.run(self.ward.pass_time(seconds))
+
+    @rule(numbers=st.sets(st.integers(0, RUN_COUNT - 1)))
+    def beat(self, numbers: set[int]) -> None:
+        self.run(self.ward.beat(*(self.runs[n] for n in sorted(numbers))))
+        for number in numbers:
+            self.heard_s[number] = self.ward.clock.elapsed_s
+
+    @rule(seconds=st.sampled_from([6.0, 100.0]))
+    def stall(self, seconds: float) -> None:
+        self.ward.clock.advance(seconds)
+
+    @rule()
+    def restart_monitor(self) -> None:
+        self.ward.start_monitor()
+
+    @rule(jump_s=st.sampled_from([-(10**5), 10**5]))
+    def jump_wall_clock(self, jump_s: int) -> None:
+        self.ward.clock.unix_ns += jump_s * 10**9
+
+    @rule()
+    def lose_or_find_metadata(self) -> None:
+        self.ward.directory.is_away = not self.ward.directory.is_away
+
+    @rule(number=st.integers(0, RUN_COUNT - 1), is_resumed=st.booleans())
+    def end(self, number: int, is_resumed: bool) -> None:
+        run = self.runs[number]
+        self.run(self.ward.desk.finish(run, exit_code=0))
+        if is_resumed:
+            self.runs[number] = self.run(self.ward.desk.start(run.run.run_id))
+            self.heard_s[number] = self.ward.clock.elapsed_s
+
+    @rule()
+    def all_falls_silent(self) -> None:
+        """Once faults end, each run that is silent is crashed within the timeout, a refresh and a sweep."""
+        self.ward.directory.is_away = False
+        config = self.ward.config
+        self.run(
+            self.ward.pass_time(TIMEOUT_S + config.refresh_interval_s + 2 * config.sweep_interval_s)
+        )
+        assert not LIVE_STATES & set(self.run(self.ward.states(self.runs)))
+
+    @invariant()
+    def nobody_who_beat_is_crashed(self) -> None:
+        """A new verdict is on a run whose last sign of life is older than the timeout, and there is one at a time."""
+        for number, run in enumerate(self.runs):
+            count = self.run(self.ward.crash_count(run))
+            if count > self.crashes[number]:
+                assert count == self.crashes[number] + 1
+                assert self.ward.clock.elapsed_s - self.heard_s[number] > TIMEOUT_S
+            self.crashes[number] = count
+
+    @invariant()
+    def the_last_word_is_a_beat(self) -> None:
+        """A run that is crashed has been silent since: a beat that metadata could hear brought it back."""
+        for number, run in enumerate(self.runs):
+            if self.run(self.ward.desk.read(run)).state is RunState.CRASHED:
+                silence_s = self.ward.clock.elapsed_s - self.heard_s[number]
+                assert silence_s > TIMEOUT_S or self.ward.directory.is_away
+
+
+MonitorMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestMonitorMachine = MonitorMachine.TestCase
+
+
+def live_run(number: int, *, attempt: int = 1, timeout_s: float | None = None) -> LiveRun:
+    return LiveRun(RunKey(number), f"e/p/{number}", RunState.RUNNING, attempt, timeout_s)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 4.0), st.booleans()), max_size=80))
+def test_silence_is_measured_exactly(steps: list[tuple[float, bool]]) -> None:
+    """A run is due exactly when the time since its last sign of life is above the timeout."""
+    table = LivenessTable(RULES)
+    now_s = alive_s = 100.0
+    table.learn(live_run(1), now_s=now_s)
+    for pause_s, is_beat in steps:
+        now_s += pause_s
+        if is_beat:
+            assert table.note_beat(Beat(RunKey(1), 1), agent_id="a", now_s=now_s, now_unix_ns=1)
+            alive_s = now_s
+        assert (now_s - alive_s > TIMEOUT_S) == bool(table.sweep(now_s=now_s))
+
+
+def test_a_run_may_have_its_own_timeout() -> None:
+    """A timeout of the run's own beats the default."""
+    table = LivenessTable(RULES)
+    table.learn(live_run(1, timeout_s=2.0), now_s=0.0)
+    table.learn(live_run(2), now_s=0.0)
+    table.look(1.5)
+    assert [verdict.run.run_key for verdict in table.sweep(now_s=3.0)] == [1]
+
+
+def test_an_answer_cannot_speak_of_what_came_after_the_question() -> None:
+    """A run learned after the list of live runs was asked for stays, though the list has it not."""
+    table = LivenessTable(RULES)
+    table.learn(live_run(1), now_s=1.0)
+    table.learn(live_run(2), now_s=3.0)
+    table.reconcile([], asked_s=2.0, now_s=4.0)
+    assert (RunKey(1) in table, RunKey(2) in table) == (False, True)
+    assert table.find("e/p/1") is None
+
+
+def test_an_older_attempt_does_not_come_back() -> None:
+    """A list that was read before a resume does not take the attempt back."""
+    table = LivenessTable(RULES)
+    table.learn(live_run(1, attempt=2), now_s=0.0)
+    table.learn(live_run(1, attempt=1), now_s=1.0)
+    found = table.find("e/p/1")
+    assert found is not None
+    assert found.run.attempt_count == 2

@@ -1,0 +1,114 @@
+"""A monitor over a real metadata service in memory; time moves by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runyard_server.domain.errors import Unavailable
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
+from runyard_server.metadata.requests import RecordTransition
+from runyard_server.metadata.starts import StartedRun
+from runyard_server.monitor.liveness import Beat
+from runyard_server.monitor.service import HeartbeatAnswer, MonitorConfig, MonitorService
+from tests.unit.metadata.desk import Desk
+
+
+class Directory:
+    """Metadata as siblings show it, with faults."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.is_away = False
+        self.lookup_count = 0
+
+    async def get_run(
+        self, *, path: str | None = None, run_key: RunKey | None = None
+    ) -> RunDocument:
+        self.lookup_count += 1
+        self._check()
+        return await self._desk.service.get_run(path=path, run_key=run_key)
+
+    async def record_transition(
+        self,
+        run_key: RunKey,
+        *,
+        from_state: RunState,
+        to_state: RunState,
+        cause: TransitionCause,
+        evidence: str,
+        actor: str,
+        attempt_count: int,
+        end_time_unix_ns: int | None,
+    ) -> tuple[bool, RunState]:
+        self._check()
+        is_applied, document = await self._desk.service.record_transition(
+            RecordTransition(
+                run_key=run_key,
+                from_state=from_state,
+                to_state=to_state,
+                cause=cause,
+                evidence=evidence,
+                actor=actor,
+                attempt_count=attempt_count,
+                end_time_unix_ns=end_time_unix_ns,
+            )
+        )
+        return is_applied, document.state
+
+    async def list_live_runs(self) -> list[LiveRun]:
+        self._check()
+        found, _ = await self._desk.service.list_live_runs(page_size=10_000, page_token="")
+        return found
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise Unavailable("SERVICE_UNAVAILABLE", "metadata is away")
+
+
+class Ward:
+    """A monitor and what it watches; `pass_time` does what its background tasks do."""
+
+    def __init__(self, config: MonitorConfig | None = None) -> None:
+        self.desk = Desk()
+        self.clock = self.desk.clock
+        self.directory = Directory(self.desk)
+        self.config = config or MonitorConfig()
+        self.start_monitor()
+
+    def start_monitor(self) -> None:
+        """Starts a monitor that remembers nothing; the one before is gone."""
+        self.monitor = MonitorService(self.config, siblings=self.directory, clock=self.clock)
+        self._next_refresh_s = self.clock.monotonic_s()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Lets time pass in steps of the sweep interval."""
+        until_s = self.clock.monotonic_s() + seconds
+        while True:
+            await self.tick()
+            left_s = until_s - self.clock.monotonic_s()
+            if left_s <= 0:
+                return
+            self.clock.advance(min(left_s, self.config.sweep_interval_s))
+
+    async def tick(self) -> None:
+        """Does one round of the monitor's background work."""
+        sweeper = self.monitor.sweeper
+        if self.clock.monotonic_s() >= self._next_refresh_s:
+            is_done = await sweeper.refresh()
+            pause_s = self.config.refresh_interval_s if is_done else self.config.sweep_interval_s
+            self._next_refresh_s = self.clock.monotonic_s() + pause_s
+        await sweeper.sweep()
+
+    async def beat(self, *runs: StartedRun, is_process_alive: bool = True) -> HeartbeatAnswer:
+        beats = [
+            Beat(run.run.run_key, run.writer.writer, is_process_alive=is_process_alive)
+            for run in runs
+        ]
+        return await self.monitor.heartbeat("agent-1", beats)
+
+    async def states(self, runs: Sequence[StartedRun]) -> list[RunState]:
+        return [(await self.desk.read(run)).state for run in runs]
+
+    async def crash_count(self, run: StartedRun) -> int:
+        steps = await self.desk.history(run)
+        return sum(step.cause is TransitionCause.HEARTBEAT_LOST for step in steps)
