@@ -5,12 +5,12 @@ Importing this loads next to nothing; the rest comes with the first use of a nam
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from runyard.version import VERSION as __version__
 
+TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from runyard import errors
     from runyard.active_run import Run

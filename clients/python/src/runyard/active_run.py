@@ -315,7 +315,8 @@ class Run:
                 f"the server refuses this run: {mark.message}. What is logged stays in {folder.path}",
             )
         link.revive(mark, self._journal.sequence)
-        self._look_for_answer()
+        if self._answer is None and self._look_for_answer() is not None:
+            self._terminal.line(f"The server answers now: syncing run {self.name} to {self.url}")
 
     def display(self, height: int = 420, hidden: bool = False) -> bool:
         """Shows the run in a notebook; returns False outside of one."""

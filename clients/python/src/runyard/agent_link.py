@@ -11,9 +11,11 @@ from pathlib import Path
 from runyard.run_folder import REFUSED, Mark
 from runyard.settings import ResolvedSettings, agent_environment
 
-SILENCE_S = 15.0
-"""An agent whose mark is older than this, with records to send, is taken for dead: another is started."""
-RESTART_PAUSE_S = 10.0
+QUIET_S = 3.0
+"""An agent whose mark is younger than this is at work, wherever it runs."""
+RESTART_PAUSE_S = 2.0
+"""Shortest time between two starts; it doubles with every start."""
+RESTART_PAUSE_MAX_S = 60.0
 
 _processes: list[subprocess.Popen[bytes]] = []
 """Agents that this process started; kept so that they are reaped, and are not mistaken for forgotten ones."""
@@ -30,6 +32,7 @@ class AgentLink:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._start_time_s = 0.0
+        self._pause_s = RESTART_PAUSE_S
 
     def start(self) -> str:
         """Starts an agent; returns "" or why it could not be started."""
@@ -68,19 +71,18 @@ class AgentLink:
             return ""
         return f"the agent ended with code {code}; {self._root / 'agent.log'} says why"
 
-    def revive(
-        self, mark: Mark | None, records_written: int, *, silence_s: float = SILENCE_S
-    ) -> None:
-        """Starts another agent if there is something to send and nobody has told of sending for `silence_s`."""
-        if time.monotonic() - self._start_time_s < max(silence_s, RESTART_PAUSE_S):
+    def revive(self, mark: Mark | None, records_written: int) -> None:
+        """Starts another agent if there is something to send and none that could send it is alive."""
+        if time.monotonic() - self._start_time_s < self._pause_s:
             return
         if mark is not None:
             is_done = mark.is_complete or mark.server == REFUSED
             if is_done or mark.durable_sequence >= records_written:
                 return
-            if time.time_ns() - mark.update_unix_ns < silence_s * 1e9:
+            if 0 <= time.time_ns() - mark.update_unix_ns < QUIET_S * 1e9:
                 return
         if not self._is_agent_alive():
+            self._pause_s = min(self._pause_s * 2, RESTART_PAUSE_MAX_S)
             self.start()
 
     def _is_agent_alive(self) -> bool:

@@ -82,12 +82,12 @@ class Connection:
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
                 if not is_kept or isinstance(error, (socket.timeout, ssl.SSLError)):
-                    raise self._unavailable(error) from error
+                    raise self._unavailable(error) from None
             try:  # a kept connection may have been closed by the server meanwhile; every call is safe to repeat
                 return self._exchange(path, body)
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
-                raise self._unavailable(error) from error
+                raise self._unavailable(error) from None
 
     def _exchange(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         if self._http is None:

@@ -15,8 +15,6 @@ from runyard.terminal import Terminal
 
 POLL_INTERVAL_S = 0.02
 PROGRESS_INTERVAL_S = 0.1
-QUIET_AGENT_S = 3.0
-"""An agent that says nothing for so long while finish() waits is taken for dead."""
 START_GRACE_S = 15.0
 """Longest wait of finish() for the first word of an agent."""
 
@@ -62,7 +60,7 @@ def await_durable(
                 progress_time_s = now_s + PROGRESS_INTERVAL_S
                 durable = mark.durable_sequence if mark is not None else 0
                 terminal.progress(f"{durable:,} of {records_written:,} records durable …")
-            link.revive(mark, records_written + 1, silence_s=QUIET_AGENT_S)
+            link.revive(mark, records_written + 1)
             sleep(POLL_INTERVAL_S)
     except KeyboardInterrupt:
         mark, reason = folder.read_mark(), "interrupted"

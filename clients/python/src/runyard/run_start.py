@@ -248,8 +248,7 @@ def _await_answer(
             return answer
         mark = folder.read_mark()
         if mark is not None and mark.server == UNREACHABLE:
-            reason = f"the server at {settings.base_url} does not answer"
-            reason += f" ({mark.message})" if mark.message else ""
+            reason = mark.message or f"the server at {settings.base_url} does not answer"
             break
         if mark is not None and mark.server == REFUSED:
             return RunAnswer("", "", "", "", False, 0, "REFUSED", mark.message)
@@ -260,7 +259,7 @@ def _await_answer(
         time.sleep(POLL_INTERVAL_S)
     terminal.warn(
         "unreachable",
-        f"{reason}. The run goes on; all is kept in {shown_path(folder.path)} and sent when the server answers",
+        f"{reason}\nThe run goes on: all is kept in {shown_path(folder.path)} and sent when the server answers",
     )
     return None
 
