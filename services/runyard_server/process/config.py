@@ -202,11 +202,14 @@ def _check_process(reader: Reader, process: ProcessConfig) -> tuple[str, ...]:
 
 def _check_addresses(reader: Reader, addresses: AddressesConfig, targets: Sequence[str]) -> None:
     known = addresses.known()
-    for service, address in known.items():
+    given = {f"addresses.{service}": address for service, address in known.items()}
+    if told := _values(reader)("gateway.grpc_address"):
+        given["gateway.grpc_address"] = told
+    for key, address in given.items():
         try:
             parse_address(address)
         except ValueError as error:
-            reader.problems.append(f"addresses.{service}: {error}")
+            reader.problems.append(f"{key}: {error}")
     for service in remote_services(targets):
         if service not in known:
             reader.problems.append(
