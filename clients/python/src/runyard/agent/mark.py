@@ -18,6 +18,8 @@ WRITE_INTERVAL_S = 0.05
 REJECTION_COUNT_MAX = 100
 """Rejected metrics that are named; further ones are counted."""
 REFUSED_RANGE_COUNT_MAX = 1000
+REFUSAL_LINE_COUNT_MAX = 20
+"""Lines of the log about records set aside, per run."""
 
 _log = logging.getLogger("runyard.agent")
 
@@ -41,6 +43,7 @@ class Mark:
         self._time_unix_ns = time_unix_ns
         self._timer: asyncio.TimerHandle | None = None
         self._is_trouble_told = False
+        self._refusal_count = 0
         self._load(read_json(disk, self._path))
 
     def advance(self, durable_sequence: int) -> None:
@@ -51,12 +54,12 @@ class Mark:
 
     def refuse(self, first: int, last: int, message: str) -> None:
         """Notes that a range will never be durable, and why."""
-        _log.error("records_set_aside %d-%d: %s", first, last, message)
-        known = self.refused_ranges
-        if known and known[-1][1] + 1 == first:
-            known[-1][1] = last
-        elif [first, last] not in known and len(known) < REFUSED_RANGE_COUNT_MAX:
-            known.append([first, last])
+        self._refusal_count += 1
+        level = logging.ERROR if self._refusal_count <= REFUSAL_LINE_COUNT_MAX else logging.DEBUG
+        _log.log(level, "records_set_aside %d-%d: %s", first, last, message)
+        ranges = merged(self.refused_ranges, first, last)
+        if len(ranges) <= REFUSED_RANGE_COUNT_MAX:
+            self.refused_ranges = ranges
         self.message = message
         self.touch()
 
@@ -132,6 +135,17 @@ class Mark:
         self.message = str(fields.get("message") or "")
         if fields.get("server") == REFUSED:
             self.server = REFUSED
+
+
+def merged(ranges: Sequence[Sequence[int]], first: int, last: int) -> list[list[int]]:
+    """Returns the closed ranges with one more, ascending, those that touch joined."""
+    joined: list[list[int]] = []
+    for start, stop in sorted([*((r[0], r[1]) for r in ranges), (first, last)]):
+        if joined and start <= joined[-1][1] + 1:
+            joined[-1][1] = max(joined[-1][1], stop)
+        else:
+            joined.append([start, stop])
+    return joined
 
 
 def write_answer(

@@ -131,10 +131,8 @@ class JournalFollower:
             return False
         self.close()
         self._file, self._number, self._position = file, number, form.HEADER_BYTES
-        self._next_number = number + 1
-        if number == 1:  # it is kept when those behind it are removed
-            later = [n for n in _segment_numbers(self._disk, self._folder) if n > 1]
-            self._next_number = later[0] if later else 2
+        later = [n for n in _segment_numbers(self._disk, self._folder) if n > number]
+        self._next_number = later[0] if later else number + 1
         self._names = {}
         self.is_torn = False
         self.next_sequence = first
@@ -145,7 +143,8 @@ class JournalFollower:
         if self.blocked:
             return False
         wanted, was_torn, number = self.next_sequence, self.is_torn, self._next_number
-        is_removed = number > self._number + 1
+        # The first segment is kept when those behind it are removed; without a mark that is all that tells.
+        is_removed = self._number == 1 and number > 2 and self._skip_to == 1
         first = self._first_sequence(number)
         if first is not None and first < wanted:
             self.blocked = f"segment {number} begins at record {first}, not at {wanted}"
@@ -154,7 +153,7 @@ class JournalFollower:
             self.is_torn = was_torn or first is None
             return False
         if first > wanted and first > self._skip_to:
-            message = f"records {wanted} to {first - 1} are damaged on this disk"
+            message = f"records {wanted} to {first - 1} are damaged or missing on this disk"
             start = max(wanted, self._skip_to)
             self.lost.append(Lost(start, first - 1, "" if is_removed else message))
         return True

@@ -79,6 +79,8 @@ class RunUpload:
 
     async def run(self) -> str:
         """Returns the outcome when nothing is left to do. When cancelled, the mark says how far it came."""
+        if self.mark.is_complete:
+            return COMPLETE
         stop_listening = self.server.reach.listen(self._tell_reach)
         self.mark.server = marks.CONNECTING
         self._tell_reach()
