@@ -32,6 +32,7 @@ from runyard_server.storage.clickhouse.points_read_sql import (
     partials_sql,
     points_sql,
     ranges_sql,
+    rollups_sql,
     touched_sql,
 )
 from runyard_server.storage.ports.points import BucketColumns
@@ -134,6 +135,12 @@ class BucketReader:
             if n:
                 extents[run, metric] = _Extent(n, first, last)
             else:
+                rollups[run, metric] = Rollup(shift, end, covered)
+        missing = [one for one in series if one not in extents and one not in rollups]
+        if missing:
+            # Either without points in the range, or rolled up for the first time while the query ran.
+            table = await self._store.query_arrow(rollups_sql(missing))
+            for run, metric, shift, end, covered in _rows(table):
                 rollups[run, metric] = Rollup(shift, end, covered)
         return _Look(extents, rollups)
 

@@ -150,6 +150,14 @@ def looks_sql(series: Sequence[Series], steps: Span) -> str:
     )
 
 
+def rollups_sql(series: Sequence[Series]) -> str:
+    """Returns the SQL for the rollups of these series."""
+    return (
+        "SELECT run, metric, shift, end_bucket, covered_block FROM rollups FINAL"
+        f" WHERE {where_series(series, '', ())} {SETTINGS}"
+    )
+
+
 def touched_sql(rollups: Iterable[tuple[Series, Rollup, Span]]) -> str:
     """Returns the SQL for stored buckets that hold points which came after they were made, in the range of steps."""
     parts = [
