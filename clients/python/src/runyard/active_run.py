@@ -237,6 +237,7 @@ class Run:
         step_sync: bool | None = None,
         hidden: bool | None = None,
         summary: str | Sequence[str] | None = None,
+        *,
         goal: str | None = None,
         overwrite: bool | None = None,
     ) -> MetricDefinition:

@@ -269,7 +269,12 @@ class Run:
         last_step = None if max_step is None else max_step - 1
         names = self._names(keys)
         return scanned_rows(
-            self._client.query_series, self.path, names, min_step, last_step, page_size
+            self._client.query_series,
+            self.path,
+            names,
+            first_step=min_step,
+            last_step=last_step,
+            page_size=page_size,
         )
 
     def receipt(self) -> Receipt:

@@ -60,6 +60,7 @@ def scanned_rows(
     query_series: QuerySeries,
     path: str,
     names: Sequence[str],
+    *,
     first_step: int | None,
     last_step: int | None,
     page_size: int,

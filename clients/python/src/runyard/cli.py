@@ -88,11 +88,9 @@ def _sync(options: argparse.Namespace) -> int:
     for path in paths:
         if not path.exists():
             raise UsageError(f"there is no folder {path}")
-    from runyard.agent import sync
+    from runyard.agent.sync import sync
 
-    return sync.sync(
-        paths, base_url=settings.base_url, api_key=settings.api_key, is_json=options.json
-    )
+    return sync(paths, base_url=settings.base_url, api_key=settings.api_key, is_json=options.json)
 
 
 def _runs_ls(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ try:
 except (
     ImportError
 ):  # Windows has no flock; there the agent sees the end of a process by its FINISH alone
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # the module is absent there
 
 CONNECTING = "connecting"
 REACHABLE = "reachable"

@@ -30,6 +30,7 @@ def init(
     dir: str | Path | None = None,
     id: str | None = None,
     name: str | None = None,
+    *,
     notes: str | None = None,
     tags: Sequence[str] | str | None = None,
     config: Any = None,
