@@ -85,7 +85,7 @@ def main() -> int:
 def measure(folder: Path, seconds: float) -> list[dict[str, Any]]:
     """Returns the measurements; the baseline runs before and after, so that a change of the machine shows."""
     probes = {
-        (rows, inserters): run_direct(folder / "probe", rows, inserters, max(seconds / 8, 2.0))
+        (rows, inserters): run_direct(folder / "probe", rows, inserters, max(seconds / 6, 2.0))
         for rows in BASELINE_BLOCKS
         for inserters in BASELINE_INSERTERS
     }
@@ -95,9 +95,9 @@ def measure(folder: Path, seconds: float) -> list[dict[str, Any]]:
             flush=True,
         )
     rows, inserters = max(probes, key=lambda key: probes[key])
-    before = run_direct(folder / "direct", rows, inserters, seconds / 2)
+    before = run_direct(folder / "direct", rows, inserters, seconds)
     loaded = load_server(folder / "served", seconds)
-    after = run_direct(folder / "direct", rows, inserters, seconds / 2)
+    after = run_direct(folder / "direct", rows, inserters, seconds)
     print(f"  direct at its best: {before:,.0f} before, {after:,.0f} after", flush=True)
     direct = (before + after) / 2
     baseline = f"direct insert_arrow, blocks of {rows:,}, {inserters} inserter(s)"
