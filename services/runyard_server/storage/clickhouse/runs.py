@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -32,15 +33,20 @@ class ClickHouseRunIndex:
     ) -> tuple[list[RunDocument], int]:
         """Returns matching documents, newest first, and how many match in all."""
         conditions, parameters = _conditions(where)
-        below = f"run < {int(before_key)}" if before_key is not None else "1"
-        # Keys first, then the rows of this page alone: wide columns of a million runs are never read.
-        table = await self._store.query_arrow(
-            f"SELECT count() AS total, groupArraySortedIf({limit})(bitNot(run), {below}) AS keys"
-            f"\nFROM runs FINAL WHERE {conditions} {_SETTINGS}",
-            parameters,
+        below = f" AND run < {int(before_key)}" if before_key is not None else ""
+        source = f"FROM runs FINAL WHERE {conditions}"
+        # Keys first, then the rows of this page alone: wide columns of a million runs are never read. In the order of
+        # the table's key, so that the read ends at the limit (a heap over all keys took 0.5 s for a million runs).
+        keys_table, count_table = await asyncio.gather(
+            self._store.query_arrow(
+                f"SELECT run {source}{below}"
+                f"\nORDER BY entity DESC, project DESC, run DESC LIMIT {limit} {_SETTINGS}",
+                parameters,
+            ),
+            self._store.query_arrow(f"SELECT count() AS total {source} {_SETTINGS}", parameters),
         )
-        total = int(table.column("total")[0].as_py())
-        keys = [RunKey(~key & (2**64 - 1)) for key in table.column("keys")[0].as_py()]
+        keys = [RunKey(key) for key in keys_table.column("run").to_pylist()]
+        total = int(count_table.column("total")[0].as_py())
         if not keys:
             return [], total
         found = await self._read_runs(
