@@ -33,6 +33,8 @@ _SHOWN: Final = frozenset(
         "text/plain",
     }
 )
+# Python's own table: the machine's differs from one to the next, and calls model.pt a page table of SNESdev.
+_TYPES: Final = mimetypes.MimeTypes(filenames=())
 _SHOWN_KINDS: Final = ("audio/", "video/")
 _TEXT_SUFFIXES: Final = frozenset(
     {"log", "md", "py", "toml", "yaml", "yml", "cfg", "ini", "sh", "rst", "txt", "patch", "diff"}
@@ -76,7 +78,7 @@ def choose_content_type(name: str, announced: str) -> str:
         suffix = name.rpartition(".")[2].lower()
         if suffix in _TEXT_SUFFIXES:
             return "text/plain"
-        return mimetypes.guess_type(name, strict=True)[0] or DEFAULT_CONTENT_TYPE
+        return _TYPES.guess_type(name)[0] or DEFAULT_CONTENT_TYPE
     if len(announced) > _CONTENT_TYPE_LENGTH_MAX or not _CONTENT_TYPE.fullmatch(announced):
         raise InvalidArgument(
             "FIELD_INVALID",

@@ -1,0 +1,259 @@
+"""Uploads, downloads and deletions, over the memory stores."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runyard_server.domain.errors import (
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from runyard_server.files.purge import Purge
+from runyard_server.files.service import FilesConfig
+from runyard_server.files.uploads import FILE_BYTES_MAX, PART_COUNT_MAX, cut_into_parts
+from tests.unit.files.desk import PATH, Desk, announce
+
+MIB = 1024**2
+
+
+def md5(content: bytes) -> bytes:
+    return hashlib.md5(content).digest()
+
+
+async def test_a_file_comes_back() -> None:
+    """What was sent is listed and downloaded, under its name and type."""
+    desk = Desk()
+    file = await desk.save("d/a.txt", b"hello", md5s=[md5(b"hello")])
+    assert (file.size_bytes, file.content_type) == (5, "text/plain")
+    headers, content = await desk.load("d/a.txt")
+    assert content == b"hello"
+    assert headers["Content-Disposition"].partition(";")[0] == "inline"
+    page = await desk.service.list_files(PATH, prefix="d/", page_size=0, page_token="")
+    assert ([file], "", 1, 5) == (
+        page.files,
+        page.next_page_token,
+        page.total_count,
+        page.total_bytes,
+    )
+
+
+async def test_an_empty_file_is_a_file() -> None:
+    """Zero bytes are one part."""
+    desk = Desk()
+    await desk.save("empty", b"")
+    assert (await desk.load("empty"))[1] == b""
+
+
+async def test_nothing_is_visible_before_completion() -> None:
+    """A file appears with CompleteUpload, not with its bytes."""
+    desk = Desk()
+    sent = await desk.send("a", b"x")
+    assert await desk.list_names() == []
+    with pytest.raises(NotFound) as caught:
+        await desk.service.get_file(PATH, "a", as_attachment=False)
+    assert caught.value.reason == "FILE_NOT_FOUND"
+    await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+    assert await desk.list_names() == ["a"]
+
+
+async def test_a_repeated_completion_answers_as_the_first_time() -> None:
+    """Safe to repeat, also after the file was replaced."""
+    desk = Desk()
+    sent = await desk.send("a", b"one")
+    first = await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+    await desk.save("a", b"two")
+    assert first == await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+    assert (await desk.load("a"))[1] == b"two"
+
+
+async def test_the_same_bytes_are_not_sent_twice() -> None:
+    """The same name and content is present; the same content under another name gets the name at once."""
+    desk = Desk()
+    await desk.save("a", b"bytes")
+    for name in ("a", "b/c.csv"):
+        planned = await desk.service.create_upload(PATH, announce(name, b"bytes"))
+        assert planned.upload is None
+    assert await desk.list_names() == ["a", "b/c.csv"]
+    assert (await desk.load("b/c.csv"))[1] == b"bytes"
+    other = await desk.service.create_upload("local/p/y", announce("a", b"bytes"))
+    assert other.upload is not None
+
+
+@pytest.mark.parametrize("sent", [b"hell", b"HELLO", b"hello!"])
+async def test_other_bytes_than_announced_are_refused(sent: bytes) -> None:
+    """Size and MD5 are checked; the file that was there before stays."""
+    desk = Desk()
+    await desk.save("a", b"before")
+    upload = await desk.send("a", b"hello", sent=sent, md5s=[md5(b"hello")])
+    with pytest.raises(FailedPrecondition) as caught:
+        await desk.service.complete_upload(upload.upload.upload_id, upload.etags)
+    assert caught.value.reason == "FILE_CONTENT_MISMATCH"
+    assert (await desk.load("a"))[1] == b"before"
+
+
+async def test_an_etag_of_other_bytes_is_refused() -> None:
+    """The object must be the one that the client put: someone else's PUT to the URL shows."""
+    desk = Desk()
+    sent = await desk.send("a", b"hello")
+    await desk.blobs.put(sent.upload.object_key, b"HELLO", content_type="")
+    with pytest.raises(FailedPrecondition):
+        await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+
+
+async def test_an_upload_that_never_came_is_refused() -> None:
+    """Completing without a PUT is a mismatch; with too few ETags an error of its own."""
+    desk = Desk()
+    planned = await desk.service.create_upload(PATH, announce("a", b"x"))
+    assert planned.upload is not None
+    with pytest.raises(FailedPrecondition):
+        await desk.service.complete_upload(planned.upload.upload_id, ['"abc"'])
+    with pytest.raises(InvalidArgument) as caught:
+        await desk.service.complete_upload(planned.upload.upload_id, [])
+    assert caught.value.reason == "COLUMN_LENGTH_MISMATCH"
+    with pytest.raises(NotFound):
+        await desk.service.complete_upload("nobody", [])
+
+
+async def test_large_files_go_in_parts() -> None:
+    """Above the limit a file is sent in parts; the join is checked by size and S3's formula."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    content = bytes(range(256)) * 4096 * 2 + b"tail"
+    md5s = [md5(content[i * MIB : (i + 1) * MIB]) for i in range(3)]
+    sent = await desk.send("big", content, md5s=md5s)
+    assert (sent.upload.part_count, sent.upload.part_bytes) == (3, MIB)
+    file = await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+    assert file.size_bytes == len(content)
+    assert content == (await desk.load("big"))[1]
+
+
+async def test_a_lost_reply_of_the_join_does_no_harm() -> None:
+    """Parts that were joined, but whose completion was not recorded, complete on the repeat."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    content = b"x" * (MIB + 1)
+    sent = await desk.send("big", content)
+    joined = await desk.blobs.complete_multipart(
+        sent.upload.object_key, sent.upload.multipart_id, sent.etags
+    )
+    assert joined is not None
+    await desk.service.complete_upload(sent.upload.upload_id, sent.etags)
+    assert content == (await desk.load("big"))[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": "../a"}, "FIELD_INVALID"),
+        ({"sha256": b"short"}, "FIELD_INVALID"),
+        ({"size_bytes": FILE_BYTES_MAX + 1}, "FIELD_TOO_LARGE"),
+        ({"content_type": "no type"}, "FIELD_INVALID"),
+        ({"part_md5s": (b"short",)}, "FIELD_INVALID"),
+        ({"part_md5s": (b"m" * 16,) * 2}, "COLUMN_LENGTH_MISMATCH"),
+    ],
+)
+async def test_bad_announcements_are_refused(changes: dict[str, object], reason: str) -> None:
+    """What no file can be is refused with the field."""
+    ask = replace(announce("a", b"x"), **changes)  # type: ignore[arg-type]  # members of Announcement
+    with pytest.raises(DomainError) as caught:
+        await Desk().service.create_upload(PATH, ask)
+    assert reason == caught.value.reason
+
+
+async def test_a_deleted_file_frees_its_bytes() -> None:
+    """Bytes are freed with their last name; unknown names are passed over; a repeat frees nothing."""
+    desk = Desk()
+    await desk.save("a", b"12345")
+    await desk.service.create_upload(PATH, announce("b", b"12345"))
+    await desk.save("c", b"678")
+    assert await desk.service.delete_files(PATH, ["a", "c", "unknown"]) == (2, 3)
+    assert await desk.service.delete_files(PATH, ["b"]) == (1, 5)
+    assert await desk.service.delete_files(PATH, ["b"]) == (0, 0)
+    assert await desk.blobs.list_blobs("", limit=10) == []
+
+
+async def test_bytes_are_freed_later_when_the_object_store_is_away() -> None:
+    """The names are gone at once; the purge removes what stayed behind."""
+    desk = Desk()
+    await desk.save("a", b"12345")
+    real_delete = desk.blobs.delete
+
+    async def fail(keys: object) -> None:
+        raise Unavailable("STORE_UNAVAILABLE", "away")
+
+    desk.blobs.delete = fail  # type: ignore[method-assign,assignment]  # a fault
+    assert await desk.service.delete_files(PATH, ["a"]) == (1, 0)
+    desk.blobs.delete = real_delete  # type: ignore[method-assign]  # the fault ends
+    await make_purge(desk).purge()
+    assert await desk.blobs.list_blobs("", limit=10) == []
+
+
+async def test_abandoned_uploads_are_freed() -> None:
+    """An upload that was never completed is forgotten a day later, its bytes and parts too; finished files stay."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    abandoned = await desk.send("a", b"left")
+    parts = await desk.send("big", b"x" * (MIB + 1))
+    kept = await desk.save("kept", b"kept")
+    desk.clock.advance(23 * 3600)
+    await make_purge(desk).purge()
+    assert await desk.files.find_upload(abandoned.upload.upload_id) is not None
+    desk.clock.advance(2 * 3600)
+    await make_purge(desk).purge()
+    assert await desk.files.find_upload(abandoned.upload.upload_id) is None
+    left = await desk.blobs.list_blobs("", limit=10)
+    assert [kept.object_key] == [blob.key for blob in left]
+    assert (
+        await desk.blobs.complete_multipart(
+            parts.upload.object_key, parts.upload.multipart_id, parts.etags
+        )
+        is None
+    )
+    with pytest.raises(NotFound):
+        await desk.service.complete_upload(parts.upload.upload_id, parts.etags)
+
+
+async def test_files_come_in_pages() -> None:
+    """Pages follow each other by name; totals speak of all."""
+    desk = Desk()
+    names = [f"f{n}" for n in range(5)]
+    for name in names:
+        await desk.save(name, name.encode())
+    found, token = [], ""
+    for _ in range(3):
+        page = await desk.service.list_files(PATH, prefix="", page_size=2, page_token=token)
+        found += [file.name for file in page.files]
+        token = page.next_page_token
+        assert (page.total_count, page.total_bytes) == (5, 10)
+    assert (names, "") == (found, token)
+
+
+async def test_a_run_that_is_not_there_has_no_files() -> None:
+    """The error of metadata comes through."""
+    desk = Desk()
+    with pytest.raises(NotFound) as caught:
+        await desk.service.list_files("local/p/none", prefix="", page_size=0, page_token="")
+    assert caught.value.reason == "RUN_NOT_FOUND"
+
+
+@given(st.integers(0, FILE_BYTES_MAX))
+def test_parts_cover_any_file(size_bytes: int) -> None:
+    """Parts cover the file exactly, are few enough, and none but the last is below 64 MiB or above S3's 5 GiB."""
+    parts = cut_into_parts(size_bytes, part_bytes_min=64 * MIB)
+    assert 1 <= parts.part_count <= PART_COUNT_MAX
+    assert parts.part_bytes <= 5 * 1024 * MIB
+    if parts.part_count == 1:
+        assert parts.part_bytes == size_bytes
+    else:
+        assert parts.part_bytes >= 64 * MIB
+        last = size_bytes - parts.part_bytes * (parts.part_count - 1)
+        assert 0 < last <= parts.part_bytes
+
+
+def make_purge(desk: Desk) -> Purge:
+    return Purge(files=desk.files, blobs=desk.blobs, clock=desk.clock, upload_age_max_s=24 * 3600)
