@@ -134,9 +134,11 @@ async def test_a_round_finds_what_is_large(yard: Yard) -> None:
     run = new_run_key()
     for start in range(0, 60_000, 20_000):
         await yard.write(run, range(start, start + 20_000))
-    yard.clock.advance(MARGIN_S + 1)
     config = RollupConfig(margin_s=MARGIN_S, row_count_min=20_000)
     task = build_rollup(config, store=yard.store, clock=yard.clock)
+    await task.run_round()
+    assert await yard.rollup_of(run) is None, "not settled yet"
+    yard.clock.advance(MARGIN_S + 1)
     assert await task.run_round() >= 1
     assert await yard.rollup_of(run) == (60_000 // 512 * 512 + 512, 60_000)
     assert await task.run_round() == 0

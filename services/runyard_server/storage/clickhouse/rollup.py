@@ -43,7 +43,8 @@ ROUNDS_FAILED = Counter("runyard_rollup_failed_total", "Rounds that the store co
 
 _NS_PER_S: Final = 1_000_000_000
 _SHIFT_MAX: Final = 48
-_SKIPPED_MAX: Final = 10_000
+_REMEMBERED_MAX: Final = 10_000
+"""Series that are not looked at in each round, without growth or not settled; beyond it they are all looked at once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class RollupTask:
         self._store = store
         self._clock = clock
         self._skipped: dict[Series, int] = {}
+        self._waiting: dict[Series, int] = {}
 
     async def run(self) -> None:
         """Rolls up until cancelled; a store that does not answer is asked again in the next round."""
@@ -116,14 +118,15 @@ class RollupTask:
             candidates_sql(
                 rows_min=config.row_count_min,
                 growth_min=config.growth_min,
-                limit=config.series_per_round_max + len(self._skipped),
+                limit=config.series_per_round_max + len(self._skipped) + len(self._waiting),
             ),
             timeout_s=config.statement_timeout_s,
         )
         done = 0
         for run, metric, size in zip(*table.to_pydict().values(), strict=True):
-            if self._skipped.get((run, metric)) != size:
-                done += await self.roll_up((run, metric), covered_block, size_estimate=size)
+            series = (run, metric)
+            if self._skipped.get(series) != size and self._waiting.get(series, 0) <= covered_block:
+                done += await self.roll_up(series, covered_block, size_estimate=size)
         return done
 
     async def roll_up(self, series: Series, covered_block: int, *, size_estimate: int = 0) -> bool:
@@ -134,7 +137,11 @@ class RollupTask:
         growth_min = max(self._config.row_count_min, round(before * self._config.growth_min))
         if settled.row_count - before < growth_min:
             if settled.row_count == settled.row_count_total:
-                self._skip(series, size_estimate)  # the estimate was wrong; waiting does not help
+                # The estimate was wrong; waiting does not help.
+                _remember(self._skipped, series, size_estimate)
+            else:
+                # What is here now is settled once the covered block reaches the present.
+                _remember(self._waiting, series, self._clock.now_unix_ns())
             return False
         shift = self._choose_shift(settled, stored)
         if stored is not None and stored.shift != shift:
@@ -209,7 +216,8 @@ class RollupTask:
     async def _command(self, sql: str) -> None:
         await self._store.command(sql, timeout_s=self._config.statement_timeout_s)
 
-    def _skip(self, series: Series, size: int) -> None:
-        if len(self._skipped) >= _SKIPPED_MAX:
-            self._skipped.clear()
-        self._skipped[series] = size
+
+def _remember(memory: dict[Series, int], series: Series, value: int) -> None:
+    if len(memory) >= _REMEMBERED_MAX:
+        memory.clear()
+    memory[series] = value
