@@ -132,7 +132,8 @@ class Mark:
         self.points_rejected = int(fields.get("points_rejected") or 0)
         self.rejections = list(fields.get("rejections") or [])
         self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]
-        self.message = str(fields.get("message") or "")
+        if fields.get("server") != UNREACHABLE:  # else the message is of that moment
+            self.message = str(fields.get("message") or "")
         if fields.get("server") == REFUSED:
             self.server = REFUSED
 

@@ -28,11 +28,24 @@ class Reach:
         self.since_s = now_s()
         self._now_s = now_s
         self._listeners: list[Callable[[], None]] = []
+        self._back: asyncio.Event | None = None
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Calls the listener at each change from now on; returns what ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    async def pause(self, pause_s: float) -> None:
+        """Sleeps; if the server does not answer, only until it does again."""
+        if self.is_reachable:
+            await asyncio.sleep(pause_s)
+            return
+        if self._back is None:  # made on the loop that it is waited on
+            self._back = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._back.wait(), pause_s)
+        except asyncio.TimeoutError:
+            return
 
     def answered(self) -> None:
         """Takes note of an answer of any kind."""
@@ -54,6 +67,10 @@ class Reach:
         if self.is_reachable is not None or is_reachable:
             self.since_s = self._now_s()
         self.is_reachable = is_reachable
+        if self._back is not None and is_reachable:
+            self._back.set()
+        elif self._back is not None:
+            self._back.clear()
         for listener in list(self._listeners):
             listener()
 
@@ -95,7 +112,7 @@ class Repeater:
                     raise
                 on_pause(error)
                 wanted_s = min(DELAY_MAX_S, error.retry_delay_s or 0.0)
-                await asyncio.sleep(max(wanted_s, pause_s * (0.5 + self._draw() / 2)))
+                await self.reach.pause(max(wanted_s, pause_s * (0.5 + self._draw() / 2)))
                 pause_s = min(PAUSE_MAX_S, pause_s * 2)
             else:
                 self.reach.answered()

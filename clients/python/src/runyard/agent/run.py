@@ -76,6 +76,7 @@ class RunUpload:
         self._world = world
         self._is_foreground = is_foreground
         self._journal: JournalFollower | None = None
+        self._reach_message = ""
 
     async def run(self) -> str:
         """Returns the outcome when nothing is left to do. When cancelled, the mark says how far it came."""
@@ -319,5 +320,7 @@ class RunUpload:
             return
         self.mark.server = marks.REACHABLE if reach.is_reachable else marks.UNREACHABLE
         if not reach.is_reachable:
-            self.mark.message = reach.message
+            self._reach_message = self.mark.message = reach.message
+        elif self._reach_message and self.mark.message == self._reach_message:
+            self.mark.message = ""
         self.mark.touch()

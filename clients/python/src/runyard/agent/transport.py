@@ -54,6 +54,7 @@ class ServerTransport:
         self._http = HttpCalls(base_url, headers=headers)
         self._grpc: GrpcCalls | None = None
         self._upgrade: asyncio.Task[None] | None = None
+        self._is_server_back = asyncio.Event()
         self._is_closed = False
 
     async def start_run(self, start: Mapping[str, Any]) -> StartedRun:
@@ -131,6 +132,7 @@ class ServerTransport:
             raise
 
     def _begin_upgrade(self) -> None:
+        self._is_server_back.set()
         if self._is_closed or (self._upgrade is not None and not self._upgrade.done()):
             return
         self._upgrade = asyncio.get_running_loop().create_task(self._reach_grpc())
@@ -146,7 +148,19 @@ class ServerTransport:
                 pause_s = UPGRADE_PAUSE_S[min(count, len(UPGRADE_PAUSE_S) - 1)]
                 count += 1
                 _log.info("grpc_not_reached %s: %s", self._base_url, str(error) or "no answer")
-                await asyncio.sleep(pause_s)
+                # While HTTP did not answer either, the next answer is the moment to try again.
+                if isinstance(error, Unavailable) and error.reason == UNREACHABLE:
+                    self._is_server_back.clear()
+                await self._wait_for_server(pause_s)
+
+    async def _wait_for_server(self, pause_s: float) -> None:
+        if self._is_server_back.is_set():
+            await asyncio.sleep(pause_s)
+            return
+        try:
+            await asyncio.wait_for(self._is_server_back.wait(), pause_s)
+        except asyncio.TimeoutError:
+            return
 
     async def _connect(self) -> GrpcCalls:
         loop = asyncio.get_running_loop()
