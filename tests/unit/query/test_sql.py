@@ -12,6 +12,10 @@ import pytest
 
 from runyard_server.storage.clickhouse import points_read_sql as sql
 from runyard_server.storage.clickhouse import rollup_sql
+from runyard_server.storage.clickhouse.points_read_receipts_sql import (
+    joined_receipts_sql,
+    receipts_sql,
+)
 from runyard_server.storage.clickhouse.points_read_sql import Rollup, Source, Span
 
 ONE, MANY = ((7, 11),), ((7, 11), (8, 11))
@@ -31,6 +35,8 @@ STATEMENTS = {
     "extents_of_rolled_up_series": sql.ranges_sql([MIXED]),
     "touched_buckets": sql.touched_sql([((7, 12), ROLLUP, Span(1024, 9_999_360))]),
     "buckets": sql.partials_sql([(3, Source(MANY, (Span(),))), (13, MIXED)]),
+    "receipts": receipts_sql(7, limit=5_001),
+    "receipts_joined": joined_receipts_sql(7),
     "rollup_candidates": rollup_sql.candidates_sql(rows_min=65_536, growth_min=0.05, limit=256),
     "rollup_of_series": rollup_sql.rollup_sql(ONE[0]),
     "rollup_settled": rollup_sql.settled_sql(ONE[0], covered_block=ROLLUP.covered_block),

@@ -18,6 +18,11 @@ from runyard_server.storage.clickhouse.points_read_columns import (
     read_points,
 )
 from runyard_server.storage.clickhouse.points_read_plan import STEP_MAX, span_of_steps
+from runyard_server.storage.clickhouse.points_read_receipts_sql import (
+    RECEIPT_COLUMNS,
+    joined_receipts_sql,
+    receipts_sql,
+)
 from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
 from runyard_server.storage.clickhouse.points_write import metric_id
 from runyard_server.storage.ports.points import (
@@ -29,6 +34,8 @@ from runyard_server.storage.ports.points import (
     SummaryEntry,
 )
 
+RECEIPTS_MAX: Final = 5_000
+"""A run with more receipts gets those that adjoin joined: a month of one writer is a million of them."""
 _STATS: Final = """
 SELECT run, any(name) AS metric_name, min(first_step) AS step_low, max(last_step) AS step_high,
     min(lowest) AS low, max(highest) AS high, min(first) AS first_point, max(last) AS last_point
@@ -43,8 +50,9 @@ _NAME_MATCHES: Final = (
 class ClickHousePointReader:
     """The port PointReader over ClickHouse. Holds no state: any number may read one store."""
 
-    def __init__(self, store: ClickHouse) -> None:
+    def __init__(self, store: ClickHouse, *, receipts_max: int = RECEIPTS_MAX) -> None:
         self._store = store
+        self._receipts_max = receipts_max
         self._buckets = BucketReader(store)
 
     async def read_series(
@@ -166,13 +174,11 @@ class ClickHousePointReader:
         return found
 
     async def read_receipts(self, run_key: RunKey) -> list[ReceiptRange]:
-        """Returns the receipts of the run, each range once, by (writer, first_sequence)."""
-        table = await self._store.query_arrow(
-            "SELECT writer, first_sequence, last_sequence, points_accepted, points_rejected"
-            f"\nFROM receipts FINAL WHERE run = {int(run_key)}"
-            f"\nORDER BY writer, first_sequence, last_sequence {SETTINGS}"
-        )
-        columns = [column(table, name).tolist() for name in table.column_names]
+        """Returns the receipts of the run, by (writer, first_sequence); joined where there are very many."""
+        table = await self._store.query_arrow(receipts_sql(run_key, limit=self._receipts_max + 1))
+        if table.num_rows > self._receipts_max:
+            table = await self._store.query_arrow(joined_receipts_sql(run_key))
+        columns = [column(table, name).tolist() for name in RECEIPT_COLUMNS]
         return [ReceiptRange(*row) for row in zip(*columns, strict=True)]
 
     async def _read_points(

@@ -173,5 +173,8 @@ class PointReader(Protocol):
         ...
 
     async def read_receipts(self, run_key: RunKey) -> list[ReceiptRange]:
-        """Returns the receipts of the run, each acknowledged range once, by (writer, first_sequence)."""
+        """Returns the receipts of the run, each acknowledged range once, by (writer, first_sequence).
+
+        Of a run with very many, ranges that adjoin and share records with no other may come joined, their points summed.
+        """
         ...
