@@ -19,6 +19,9 @@ from runyard_server.domain.errors import ResourceExhausted
 
 Item = TypeVar("Item")
 
+TIME_TOLERANCE_S = 1e-6
+"""A block that closes within this closes now: timers are not exacter."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockLimits:
@@ -100,7 +103,7 @@ class Batcher(Generic[Item]):
     def take(self, now_s: float) -> Block[Item] | None:
         """Returns the next block if one closes now; `release` must follow when it is inserted or given up."""
         due_s = self.due_s()
-        if due_s is None or due_s > now_s:
+        if due_s is None or due_s > now_s + TIME_TOLERANCE_S:
             return None
         oldest_s = self._queue[0].added_s
         items: list[Item] = []
