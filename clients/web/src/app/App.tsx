@@ -1,52 +1,23 @@
-// Routes: which address shows which page.
+// Routes: which address shows which page. Pages with charts or tables come in pieces of their own, when first wanted.
 import { QueryClientProvider } from "@tanstack/react-query";
 import { Tooltip } from "radix-ui";
-import { useState } from "react";
-import { createBrowserRouter, Navigate, RouterProvider, useLocation } from "react-router";
+import { lazy, useState } from "react";
+import { BrowserRouter, Navigate, Route, Routes, useLocation } from "react-router";
 import { createQueryClient } from "../api/queries";
+import { CrashBoundary } from "./CrashBoundary";
 import { Frame } from "./Frame";
-import { CrashPage, NotFoundPage } from "./pages";
-import { EntityPage, HomePage, ProjectLayout, ProjectOverviewPage, ProjectWorkspacePage, RunsPage } from "./projectPages";
-import { RunEventsPage, RunFilesPage, RunLayout, RunOverviewPage, RunWorkspacePage } from "./runPages";
+import { EntityPage, HomePage } from "./homePages";
+import { NotFoundPage } from "./pages";
 
-/** Goes to a page beneath this address and keeps what the address says of the view. */
-function ToPage({ page }: { page: string }) {
-  const { search } = useLocation();
-  return <Navigate to={`${page}${search}`} replace />;
-}
-
-const router = createBrowserRouter([
-  {
-    element: <Frame />,
-    errorElement: <CrashPage />,
-    children: [
-      { index: true, element: <HomePage /> },
-      { path: ":entity", element: <EntityPage /> },
-      {
-        path: ":entity/:project/runs/:run",
-        element: <RunLayout />,
-        children: [
-          { index: true, element: <ToPage page="workspace" /> },
-          { path: "overview", element: <RunOverviewPage /> },
-          { path: "workspace", element: <RunWorkspacePage /> },
-          { path: "files", element: <RunFilesPage /> },
-          { path: "events", element: <RunEventsPage /> },
-        ],
-      },
-      {
-        path: ":entity/:project",
-        element: <ProjectLayout />,
-        children: [
-          { index: true, element: <ToPage page="workspace" /> },
-          { path: "overview", element: <ProjectOverviewPage /> },
-          { path: "workspace", element: <ProjectWorkspacePage /> },
-          { path: "runs", element: <RunsPage /> },
-        ],
-      },
-      { path: "*", element: <NotFoundPage /> },
-    ],
-  },
-]);
+const ProjectLayout = lazy(async () => ({ default: (await import("./projectPages")).ProjectLayout }));
+const ProjectOverviewPage = lazy(async () => ({ default: (await import("./projectPages")).ProjectOverviewPage }));
+const ProjectWorkspacePage = lazy(async () => ({ default: (await import("./workspacePages")).ProjectWorkspacePage }));
+const RunsPage = lazy(async () => ({ default: (await import("./runsPage")).RunsPage }));
+const RunLayout = lazy(async () => ({ default: (await import("./runPages")).RunLayout }));
+const RunOverviewPage = lazy(async () => ({ default: (await import("./runPages")).RunOverviewPage }));
+const RunWorkspacePage = lazy(async () => ({ default: (await import("./workspacePages")).RunWorkspacePage }));
+const RunFilesPage = lazy(async () => ({ default: (await import("./runPages")).RunFilesPage }));
+const RunEventsPage = lazy(async () => ({ default: (await import("./runPages")).RunEventsPage }));
 
 const HINT_DELAY_MS = 350;
 
@@ -55,8 +26,43 @@ export function App() {
   return (
     <QueryClientProvider client={client}>
       <Tooltip.Provider delayDuration={HINT_DELAY_MS}>
-        <RouterProvider router={router} />
+        <CrashBoundary>
+          <BrowserRouter>
+            <Pages />
+          </BrowserRouter>
+        </CrashBoundary>
       </Tooltip.Provider>
     </QueryClientProvider>
   );
+}
+
+function Pages() {
+  return (
+    <Routes>
+      <Route element={<Frame />}>
+        <Route index element={<HomePage />} />
+        <Route path=":entity" element={<EntityPage />} />
+        <Route path=":entity/:project" element={<ProjectLayout />}>
+          <Route index element={<ToPage page="workspace" />} />
+          <Route path="overview" element={<ProjectOverviewPage />} />
+          <Route path="workspace" element={<ProjectWorkspacePage />} />
+          <Route path="runs" element={<RunsPage />} />
+        </Route>
+        <Route path=":entity/:project/runs/:run" element={<RunLayout />}>
+          <Route index element={<ToPage page="workspace" />} />
+          <Route path="overview" element={<RunOverviewPage />} />
+          <Route path="workspace" element={<RunWorkspacePage />} />
+          <Route path="files" element={<RunFilesPage />} />
+          <Route path="events" element={<RunEventsPage />} />
+        </Route>
+        <Route path="*" element={<NotFoundPage />} />
+      </Route>
+    </Routes>
+  );
+}
+
+/** Goes to a page beneath this address and keeps what the address says of the view. */
+function ToPage({ page }: { page: string }) {
+  const { search } = useLocation();
+  return <Navigate to={`${page}${search}`} replace />;
 }

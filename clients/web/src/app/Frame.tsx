@@ -1,8 +1,9 @@
 // The frame of every page: where one is, whether the server answers, and the theme.
-import { Fragment, useEffect } from "react";
+import { Fragment, Suspense, useEffect } from "react";
 import { Link, Outlet, useParams } from "react-router";
 import { useConnection } from "../api/connection";
 import { IconButton, Menu } from "../ui/controls";
+import { SkeletonRows } from "../ui/feedback";
 import { MoonIcon, ScreenIcon, SunIcon } from "../ui/icons";
 import { formatAgo, useNow } from "../ui/time";
 import { projectAddress, runAddress } from "./paths";
@@ -31,7 +32,9 @@ export function Frame() {
         <ThemeMenu />
       </header>
       <main className="main">
-        <Outlet />
+        <Suspense fallback={<SkeletonRows count={8} />}>
+          <Outlet />
+        </Suspense>
       </main>
     </div>
   );

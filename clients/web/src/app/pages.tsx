@@ -1,5 +1,5 @@
 // Pages that are no feature: an unknown address, a failed call, a crash of the page itself.
-import { Link, useRouteError } from "react-router";
+import { Link } from "react-router";
 import { describeError } from "../api/errors";
 import { Button } from "../ui/controls";
 import { Empty, ErrorBox } from "../ui/feedback";
@@ -24,8 +24,7 @@ export function CallError({ error, onRetry }: { error: unknown; onRetry: () => v
 }
 
 /** Shown when the page's own code failed. */
-export function CrashPage() {
-  const error = useRouteError();
+export function CrashPage({ error }: { error: unknown }) {
   return (
     <Empty title="This page failed">
       <p>It is a bug of the web application; your runs are not touched by it.</p>

@@ -23,8 +23,10 @@ export function tickLabels(ticks: readonly number[]): string[] {
   return ticks.map((tick) => (tick === 0 ? "0" : withMinus((tick / divisor).toFixed(wanted)) + suffix));
 }
 
-/** Labels of a logarithmic axis: each by itself. */
+/** Labels of a logarithmic axis: each by itself; empty for what is no whole multiple of a power of ten (the axis' end). */
 export function logTickLabel(tick: number): string {
+  const digit = tick / Math.pow(10, Math.floor(Math.log10(tick) + 1e-9));
+  if (Math.abs(digit - Math.round(digit)) > 1e-6) return "";
   const size = Math.abs(tick);
   if (size !== 0 && (size < 1e-3 || size >= 1e15)) return withMinus(trimExponent(tick.toExponential(0)));
   const [divisor, suffix] = SI.find(([least]) => size >= least) ?? [1, ""];

@@ -115,7 +115,7 @@ export class LinePlot implements CrosshairMember {
     return {
       width,
       height,
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: {
         x: true,

@@ -13,9 +13,13 @@ os.environ["RUNYARD_BASE_URL"] = "${window.location.origin}"
 
 import runyard
 
-run = runyard.init(${owner}project=${JSON.stringify(project)}, config={"learning_rate": 0.01})
+run = runyard.init(
+    ${owner}project=${JSON.stringify(project)},
+    config={"learning_rate": 0.01},
+)
 for step in range(100):
-    run.log({"loss": 1 / (step + 1) + random.random() / 20, "accuracy": 1 - 1 / (step + 2)})
+    loss = 1 / (step + 1) + random.random() / 20
+    run.log({"loss": loss, "accuracy": 1 - loss})
 run.finish()
 `;
   return <Snippet label="Python: a first run on this server" code={code} />;

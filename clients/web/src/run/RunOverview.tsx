@@ -25,26 +25,32 @@ export function RunOverview({ run }: { run: Run }) {
   return (
     <div className="scroll">
       <div className="overview">
-        <StateCard run={run} />
-        <Facts run={run} />
-        <section className="card">
-          <h2 className="card-title">Notes</h2>
-          <EditableNotes run={run} />
-          <h2 className="card-title">Tags</h2>
-          <EditableTags run={run} />
-        </section>
-        <ValueTable title="Config" values={config} empty="This run has no config: give init(config=…) a dict." param="config" />
-        {summary.error !== null && summaryValues === null ? (
-          <ErrorBox {...describeError(summary.error)} onRetry={() => void summary.refetch()} />
-        ) : (
-          <ValueTable
-            title="Summary"
-            values={summaryValues}
-            empty="No summary yet: it holds the last value of every metric."
-            param="summary"
-            note={omitted > 0 ? `${formatCount(omitted)} more metrics are not listed` : ""}
-          />
-        )}
+        <div className="overview-column">
+          <StateCard run={run} />
+          <section className="card">
+            <h2 className="card-title">Notes</h2>
+            <EditableNotes run={run} />
+            <h2 className="card-title">Tags</h2>
+            <EditableTags run={run} />
+          </section>
+          <Facts run={run} />
+        </div>
+        <div className="overview-column">
+          <ValueTable title="Config" values={config} empty="This run has no config: give init(config=…) a dict." param="config" />
+        </div>
+        <div className="overview-column">
+          {summary.error !== null && summaryValues === null ? (
+            <ErrorBox {...describeError(summary.error)} onRetry={() => void summary.refetch()} />
+          ) : (
+            <ValueTable
+              title="Summary"
+              values={summaryValues}
+              empty="No summary yet: it holds the last value of every metric."
+              param="summary"
+              note={omitted > 0 ? `${formatCount(omitted)} more metrics are not listed` : ""}
+            />
+          )}
+        </div>
       </div>
     </div>
   );

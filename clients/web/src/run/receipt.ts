@@ -19,7 +19,10 @@ export function receiptWords(receipt: Receipt, liveness: Liveness | null): Recei
   );
   const details = gaps.map(
     ({ writer, first, last }) =>
-      `${receipt.writers.length > 1 ? `writer ${writer}: ` : ""}records ${formatCount(first)}${first === last ? "" : ` – ${formatCount(last)}`} are missing`,
+      (receipt.writers.length > 1 ? `writer ${writer}: ` : "") +
+      (first === last
+        ? `record ${formatCount(first)} is missing`
+        : `records ${formatCount(first)} – ${formatCount(last)} are missing`),
   );
   const rejected = receipt.writers.reduce((sum, { pointsRejected }) => sum + pointsRejected, 0n);
   if (rejected > 0n) details.push(`${formatCount(rejected)} points were refused for good`);

@@ -35,7 +35,7 @@ const PAGE_SIZE = 100;
 const ROW_HEIGHT = 30;
 /** Runs that a sort by anything but the creation time loads; beyond them it is said that the order is partial. */
 const SORTED_MAX = 5_000;
-const WIDTHS: Record<string, number> = { name: 280, state: 112, created: 110, duration: 104 };
+const WIDTHS: Record<string, number> = { name: 250, state: 104, created: 100, duration: 96, tags: 150 };
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel() });
 type Column = ColumnDef<typeof features, TableRow>;
@@ -136,7 +136,8 @@ interface TableProps {
 }
 
 function Table({ rows, columns, sort, onSort, onEnd, runAddress }: TableProps) {
-  const definitions = useMemo(() => columnDefinitions(columns), [columns]);
+  const hasTags = rows.some(({ run }) => run.tags.length > 0);
+  const definitions = useMemo(() => columnDefinitions(columns, hasTags), [columns, hasTags]);
   const equal = useMemo(() => equalColumns(rows, columns), [rows, columns]);
   const sorting = useMemo((): SortingState => [{ id: sort.replace(/^-/, ""), desc: sort.startsWith("-") }], [sort]);
   const data = useMemo(() => [...rows], [rows]);
@@ -196,12 +197,18 @@ function Table({ rows, columns, sort, onSort, onEnd, runAddress }: TableProps) {
   );
 }
 
-function columnDefinitions(columns: readonly string[]): Column[] {
+function columnDefinitions(columns: readonly string[], hasTags: boolean): Column[] {
+  const tags: Column = {
+    id: "tags",
+    accessorFn: ({ run }) => run.tags.join(","),
+    sortFn: (a, b) => natural(a.original.run.tags.join(","), b.original.run.tags.join(",")),
+  };
   return [
     { id: "name", accessorFn: ({ run }) => run.displayName, sortFn: (a, b) => natural(a.original.run.displayName, b.original.run.displayName) },
     { id: "state", accessorFn: ({ state }) => state, sortFn: (a, b) => natural(a.original.state, b.original.state) },
     { id: "created", accessorFn: ({ createdMs }) => createdMs, sortFn: (a, b) => a.original.createdMs - b.original.createdMs },
     { id: "duration", accessorFn: duration, sortFn: (a, b) => duration(a.original) - duration(b.original) },
+    ...(hasTags ? [tags] : []),
     ...columns.map(
       (id): Column => ({
         id,
@@ -233,7 +240,7 @@ function equalColumns(rows: readonly TableRow[], columns: readonly string[]): Re
   );
 }
 
-const TITLES: Record<string, string> = { name: "Name", state: "State", created: "Created", duration: "Duration" };
+const TITLES: Record<string, string> = { tags: "Tags", name: "Name", state: "State", created: "Created", duration: "Duration" };
 
 function HeadCell({ id, sort, isEqual, onSort }: { id: string; sort: string; isEqual: boolean; onSort: (sort: string) => void }) {
   const isThis = sort === id || sort === `-${id}`;
@@ -283,12 +290,17 @@ function CellContent({ id, row, now, to }: Omit<CellProps, "isEqual">) {
         <Link to={to} className="run-link" title={`${row.run.displayName}\n${row.run.path}`}>
           <span className="swatch" style={{ background: runColour(row.run.runId) }} aria-hidden="true" />
           <span className="cut">{row.run.displayName}</span>
-          {row.run.tags.slice(0, 2).map((tag) => (
+        </Link>
+      );
+    case "tags":
+      return (
+        <span className="run-tags" title={row.run.tags.join(", ")}>
+          {row.run.tags.map((tag) => (
             <span key={tag} className="run-tag cut">
               {tag}
             </span>
           ))}
-        </Link>
+        </span>
       );
     case "state":
       return <StateBadge state={row.state} />;
@@ -302,5 +314,5 @@ function CellContent({ id, row, now, to }: Omit<CellProps, "isEqual">) {
 }
 
 function cellKind(id: string): string {
-  return id === "name" ? "name" : id === "state" ? "" : "number";
+  return id === "name" ? "name" : id === "state" || id === "tags" ? "" : "number";
 }

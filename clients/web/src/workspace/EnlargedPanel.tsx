@@ -18,7 +18,13 @@ export function EnlargedPanel({ panel, onClose }: { panel: PanelProps; onClose: 
     >
       <Dialog.Portal>
         <Dialog.Overlay className="overlay" />
-        <Dialog.Content className="enlarged" aria-describedby={undefined}>
+        <Dialog.Content className="enlarged" aria-describedby={undefined}
+          onOpenAutoFocus={(event) => {
+            // The dialogue itself, not its button, whose hint would cover the chart.
+            event.preventDefault();
+            (event.currentTarget as HTMLElement).focus();
+          }}
+        >
           <Dialog.Title className="visually-hidden">{panel.metric}</Dialog.Title>
           <Panel
             {...panel}

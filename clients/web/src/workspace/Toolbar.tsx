@@ -41,7 +41,7 @@ export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
             actions.setShut(isAllShut ? [] : sections.map(({ name }) => name));
           }}
         >
-          {isAllShut ? "Open all" : "Shut all"}
+          {isAllShut ? "Expand all" : "Collapse all"}
         </Button>
       ) : null}
       {view.range === null ? null : (

@@ -26,7 +26,16 @@ export function panelTitle(metric: string): string {
   return slash <= 0 || slash === metric.length - 1 ? metric : metric.slice(slash + 1);
 }
 
-/** Sections by name with the plain one first, metrics by name with numbers in order (layer.2 before layer.10). */
+/** What people look at first, and what last; all else between them by name. */
+const FIRST = [/^charts$/, /^train/i, /^(val|valid|validation|dev)$/i, /^(eval|test)/i];
+const LAST = /^(system|sys|gpu|perf|timing|debug)$/i;
+
+function sectionRank(name: string): number {
+  const first = FIRST.findIndex((pattern) => pattern.test(name));
+  return first >= 0 ? first : LAST.test(name) ? FIRST.length + 1 : FIRST.length;
+}
+
+/** Sections by rank and name, metrics by name with numbers in order (layer.2 before layer.10). */
 export function groupIntoSections(metrics: Iterable<string>): Section[] {
   const byName = new Map<string, string[]>();
   for (const metric of new Set(metrics)) {
@@ -37,7 +46,7 @@ export function groupIntoSections(metrics: Iterable<string>): Section[] {
   }
   return [...byName]
     .map(([name, list]) => ({ name, metrics: list.sort((a, b) => NATURAL.compare(a, b)) }))
-    .sort((a, b) => Number(b.name === PLAIN_SECTION) - Number(a.name === PLAIN_SECTION) || NATURAL.compare(a.name, b.name));
+    .sort((a, b) => sectionRank(a.name) - sectionRank(b.name) || NATURAL.compare(a.name, b.name));
 }
 
 /** True if every word of the search is in the name. */
