@@ -10,7 +10,6 @@ import base64
 import http.client
 import json
 import ssl
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, TypeVar
@@ -33,13 +32,14 @@ _FILE_CHUNK_BYTES = 1 << 20
 
 
 class HttpCalls:
-    """Carries calls to one server and file parts to any; each thread keeps a connection."""
+    """Carries calls to one server and file parts to any; connections are kept."""
 
     def __init__(self, base_url: str, *, headers: Mapping[str, str]) -> None:
         self._base_url = base_url
         self._parts = urlsplit(base_url)
         self._headers = dict(headers)
-        self._local = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._is_closed = False
         self._callers = ThreadPoolExecutor(CALL_THREAD_COUNT, thread_name_prefix="call")
         self._senders = ThreadPoolExecutor(FILE_THREAD_COUNT, thread_name_prefix="file")
 
@@ -85,27 +85,27 @@ class HttpCalls:
 
     def close(self) -> None:
         """Takes no further calls."""
+        self._is_closed = True
         self._callers.shutdown(wait=False)
         self._senders.shutdown(wait=False)
+        while self._idle:
+            self._idle.pop().close()
 
     def _exchange(
         self, verb: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
     ) -> tuple[int, bytes]:
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        # A kept connection may have been closed by the server meanwhile; calls are safe to repeat, on a new one.
+        kept = self._idle.pop() if self._idle else None
         for connection in (kept, None) if kept is not None else (None,):
             try:
                 if connection is None:
-                    connection = self._local.connection = _connect(self._parts)
+                    connection = _connect(self._parts)
                 connection.sock.settimeout(timeout_s)
                 connection.request(verb, path, body=body or None, headers=dict(headers))
-                reply = connection.getresponse()
-                content = reply.read(REPLY_BYTES_MAX)
-                if reply.will_close:
-                    self._drop()
-                return reply.status, content
-            except (OSError, http.client.HTTPException, AttributeError) as error:
-                # A kept connection may have been closed by the server meanwhile; calls are safe to repeat.
-                self._drop()
+                return self._finish(connection)
+            except (OSError, http.client.HTTPException) as error:
+                if connection is not None:
+                    connection.close()
                 failure = error
         raise Unavailable(
             f"the server at {self._base_url} does not answer ({failure}). Is it running (`runyard server`), and is "
@@ -113,11 +113,15 @@ class HttpCalls:
             reason=UNREACHABLE,
         )
 
-    def _drop(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        self._local.connection = None
-        if connection is not None:
+    def _finish(self, connection: http.client.HTTPConnection) -> tuple[int, bytes]:
+        """Reads the answer, and keeps the connection for the next call."""
+        reply = connection.getresponse()
+        content = reply.read(REPLY_BYTES_MAX)
+        if reply.will_close or self._is_closed:
             connection.close()
+        else:
+            self._idle.append(connection)
+        return reply.status, content
 
 
 def _connect(parts: Any) -> http.client.HTTPConnection:
