@@ -139,9 +139,9 @@ def outcome(**changes: object) -> Outcome:
 def test_the_receipt() -> None:
     """The receipt says how many records of how many are durable, and how many files."""
     folder = Path("/x/run-1")
-    assert outcome_lines(outcome(), folder, "http://s") == ["38 of 38 records durable; 0 files"]
+    assert outcome_lines(outcome(), folder) == ["38 of 38 records durable; 0 files"]
     big = outcome(records_written=128_400, records_durable=128_400, files_durable=1)
-    assert outcome_lines(big, folder, "http://s") == ["128,400 of 128,400 records durable; 1 file"]
+    assert outcome_lines(big, folder) == ["128,400 of 128,400 records durable; 1 file"]
 
 
 def test_what_is_missing_is_named() -> None:
@@ -154,7 +154,6 @@ def test_what_is_missing_is_named() -> None:
             records_dropped=2,
         ),
         Path("/x/run-1"),
-        "http://s",
     )
     assert lines[0] == "3 of 38 records durable; 0 files"
     assert "2 records were dropped" in lines[1]

@@ -144,6 +144,9 @@ def __getattr__(name: str) -> Any:
 
     if name == "errors":
         return importlib.import_module("runyard.errors")
+    if name == "util":  # wandb.util.generate_id() is how scripts draw an id to resume with
+        naming, types = importlib.import_module("runyard.naming"), importlib.import_module("types")
+        return types.SimpleNamespace(generate_id=naming.draw_run_id)
     home = _HOMES.get(name)
     if home is not None:
         value = getattr(importlib.import_module(home), name)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable
 
-from runyard import exit_hooks, extended_json, not_offered, run_end, run_registry, terminal
+from runyard import exit_hooks, not_offered, run_end, run_registry, terminal
 from runyard import journal_format as form
 from runyard.agent_link import AgentLink
 from runyard.errors import InvalidArgument, UsageError
@@ -20,6 +19,7 @@ from runyard.metric_log import MetricLog
 from runyard.run_config import Config
 from runyard.run_files import check_policy, files_to_save
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
+from runyard.run_records import RunRecords
 from runyard.run_summary import Summary
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, ResolvedSettings
 from runyard.terminal import Terminal
@@ -61,8 +61,9 @@ class Run:
         self._tick_count = 0
         self._finish_lock = threading.RLock()
         self._is_foreign = False
-        self._config = Config(parts.config, on_change=self._write_config)
-        self._summary = Summary(self._metrics, self._write_summary)
+        self._records = RunRecords(parts.journal, self._metrics, parts.terminal, parts.folder)
+        self._config = Config(parts.config, on_change=self._records.write_config)
+        self._summary = Summary(self._metrics, self._records.write_summary)
 
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
@@ -89,7 +90,7 @@ class Run:
     @name.setter
     def name(self, name: str) -> None:
         self._name = _text("name", name)
-        self._change({"display_name": name})
+        self._records.change({"display_name": name})
 
     @property
     def notes(self) -> str:
@@ -99,7 +100,7 @@ class Run:
     @notes.setter
     def notes(self, notes: str) -> None:
         self._notes = _text("notes", notes)
-        self._change({"notes": notes})
+        self._records.change({"notes": notes})
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -111,7 +112,7 @@ class Run:
         if isinstance(tags, str):
             raise InvalidArgument(f"tags is the string {tags!r}; it must be a list of strings")
         self._tags = tuple(dict.fromkeys(_text("tag", tag) for tag in tags))
-        self._change({"tags": list(self._tags)})
+        self._records.change({"tags": list(self._tags)})
 
     @property
     def entity(self) -> str:
@@ -243,7 +244,7 @@ class Run:
     ) -> MetricDefinition:
         """Says how a metric, or all that match a glob, is drawn and summarised."""
         definition = make_definition(name, step_metric, summary, goal, is_hidden=bool(hidden))
-        self._change({"metric_definition": dataclasses.asdict(definition)})
+        self._records.change({"metric_definition": dataclasses.asdict(definition)})
         return definition
 
     def save(
@@ -257,14 +258,15 @@ class Run:
         Returns the paths of the files that matched.
         """
         check_policy(policy)
-        if glob_str is None:
-            raise UsageError("save() needs the path of a file, or a glob")
+        if glob_str is None:  # how scripts of old made a new name stick
+            self._terminal.note("save", "save() without a path does nothing")
+            return []
         pattern = str(glob_str)
         files = files_to_save(pattern, str(base_path) if base_path is not None else None)
         if not files:
             self._terminal.note(f"save.{pattern}", f"save(): no file matches {pattern!r}")
         for path, name in files:
-            self._write_file(path, name, policy)
+            self._records.write_file(path, name, policy)
         return [str(path) for path, _ in files]
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
@@ -281,8 +283,7 @@ class Run:
     def end_without_waiting(self, exit_code: int, cause: str, evidence: str) -> None:
         """Writes the end of the run and nothing more: the process is about to die, the agent does the rest."""
         if self._state == "running" and not self._is_foreign:
-            self._state = _end_state(exit_code, cause)
-            self._write_end(exit_code, cause, evidence)
+            self._close(exit_code, cause, evidence)
 
     def call_soon(self, call: Callable[[], Any]) -> None:
         """Calls at once, or right after the row that this thread is in the middle of."""
@@ -291,7 +292,7 @@ class Run:
     def become_foreign(self) -> None:
         """Makes this handle inert: it is in a forked child now, and the run is its parent's."""
         self._is_foreign = True
-        self._journal.abandon()
+        self._records.abandon()
         if self._parts.folder is not None:
             self._parts.folder.release()
         self._log = self._log_foreign
@@ -301,7 +302,7 @@ class Run:
         self._answer = answer
         if answer.next_step > 0 and self._metrics.step == 0:
             self._metrics.resume_at(answer.next_step)
-            self._write(form.RESUMED_STEP, {"step": answer.next_step})
+            self._records.write(form.RESUMED_STEP, {"step": answer.next_step})
 
     def tick(self) -> None:
         """Looks after the agent now and then; called by the journal's thread."""
@@ -382,77 +383,19 @@ class Run:
                 self._answer = answer
         return self._answer
 
-    def _write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
-        fields: dict[str, Any] = {}
-        if changed:
-            fields["config_set"] = extended_json.plain(changed, note=self._terminal.note)
-        gone = list(removed)
-        if gone:
-            fields["config_removed"] = gone
-        self._change(fields)
-
-    def _write_summary(self, changed: Mapping[str, Any], removed: list[str]) -> None:
-        fields: dict[str, Any] = {}
-        if changed:
-            fields["summary_set"] = extended_json.plain(changed, note=self._terminal.note)
-        if removed:
-            fields["summary_removed"] = removed
-        self._change(fields)
-
-    def _change(self, fields: Mapping[str, Any]) -> None:
-        self._write(form.CHANGE, fields)
-
-    def _write(self, kind: int, fields: Mapping[str, Any]) -> None:
-        if self._is_foreign or self._state != "running":
-            where = "a forked child" if self._is_foreign else "a finished run"
-            self._terminal.note("late_change", f"changes made in {where} are not recorded")
-            return
-        payload = extended_json.dumps(dict(fields)).encode()
-        self.call_soon(lambda: self._journal.append(kind, payload))
-
-    def _write_file(self, path: Path, name: str, policy: str) -> None:
-        folder = self._parts.folder
-        if folder is None:
-            return
-        try:
-            if policy == "now":
-                copy = folder.files_path / name
-                if copy != path:
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(path, copy)
-                    path = copy
-            stat = path.stat()
-        except OSError as error:
-            self._terminal.warn(f"save.{name}", f"save(): {path} cannot be read or copied: {error}")
-            return
-        fields = {
-            "path": str(path),
-            "name": name,
-            "policy": policy,
-            "size_bytes": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-        }
-        self._write(form.FILE, fields)
-
     def _end(self, exit_code: int, cause: str, evidence: str) -> None:
         with self._finish_lock:
             if self._state != "running" or self._is_foreign:
                 return
-            self._state = _end_state(exit_code, cause)
+            self._records.write_unsaved_files()
             run_registry.deactivate(self)
-            self._write_end(exit_code, cause, evidence)
+            self._close(exit_code, cause, evidence)
             self._show_end()
 
-    def _write_end(self, exit_code: int, cause: str, evidence: str) -> None:
-        fields = {
-            "exit_code": exit_code,
-            "cause": cause,
-            "evidence": extended_json.plain(evidence),
-            "time_unix_ns": self._metrics.now_unix_ns(),
-        }
+    def _close(self, exit_code: int, cause: str, evidence: str) -> None:
+        self._state = _end_state(exit_code, cause)
         self._log = self._log_late
-        self._journal.append(form.FINISH, extended_json.dumps(fields).encode())
-        self._journal.close()
+        self._records.close(exit_code, cause, evidence)
 
     def _show_end(self) -> None:
         folder, link = self._parts.folder, self._parts.link
@@ -472,7 +415,8 @@ class Run:
             return
         from runyard import run_report
 
-        run_report.print_end(self, self._metrics, self._terminal, folder, outcome)
+        dropped_count = self._journal.dropped_count
+        run_report.print_end(self, self._metrics, self._terminal, folder, outcome or dropped_count)
 
     def _log_late(self, data: Any, step: Any = None, commit: Any = None) -> None:
         raise UsageError(

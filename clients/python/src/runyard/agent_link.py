@@ -101,5 +101,12 @@ class AgentLink:
             return not Path("/proc/self").exists()
 
 
+def let_go() -> None:
+    """Stops watching the agents, which outlive this process by intent: the interpreter's end need not warn of them."""
+    for process in _processes:
+        if process.poll() is None:
+            process.returncode = 0
+
+
 def _reap() -> None:
     _processes[:] = [process for process in _processes if process.poll() is None]

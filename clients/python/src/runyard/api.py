@@ -101,6 +101,12 @@ class Api:
         """Lets go of the connection."""
         self._connection.close()
 
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return f"<runyard Api {self.settings.base_url}>"
 

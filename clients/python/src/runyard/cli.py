@@ -96,10 +96,10 @@ def _sync(options: argparse.Namespace) -> int:
 def _runs_ls(options: argparse.Namespace) -> int:
     from runyard.api import Api
 
-    runs = Api(options.base_url).runs(
-        options.project, name_contains=options.name, states=options.state
-    )
-    rows = [_run_row(run) for run in runs[: options.limit]]
+    with Api(options.base_url) as api:
+        runs = api.runs(options.project, name_contains=options.name, states=options.state)
+        rows = [_run_row(run) for run in runs[: options.limit]]
+        run_count = len(runs)
     if options.json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0
@@ -111,8 +111,8 @@ def _runs_ls(options: argparse.Namespace) -> int:
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-    if len(runs) > len(rows):
-        print(f"+{len(runs) - len(rows)} ...")
+    if run_count > len(rows):
+        print(f"+{run_count - len(rows)} ...")
     return 0
 
 
@@ -120,28 +120,8 @@ def _runs_show(options: argparse.Namespace) -> int:
     from runyard import extended_json
     from runyard.api import Api
 
-    run = Api(options.base_url).run(options.path)
-    receipt = run.receipt()
-    fields = _run_row(run)
-    fields.update(
-        exit_code=run.exit_code,
-        notes=run.notes,
-        tags=run.tags,
-        group=run.group,
-        job_type=run.job_type,
-        config=run.config,
-        summary=run.summary,
-        host=run.metadata,
-        receipt={
-            "text": str(receipt),
-            "records_durable": receipt.records_durable,
-            "records_missing": receipt.records_missing,
-            "points_accepted": receipt.points_accepted,
-            "points_rejected": receipt.points_rejected,
-        },
-        transitions=run.transitions,
-        files=[{"name": file.name, "size_bytes": file.size_bytes} for file in run.files()],
-    )
+    with Api(options.base_url) as api:
+        fields = _run_fields(api.run(options.path))
     if options.json:
         print(extended_json.dumps(extended_json.plain(fields)))
         return 0
@@ -156,6 +136,30 @@ def _runs_show(options: argparse.Namespace) -> int:
         else:
             print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+def _run_fields(run: Any) -> dict[str, Any]:
+    receipt = run.receipt()
+    return {
+        **_run_row(run),
+        "exit_code": run.exit_code,
+        "notes": run.notes,
+        "tags": run.tags,
+        "group": run.group,
+        "job_type": run.job_type,
+        "config": run.config,
+        "summary": run.summary,
+        "host": run.metadata,
+        "receipt": {
+            "text": str(receipt),
+            "records_durable": receipt.records_durable,
+            "records_missing": receipt.records_missing,
+            "points_accepted": receipt.points_accepted,
+            "points_rejected": receipt.points_rejected,
+        },
+        "transitions": run.transitions,
+        "files": [{"name": file.name, "size_bytes": file.size_bytes} for file in run.files()],
+    }
 
 
 def _run_row(run: Any) -> dict[str, Any]:

@@ -191,12 +191,16 @@ class JournalWriter:
         if file >= 0:
             self._sync_file(file)
 
-    def close(self) -> None:
-        """Cuts the unused rest of the last segment off and syncs it; appends after this are dropped and counted."""
+    def close(self, last: tuple[int, bytes] | None = None) -> None:
+        """Appends the last frame (kind, payload), cuts the unused rest of the segment off and syncs it.
+
+        No row of another thread comes behind the last frame: what is appended after this is dropped and counted.
+        """
         with self.lock:
             if self.is_closed:
                 return
-            self._flush_held()
+            if last is not None:
+                self.append(*last)
             self.is_closed = True
             self.dropped_count += len(self._held)
             self._held.clear()

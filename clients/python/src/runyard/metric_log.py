@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -23,7 +24,7 @@ METRIC_COUNT_MAX = 100_000
 _FLOATS = frozenset({float})
 _NUMBERS = frozenset({float, int, bool})
 
-_DeferredCall = Callable[[], None]
+_DeferredCall = Callable[[], object]
 
 
 class MetricLog:
@@ -97,6 +98,10 @@ class MetricLog:
     def now_unix_ns(self) -> int:
         """Returns the time by the clock that stamps rows."""
         return self._time_ns()
+
+    def abandon(self) -> None:
+        """Takes a lock of its own: in a forked child, where another thread may have held the old one for ever."""
+        self._lock = threading.RLock()
 
     def resume_at(self, step: int) -> None:
         """Sets the step at which a resumed run goes on."""

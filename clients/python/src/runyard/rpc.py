@@ -74,6 +74,11 @@ class Connection:
         with self._lock:
             self._drop()
 
+    def __del__(self) -> None:
+        connection = self.__dict__.get("_http")
+        if connection is not None:
+            connection.close()
+
     def _post(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         with self._lock:
             is_kept = self._http is not None

@@ -79,7 +79,7 @@ def await_durable(
     )
 
 
-def outcome_lines(outcome: Outcome, folder: Path, base_url: str) -> list[str]:
+def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     """Returns the receipt, and what to do where something is missing."""
     files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
     lines = [
@@ -88,7 +88,7 @@ def outcome_lines(outcome: Outcome, folder: Path, base_url: str) -> list[str]:
         )
     ]
     if outcome.records_dropped:
-        lines.append(f"{outcome.records_dropped:,} records were dropped: the disk refused them")
+        lines.append(dropped_line(outcome.records_dropped))
     if outcome.files_failed:
         lines.append(
             f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"
@@ -103,6 +103,11 @@ def outcome_lines(outcome: Outcome, folder: Path, base_url: str) -> list[str]:
             f"sending it. To send it yourself: runyard sync {shown_path(folder)}"
         )
     return lines
+
+
+def dropped_line(count: int) -> str:
+    """Returns the line that tells of records that no disk took."""
+    return f"{count:,} records were dropped: the disk refused them"
 
 
 def shown_path(path: Path) -> str:

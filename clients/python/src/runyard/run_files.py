@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 
 from runyard.errors import InvalidArgument
 
 POLICIES = ("live", "end", "now")
 FILE_NAME_BYTES_MAX = 1024
+FILE_COUNT_MAX = 10_000
+"""Files of the run's own folder that are taken up at its end."""
 
 
 def check_policy(policy: str) -> str:
@@ -43,6 +47,12 @@ def files_to_save(pattern: str, base_path: str | None) -> list[tuple[Path, str]]
         for file in paths:
             found[_name_in_run(file, base)] = Path(os.path.normpath(file))
     return [(path, name) for name, path in sorted(found.items())]
+
+
+def new_files(folder: Path, known: Collection[Path]) -> list[tuple[Path, str]]:
+    """Returns (path, name in the run) of the files in the run's own folder that are not known yet, by name."""
+    found = itertools.islice((p for p in folder.rglob("*") if p.is_file()), FILE_COUNT_MAX)
+    return [(path, _name_in_run(path, folder)) for path in sorted(found) if path not in known]
 
 
 def _name_in_run(path: Path, base: Path) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from runyard import agent_link
 from runyard.exit_hooks import ExitHooks
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _end_all_at_exit() -> None:
     """Ends every run with what the process ends with."""
     for run in reversed(list(_runs)):
         run.end(_hooks.exit_code, _hooks.cause, _hooks.evidence)
+    agent_link.let_go()
 
 
 def _end_all_of_terminate() -> bool:

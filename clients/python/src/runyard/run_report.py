@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from runyard import terminal as term
 from runyard.metric_log import MetricLog
-from runyard.run_end import Outcome, outcome_lines, shown_path
+from runyard.run_end import Outcome, dropped_line, outcome_lines, shown_path
 from runyard.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def print_end(
     metrics: MetricLog,
     terminal: term.Terminal,
     folder: RunFolder | None,
-    outcome: Outcome | None,
+    outcome: Outcome | int,
 ) -> None:
-    """Prints the end of the run, in a notebook as HTML too."""
+    """Prints the end of the run, in a notebook as HTML too; `outcome` of an offline run is how many records were lost."""
     if not terminal.is_quiet:
         for table in _tables(run, metrics):
             for line in ["", *table]:
@@ -35,10 +35,12 @@ def print_end(
             terminal.line(f"⭐️ View project at: {terminal.link(run.project_url)}")
     if folder is None:
         return
-    if outcome is not None:
-        for line in outcome_lines(outcome, folder.path, run.settings.base_url):
+    if isinstance(outcome, Outcome):
+        for line in outcome_lines(outcome, folder.path):
             terminal.line(line)
     else:
+        if outcome:
+            terminal.line(dropped_line(outcome))
         terminal.line(f"To send this run to the server: runyard sync {shown_path(folder.path)}")
     terminal.line(f"Find logs at: {shown_path(folder.logs_path)}")
     if not terminal.is_silent:

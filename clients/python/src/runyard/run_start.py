@@ -12,6 +12,7 @@ from runyard import journal_format as form
 from runyard.active_run import Run, RunParts
 from runyard.agent_link import AgentLink
 from runyard.errors import CLASS_BY_REASON, FailedPrecondition, InvalidArgument, UsageError
+from runyard.exit_hooks import FINISH_CALLED
 from runyard.host import describe_host
 from runyard.journal import JournalWriter, NullJournal
 from runyard.run_config import config_fields
@@ -106,14 +107,31 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
     start = _start_content(parts, extended_json.plain(config, note=terminal.note))
     journal.append(form.START, extended_json.dumps(start).encode())
     if folder is not None and link is not None:
-        problem = link.start()
-        if problem:
-            terminal.warn("agent", f"the agent does not start ({problem}): nothing is sent for now")
-        _take_answer(run, _await_answer(folder, link, settings, terminal), journal, folder)
-        journal.on_tick = run.tick
+        try:
+            _connect(run, parts, folder, link)
+        except BaseException:  # Ctrl-C, or the server's refusal: nobody will hold this run
+            run.end_without_waiting(1, FINISH_CALLED, "init() was broken off")
+            folder.release()
+            raise
     run_registry.activate(run)
     _print_start(run, terminal, folder)
     return run
+
+
+def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> None:
+    """Starts the agent and takes the server's answer; raises the error of one that refuses the run."""
+    problem = link.start()
+    if problem:
+        parts.terminal.warn(
+            "agent", f"the agent does not start ({problem}): nothing is sent for now"
+        )
+    answer = _await_answer(folder, link, parts.settings, parts.terminal)
+    if answer is not None and answer.error_reason:
+        kind = CLASS_BY_REASON.get(answer.error_reason, FailedPrecondition)
+        raise kind(answer.error_message, reason=answer.error_reason)
+    if answer is not None:
+        run.take_answer(answer)
+    parts.journal.on_tick = run.tick
 
 
 def _given_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:
@@ -263,19 +281,6 @@ def _await_answer(
         f"{reason}\nThe run goes on: all is kept in {shown_path(folder.path)} and sent when the server answers",
     )
     return None
-
-
-def _take_answer(
-    run: Run, answer: RunAnswer | None, journal: JournalWriter, folder: RunFolder
-) -> None:
-    if answer is None:
-        return
-    if answer.error_reason:
-        journal.close()
-        folder.release()
-        kind = CLASS_BY_REASON.get(answer.error_reason, FailedPrecondition)
-        raise kind(answer.error_message, reason=answer.error_reason)
-    run.take_answer(answer)
 
 
 def _print_start(run: Run, terminal: Terminal, folder: RunFolder | None) -> None:

@@ -1,0 +1,114 @@
+"""What a run writes into its journal besides rows: changes, files and its end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runyard import extended_json
+from runyard import journal_format as form
+from runyard.journal import JournalWriter
+from runyard.metric_log import MetricLog
+from runyard.run_files import new_files
+from runyard.run_folder import RunFolder
+from runyard.terminal import Terminal
+
+
+class RunRecords:
+    """Appends a run's changes in the order of the calls; after `close` they are passed over with a note."""
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        metrics: MetricLog,
+        terminal: Terminal,
+        folder: RunFolder | None,
+    ) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._terminal = terminal
+        self._folder = folder
+        self._closed_by = ""
+        self._saved_paths: set[Path] = set()
+
+    def write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
+        """Records changes of the config."""
+        fields: dict[str, Any] = {}
+        if changed:
+            fields["config_set"] = extended_json.plain(changed, note=self._terminal.note)
+        gone = list(removed)
+        if gone:
+            fields["config_removed"] = gone
+        self.change(fields)
+
+    def write_summary(self, changed: Mapping[str, Any], removed: list[str]) -> None:
+        """Records changes of the summary."""
+        fields: dict[str, Any] = {}
+        if changed:
+            fields["summary_set"] = extended_json.plain(changed, note=self._terminal.note)
+        if removed:
+            fields["summary_removed"] = removed
+        self.change(fields)
+
+    def change(self, fields: Mapping[str, Any]) -> None:
+        """Records a change of the run's document."""
+        self.write(form.CHANGE, fields)
+
+    def write(self, kind: int, fields: Mapping[str, Any]) -> None:
+        """Appends a frame with a JSON object."""
+        if self._closed_by:
+            where = f"changes made in {self._closed_by} are not recorded"
+            self._terminal.note("late_change", where)
+            return
+        payload = extended_json.dumps(dict(fields)).encode()
+        self._metrics.call_soon(lambda: self._journal.append(kind, payload))
+
+    def write_file(self, path: Path, name: str, policy: str) -> None:
+        """Has a file uploaded under a name; of policy "now" a copy, so that it may change at once."""
+        if self._folder is None:
+            return
+        try:
+            copy = self._folder.files_path / name
+            if policy == "now" and copy != path:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
+                path = copy
+            stat = path.stat()
+        except OSError as error:
+            self._terminal.warn(f"save.{name}", f"save(): {path} cannot be read or copied: {error}")
+            return
+        self._saved_paths.add(path)
+        fields = {
+            "path": str(path),
+            "name": name,
+            "policy": policy,
+            "size_bytes": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+        }
+        self.write(form.FILE, fields)
+
+    def write_unsaved_files(self) -> None:
+        """Has the files uploaded that the script put into the run's own folder itself."""
+        if self._folder is None:
+            return
+        for path, name in new_files(self._folder.files_path, self._saved_paths):
+            self.write_file(path, name, "end")
+
+    def close(self, exit_code: int, cause: str, evidence: str) -> None:
+        """Appends the run's end and closes the journal."""
+        fields = {
+            "exit_code": exit_code,
+            "cause": cause,
+            "evidence": extended_json.plain(evidence),
+            "time_unix_ns": self._metrics.now_unix_ns(),
+        }
+        self._closed_by = "a finished run"
+        self._journal.close((form.FINISH, extended_json.dumps(fields).encode()))
+
+    def abandon(self) -> None:
+        """Stops recording without touching the journal: in a forked child."""
+        self._closed_by = "a forked child"
+        self._journal.abandon()
+        self._metrics.abandon()
