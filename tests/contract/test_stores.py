@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from runyard_server.domain.clock import SystemClock
@@ -11,6 +17,8 @@ from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.memory.points import MemoryPoints
 from tests.contract.point_store import PointStore, PointStoreSuite
 
+FRONT = Path(__file__).parents[1] / "integration" / "clickhouse_front.py"
+
 
 class ClickHousePoints(ClickHousePointWriter, ClickHousePointReader):
     """Both sides over one ClickHouse."""
@@ -18,6 +26,28 @@ class ClickHousePoints(ClickHousePointWriter, ClickHousePointReader):
     def __init__(self, clickhouse: ClickHouse) -> None:
         ClickHousePointWriter.__init__(self, clickhouse, clock=SystemClock())
         ClickHousePointReader.__init__(self, clickhouse)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """Clients of the front."""
+    folder = tmp_path_factory.mktemp("front")
+    front = subprocess.Popen(
+        [sys.executable, FRONT, "--path", folder], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert front.stdout is not None
+        word, port = front.stdout.readline().split()
+        assert word == "ready"
+        store = ClickHouse.open_server(f"http://127.0.0.1:{port}")
+        asyncio.run(store.migrate())
+        yield store
+        asyncio.run(store.close())
+    finally:
+        front.terminate()
+        front.wait(20)
+        assert front.stdout is not None
+        front.stdout.close()
 
 
 class TestMemoryPoints(PointStoreSuite):
@@ -34,3 +64,11 @@ class TestEmbeddedClickHousePoints(PointStoreSuite):
     @pytest.fixture
     def store(self, clickhouse: ClickHouse) -> PointStore:
         return ClickHousePoints(clickhouse)
+
+
+class TestServerClickHousePoints(PointStoreSuite):
+    """The HTTP client, against a small front over chDB in a process of its own: no ClickHouse server can be installed here."""
+
+    @pytest.fixture
+    def store(self, server: ClickHouse) -> PointStore:
+        return ClickHousePoints(server)
