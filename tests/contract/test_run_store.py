@@ -255,6 +255,16 @@ async def test_a_deleted_run_keeps_its_path(store: RunStore) -> None:
     assert gone == await store.transact(lambda tx: tx.find_run("ann", "p", "r1", will_change=False))
 
 
+async def test_heartbeats_never_go_back(store: RunStore) -> None:
+    """A time never goes back; runs need not be known."""
+    keys = [RunKey(2**63 + 5), RunKey(3)]
+    await store.transact(lambda tx: tx.record_heartbeats([(keys[0], 10), (keys[1], 20)]))
+    await store.transact(lambda tx: tx.record_heartbeats([(keys[1], 15), (keys[0], 30)]))
+    await store.transact(lambda tx: tx.record_heartbeats([]))
+    found = await store.transact(lambda tx: [tx.find_heartbeat(key) for key in (*keys, RunKey(4))])
+    assert found == [30, 20, None]
+
+
 async def test_writers_come_back_by_number_and_request(store: RunStore) -> None:
     """Writers survive whole, with their ends; uncounted ones are left out of the counted."""
     document = await add_run(store, make_document())

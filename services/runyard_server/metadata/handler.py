@@ -96,6 +96,17 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             is_applied=is_applied, state=run_messages.state_to_number(document.state)
         )
 
+    async def RecordHeartbeats(
+        self, request: pb.RecordHeartbeatsRequest, context: Any
+    ) -> pb.RecordHeartbeatsResponse:
+        await self._service.record_heartbeats(
+            [
+                (RunKey(beat.run_key), run_messages.unix_ns_from_timestamp(beat.heartbeat_time))
+                for beat in request.heartbeats
+            ]
+        )
+        return pb.RecordHeartbeatsResponse()
+
     async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:
         named_by = request.WhichOneof("run")
         if named_by is None:

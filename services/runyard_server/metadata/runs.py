@@ -177,6 +177,14 @@ def find_run(tx: RunTransaction, run_key: RunKey, *, will_change: bool = False) 
     return check_not_deleted(document)
 
 
+def with_heartbeat(tx: RunTransaction, document: RunDocument) -> RunDocument:
+    """Returns the document with the last sign of life that was recorded apart from it, if that is later."""
+    recorded = tx.find_heartbeat(document.run_key)
+    if recorded is None or recorded <= (document.heartbeat_time_unix_ns or 0):
+        return document
+    return replace(document, heartbeat_time_unix_ns=recorded)
+
+
 def find_run_by_path(tx: RunTransaction, path: str, *, will_change: bool = False) -> RunDocument:
     """Returns the run of that path; raises as find_run, and InvalidArgument for what is no path."""
     entity, project, run_id = split_run_path(path)
@@ -284,7 +292,11 @@ def _decide_transition(
     if ask.to_state in LIVE_STATES:
         changed = replace(changed, end_time_unix_ns=None, exit_code=None)
     else:
-        end_time = either(clamp_time(ask.end_time_unix_ns), now_unix_ns)
+        end_time = clamp_time(ask.end_time_unix_ns)
+        if end_time is None and ask.cause is TransitionCause.HEARTBEAT_LOST:
+            # Nobody alive heard it beat (all was down): not the discovery, the last sign of life is its end.
+            end_time = with_heartbeat(tx, document).heartbeat_time_unix_ns
+        end_time = either(end_time, now_unix_ns)
         changed = replace(changed, end_time_unix_ns=end_time, heartbeat_time_unix_ns=end_time)
     evidence = cut_evidence(ask.evidence, limits)
     transition = make_transition(

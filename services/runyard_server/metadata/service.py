@@ -9,6 +9,7 @@ from typing import TypeVar
 import grpc.aio
 
 from runyard_server.domain.clock import Clock
+from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
@@ -22,11 +23,13 @@ from runyard_server.metadata.requests import (
     RunEdit,
     RunLimits,
     StartRun,
+    clamp_time,
 )
 from runyard_server.storage.ports.run_store import ProjectPosition, RunStore, RunTransaction
 from runyard_server.storage.ports.runs import RunIndex
 
 T = TypeVar("T")
+HEARTBEAT_COUNT_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,28 @@ class MetadataService:
 
     async def get_run(self, *, path: str | None, run_key: RunKey | None) -> RunDocument:
         """Returns the run of that path or key."""
-        if run_key is not None:
-            return await self._runs.transact(lambda tx: runs.find_run(tx, run_key))
-        return await self._runs.transact(lambda tx: runs.find_run_by_path(tx, path or ""))
+
+        def read(tx: RunTransaction) -> RunDocument:
+            if run_key is not None:
+                return runs.with_heartbeat(tx, runs.find_run(tx, run_key))
+            return runs.with_heartbeat(tx, runs.find_run_by_path(tx, path or ""))
+
+        return await self._runs.transact(read)
+
+    async def record_heartbeats(self, heartbeats: list[tuple[RunKey, int]]) -> None:
+        """Notes when runs last gave a sign of life. Safe to repeat."""
+        if len(heartbeats) > HEARTBEAT_COUNT_MAX:
+            raise InvalidArgument(
+                "FIELD_TOO_LARGE",
+                f"heartbeats has {len(heartbeats)} entries, at most {HEARTBEAT_COUNT_MAX} fit one request",
+                metadata={
+                    "field": "heartbeats",
+                    "value": len(heartbeats),
+                    "limit": HEARTBEAT_COUNT_MAX,
+                },
+            )
+        latest = {key: clamp_time(time) or 0 for key, time in sorted(heartbeats)}
+        await self._runs.transact(lambda tx: tx.record_heartbeats(list(latest.items())))
 
     async def list_transitions(
         self, path: str, *, page_size: int, page_token: str

@@ -129,6 +129,14 @@ class LivenessTable:
         entry.beats[beat.writer] = beat
         return True
 
+    def beats_since(self, unix_ns: int) -> list[tuple[RunKey, int]]:
+        """Returns (run, server time of its last beat) of runs whose last beat is not before `unix_ns`."""
+        return [
+            (run_key, entry.last_beat_unix_ns)
+            for run_key, entry in self._entries.items()
+            if entry.last_beat_unix_ns is not None and entry.last_beat_unix_ns >= unix_ns
+        ]
+
     def forget(self, run_key: RunKey) -> None:
         """Forgets a run that is live no longer, or whose verdict is recorded."""
         entry = self._entries.pop(run_key, None)

@@ -57,6 +57,10 @@ class RunDirectory(Protocol):
         """Returns whether the state changed by this call, and the state now."""
         ...
 
+    async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        """Tells when runs last gave a sign of life; at most 10,000."""
+        ...
+
     async def list_live_runs(self) -> list[LiveRun]:
         """Returns all live runs."""
         ...

@@ -35,6 +35,8 @@ class MonitorConfig:
     """How often to look for silent runs."""
     refresh_interval_s: float = 15.0
     """How often all live runs are read from metadata."""
+    record_interval_s: float = 30.0
+    """How often metadata is told of the last beats, all runs in one call."""
     stall_limit_s: float = 5.0
     """Gap in the monitor's own sweeps after which it counts as having been away itself; all runs then get a full timeout."""
     call_timeout_s: float = 10.0
@@ -115,10 +117,12 @@ class MonitorService:
         await self.sweeper.run(
             sweep_interval_s=self._config.sweep_interval_s,
             refresh_interval_s=self._config.refresh_interval_s,
+            record_interval_s=self._config.record_interval_s,
         )
 
     async def stop(self) -> None:
-        """Does nothing: a verdict that is not recorded yet comes up again after the next start."""
+        """Has the last beats noted; a verdict that is not recorded yet comes up again after the next start."""
+        await self.sweeper.record_beats()
 
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> HeartbeatAnswer:
         """Takes in the beats of one agent. Safe to repeat."""

@@ -25,6 +25,8 @@ REFRESHES = Counter(
 )
 STALLS = Counter("runyard_monitor_stalls_total", "Times that the monitor itself had been away.")
 
+HEARTBEATS_PER_CALL = 10_000
+
 log = logging.getLogger("runyard.monitor")
 
 
@@ -46,13 +48,17 @@ class Sweeper:
         self._slots = asyncio.Semaphore(concurrency_max)
         self._call_timeout_s = call_timeout_s
         self._is_away = False
+        self._recorded_until_unix_ns = 0
 
-    async def run(self, *, sweep_interval_s: float, refresh_interval_s: float) -> None:
-        """Refreshes and sweeps until cancelled."""
+    async def run(
+        self, *, sweep_interval_s: float, refresh_interval_s: float, record_interval_s: float
+    ) -> None:
+        """Refreshes, sweeps and records beats until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_refreshing(refresh_interval_s, sweep_interval_s))
             tasks.create_task(self._keep_sweeping(sweep_interval_s))
             tasks.create_task(self._keep_looking(sweep_interval_s))
+            tasks.create_task(self._keep_recording(record_interval_s))
 
     async def refresh(self) -> bool:
         """Reads all live runs from metadata; returns False, and forgets nothing, if it does not answer."""
@@ -77,6 +83,29 @@ class Sweeper:
             for verdict in verdicts:
                 recordings.create_task(self._record(verdict))
         LIVE_RUNS.set(len(self._table))
+
+    async def record_beats(self) -> None:
+        """Has metadata note the beats since the last time, for the day when no monitor remembers them.
+
+        What fails is made up for by the next round: only the last beat counts.
+        """
+        beats = self._table.beats_since(self._recorded_until_unix_ns)
+        until_unix_ns = self._clock.now_unix_ns()
+        try:
+            for first in range(0, len(beats), HEARTBEATS_PER_CALL):
+                async with asyncio.timeout(self._call_timeout_s):
+                    await self._directory.record_heartbeats(
+                        beats[first : first + HEARTBEATS_PER_CALL]
+                    )
+        except (DomainError, TimeoutError) as error:
+            self._note_away(str(error) or "no answer in time")
+            return
+        self._recorded_until_unix_ns = until_unix_ns
+
+    async def _keep_recording(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.record_beats()
 
     async def _keep_refreshing(self, interval_s: float, retry_interval_s: float) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -105,6 +105,19 @@ class Siblings:
             request.end_time.CopyFrom(run_messages.timestamp_from_unix_ns(end_time_unix_ns))
         reply = await self._call("RecordTransition", request, pb.RecordTransitionResponse)
         return reply.is_applied, run_messages.state_from_number(reply.state, field="state")
+
+    async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        """Tells when runs last gave a sign of life, as (run, Unix ns); at most 10,000. Safe to repeat."""
+        request = pb.RecordHeartbeatsRequest(
+            heartbeats=[
+                pb.RunHeartbeat(
+                    run_key=run_key,
+                    heartbeat_time=run_messages.timestamp_from_unix_ns(time_unix_ns),
+                )
+                for run_key, time_unix_ns in heartbeats
+            ]
+        )
+        await self._call("RecordHeartbeats", request, pb.RecordHeartbeatsResponse)
 
     async def list_live_runs(self) -> list[LiveRun]:
         """Returns all live runs, by key; reads all pages."""

@@ -20,7 +20,7 @@ PATH = "local/p/x"
 
 
 async def test_a_file_from_announcement_to_deletion() -> None:
-    """Announce, PUT, complete, list, get, delete: as the contract says."""
+    """The whole way of a file goes as the contract says."""
     desk = Desk()
     blobs = MemoryBlobStore(clock=desk.clock)
 

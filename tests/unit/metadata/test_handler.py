@@ -30,7 +30,7 @@ def start_request(**members: object) -> pb.StartRunRequest:
 
 
 async def test_a_run_from_start_to_end(edge: Edge) -> None:
-    """Start, change, edit, finish, history, project: as the contract says."""
+    """A start, changes, an edit, the end, history and project go as the contract says."""
     stub = pb_grpc.MetadataServiceStub(edge.channel)
     request = start_request(host=pb.Host(hostname="h", pid=7), writer_label="rank0")
     started = await stub.StartRun(request)
@@ -129,6 +129,8 @@ async def test_siblings_see_runs_in_the_domains_words(edge: Edge) -> None:
     assert (run_key, RunState.RUNNING) == (document.run_key, document.state)
     [live] = await edge.siblings.list_live_runs()
     assert (live.path, live.attempt_count) == ("local/p/x", 1)
+    await edge.siblings.record_heartbeats([(run_key, 2**62)])
+    assert (await edge.siblings.get_run(run_key=run_key)).heartbeat_time_unix_ns == 2**62
     is_applied, state = await edge.siblings.record_transition(
         run_key,
         from_state=RunState.RUNNING,

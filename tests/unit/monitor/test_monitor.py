@@ -214,6 +214,42 @@ async def test_a_heartbeat_is_answered_while_metadata_is_away() -> None:
     assert answer.unknown_run_keys == []
 
 
+async def test_the_end_of_a_run_survives_an_outage_of_everything() -> None:
+    """After a day without any server the end of a run that died meanwhile is its last recorded beat, not the discovery."""
+    ward = Ward()
+    beaten, never_beaten = await ward.desk.start(), await ward.desk.start()
+    started = ward.clock.unix_ns
+    await ward.pass_time(40)
+    await ward.beat(beaten)
+    last_beat = ward.clock.unix_ns
+    await ward.monitor.stop()
+    ward.clock.advance(24 * 3600)
+    ward.start_monitor()
+    await ward.pass_time(70)
+    documents = [await ward.desk.read(run) for run in (beaten, never_beaten)]
+    assert [(CRASHED, last_beat), (CRASHED, started)] == [
+        (document.state, document.end_time_unix_ns) for document in documents
+    ]
+
+
+async def test_beats_are_recorded_apart_from_the_document() -> None:
+    """Metadata hears of beats in bulk; the time is in GetRun, and the document keeps its version."""
+    ward = Ward()
+    run = await ward.desk.start()
+    await ward.pass_time(10)
+    await ward.beat(run)
+    await ward.monitor.sweeper.record_beats()
+    found = await ward.desk.read(run)
+    assert (ward.clock.unix_ns, run.run.version) == (found.heartbeat_time_unix_ns, found.version)
+    ward.directory.is_away = True
+    ward.clock.advance(1)
+    await ward.beat(run)
+    await ward.monitor.sweeper.record_beats()
+    ward.directory.is_away = False
+    await ward.monitor.sweeper.record_beats()
+    assert ward.clock.unix_ns == (await ward.desk.read(run)).heartbeat_time_unix_ns
+
+
 @pytest.mark.parametrize(("agent_id", "count"), [("", 1), ("ä" * 65, 1), ("a", 10_001)])
 async def test_bad_heartbeats_are_refused(agent_id: str, count: int) -> None:
     """Agent ids have 1 to 128 bytes, a message at most 10,000 beats."""

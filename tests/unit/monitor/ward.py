@@ -55,6 +55,10 @@ class Directory:
         )
         return is_applied, document.state
 
+    async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        self._check()
+        await self._desk.service.record_heartbeats(list(heartbeats))
+
     async def list_live_runs(self) -> list[LiveRun]:
         self._check()
         found, _ = await self._desk.service.list_live_runs(page_size=10_000, page_token="")

@@ -38,6 +38,7 @@ class _Tables:
     requests: dict[str, tuple[RunKey, int]] = field(default_factory=dict)
     transitions: dict[int, tuple[RunKey, RunTransition]] = field(default_factory=dict)
     outbox: dict[RunKey, int] = field(default_factory=dict)
+    heartbeats: dict[RunKey, int] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
         return _Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -135,6 +136,14 @@ class _Transaction:
             )
             for run_key in live[:limit]
         ]
+
+    def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        for run_key, time_unix_ns in heartbeats:
+            last = self._tables.heartbeats.get(run_key, time_unix_ns)
+            self._tables.heartbeats[run_key] = max(last, time_unix_ns)
+
+    def find_heartbeat(self, run_key: RunKey) -> int | None:
+        return self._tables.heartbeats.get(run_key)
 
     def find_writer(self, run_key: RunKey, writer: int) -> Writer | None:
         return self._tables.writers.get((run_key, writer))

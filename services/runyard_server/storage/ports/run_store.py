@@ -86,6 +86,14 @@ class RunTransaction(Protocol):
         """Returns runs in a live state that are not deleted, by key, those above `after_key`."""
         ...
 
+    def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        """Notes (run, Unix ns) of last signs of life; a time never goes back. MUST NOT touch or lock run documents."""
+        ...
+
+    def find_heartbeat(self, run_key: RunKey) -> int | None:
+        """Returns when the run last gave a sign of life, as recorded, or None."""
+        ...
+
     def find_writer(self, run_key: RunKey, writer: int) -> Writer | None:
         """Returns the writer of that number, or None."""
         ...

@@ -23,6 +23,7 @@ from runyard_server.storage.sql.schema import (
     transitions,
     writers,
 )
+from runyard_server.storage.sql.schema import heartbeats as heartbeats_table
 
 T = TypeVar("T")
 
@@ -171,6 +172,28 @@ class _Transaction:
             )
             for row in self._connection.execute(statement)
         ]
+
+    def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
+        if not heartbeats:
+            return
+        statement = self._upsert(heartbeats_table)
+        # In one order, so that two calls cannot wait for each other.
+        rows = [{"run_key": key, "time_unix_ns": time} for key, time in sorted(heartbeats)]
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[heartbeats_table.c.run_key],
+                set_={"time_unix_ns": statement.excluded.time_unix_ns},
+                where=heartbeats_table.c.time_unix_ns < statement.excluded.time_unix_ns,
+            ),
+            rows,
+        )
+
+    def find_heartbeat(self, run_key: RunKey) -> int | None:
+        statement = select(heartbeats_table.c.time_unix_ns).where(
+            heartbeats_table.c.run_key == run_key
+        )
+        time_unix_ns = self._connection.execute(statement).scalar()
+        return None if time_unix_ns is None else int(time_unix_ns)
 
     def find_writer(self, run_key: RunKey, writer: int) -> Writer | None:
         where = and_(writers.c.run_key == run_key, writers.c.writer == writer)

@@ -118,6 +118,14 @@ runs = Table(
     ),
 )
 
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("time_unix_ns", BigInteger, nullable=False),
+)
+"""Last signs of life, apart from the runs: a beat must never wait for, or hold up, who changes a document."""
+
 writers = Table(
     "writers",
     metadata,

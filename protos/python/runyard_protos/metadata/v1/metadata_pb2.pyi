@@ -242,7 +242,9 @@ class Run(google.protobuf.message.Message):
 
     @property
     def heartbeat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Time of the last heartbeat or state change that metadata knows; coarse, at most a minute old for a live run."""
+        """Time of the last heartbeat or state change that metadata knows; coarse: at most a minute old for a live run in GetRun,
+        as of the last state change in lists.
+        """
 
     def __init__(
         self,
@@ -694,7 +696,9 @@ class RecordTransitionRequest(google.protobuf.message.Message):
     """The number of attempts the caller knows of; a verdict on an older attempt is passed over."""
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it happened, where that differs from now (the last beat, for a lost heartbeat)."""
+        """When it happened, where that differs from now (the last beat, for a lost heartbeat). Absent, for a lost heartbeat: the
+        last sign of life that metadata knows.
+        """
 
     def __init__(
         self,
@@ -733,6 +737,63 @@ class RecordTransitionResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["is_applied", b"is_applied", "state", b"state"]) -> None: ...
 
 global___RecordTransitionResponse = RecordTransitionResponse
+
+@typing.final
+class RecordHeartbeatsRequest(google.protobuf.message.Message):
+    """Tells when runs last gave a sign of life."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEARTBEATS_FIELD_NUMBER: builtins.int
+    @property
+    def heartbeats(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunHeartbeat]:
+        """One entry for each run that beat since the last call. At most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        heartbeats: collections.abc.Iterable[global___RunHeartbeat] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["heartbeats", b"heartbeats"]) -> None: ...
+
+global___RecordHeartbeatsRequest = RecordHeartbeatsRequest
+
+@typing.final
+class RunHeartbeat(google.protobuf.message.Message):
+    """One run's last sign of life."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    HEARTBEAT_TIME_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    @property
+    def heartbeat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the monitor heard it, by the server's clock."""
+
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        heartbeat_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["heartbeat_time", b"heartbeat_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["heartbeat_time", b"heartbeat_time", "run_key", b"run_key"]) -> None: ...
+
+global___RunHeartbeat = RunHeartbeat
+
+@typing.final
+class RecordHeartbeatsResponse(google.protobuf.message.Message):
+    """Answers RecordHeartbeats."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RecordHeartbeatsResponse = RecordHeartbeatsResponse
 
 @typing.final
 class GetRunRequest(google.protobuf.message.Message):

@@ -35,6 +35,11 @@ class MetadataServiceStub(object):
                 request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionRequest.SerializeToString,
                 response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionResponse.FromString,
                 )
+        self.RecordHeartbeats = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RecordHeartbeats',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsResponse.FromString,
+                )
         self.GetRun = channel.unary_unary(
                 '/runyard.metadata.v1.MetadataService/GetRun',
                 request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.GetRunRequest.SerializeToString,
@@ -103,6 +108,14 @@ class MetadataServiceServicer(object):
     def RecordTransition(self, request, context):
         """Records that a run changed state for a cause outside its own stream (the monitor's verdict, a user).
         Passed over if the run is in that state already. Errors: TRANSITION_NOT_ALLOWED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordHeartbeats(self, request, context):
+        """Notes when runs last gave a sign of life, for the time when nobody remembers it. Does not change their documents.
+        A time before the one that is known is passed over, and so are unknown runs. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +192,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.RecordTransition,
                     request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionRequest.FromString,
                     response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionResponse.SerializeToString,
+            ),
+            'RecordHeartbeats': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordHeartbeats,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -291,6 +309,23 @@ class MetadataService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RecordTransition',
             runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionRequest.SerializeToString,
             runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordTransitionResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RecordHeartbeats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RecordHeartbeats',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordHeartbeatsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -52,6 +52,14 @@ class MetadataServiceStub:
     Passed over if the run is in that state already. Errors: TRANSITION_NOT_ALLOWED.
     """
 
+    RecordHeartbeats: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsResponse,
+    ]
+    """Notes when runs last gave a sign of life, for the time when nobody remembers it. Does not change their documents.
+    A time before the one that is known is passed over, and so are unknown runs. Safe to repeat.
+    """
+
     GetRun: grpc.UnaryUnaryMultiCallable[
         runyard_protos.metadata.v1.metadata_pb2.GetRunRequest,
         runyard_protos.metadata.v1.metadata_pb2.GetRunResponse,
@@ -126,6 +134,14 @@ class MetadataServiceAsyncStub:
     ]
     """Records that a run changed state for a cause outside its own stream (the monitor's verdict, a user).
     Passed over if the run is in that state already. Errors: TRANSITION_NOT_ALLOWED.
+    """
+
+    RecordHeartbeats: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsResponse,
+    ]
+    """Notes when runs last gave a sign of life, for the time when nobody remembers it. Does not change their documents.
+    A time before the one that is known is passed over, and so are unknown runs. Safe to repeat.
     """
 
     GetRun: grpc.aio.UnaryUnaryMultiCallable[
@@ -210,6 +226,16 @@ class MetadataServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RecordTransitionResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RecordTransitionResponse]]:
         """Records that a run changed state for a cause outside its own stream (the monitor's verdict, a user).
         Passed over if the run is in that state already. Errors: TRANSITION_NOT_ALLOWED.
+        """
+
+    @abc.abstractmethod
+    def RecordHeartbeats(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RecordHeartbeatsResponse]]:
+        """Notes when runs last gave a sign of life, for the time when nobody remembers it. Does not change their documents.
+        A time before the one that is known is passed over, and so are unknown runs. Safe to repeat.
         """
 
     @abc.abstractmethod

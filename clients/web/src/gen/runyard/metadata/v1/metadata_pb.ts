@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/metadata/v1/metadata.proto.
  */
 export const file_runyard_metadata_v1_metadata: GenFile = /*@__PURE__*/
-  fileDesc("CiJydW55YXJkL21ldGFkYXRhL3YxL21ldGFkYXRhLnByb3RvEhNydW55YXJkLm1ldGFkYXRhLnYxIp8FCgNSdW4SDAoEcGF0aBgBIAEoCRIPCgdydW5fa2V5GAIgASgGEg4KBmVudGl0eRgDIAEoCRIPCgdwcm9qZWN0GAQgASgJEg4KBnJ1bl9pZBgFIAEoCRIUCgxkaXNwbGF5X25hbWUYBiABKAkSLAoFc3RhdGUYByABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEhMKC2NvbmZpZ19qc29uGAggASgJEg0KBW5vdGVzGAkgASgJEgwKBHRhZ3MYCiADKAkSDQoFZ3JvdXAYCyABKAkSEAoIam9iX3R5cGUYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCglleGl0X2NvZGUYECABKAVIAIgBARInCgRob3N0GBEgASgLMhkucnVueWFyZC5tZXRhZGF0YS52MS5Ib3N0EkEKEm1ldHJpY19kZWZpbml0aW9ucxgSIAMoCzIlLnJ1bnlhcmQubWV0YWRhdGEudjEuTWV0cmljRGVmaW5pdGlvbhIVCg1hdHRlbXB0X2NvdW50GBMgASgNEhQKDHdyaXRlcl9jb3VudBgUIAEoDRIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOaGVhcnRiZWF0X3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9leGl0X2NvZGUi4QEKBEhvc3QSEAoIaG9zdG5hbWUYASABKAkSEAoIdXNlcm5hbWUYAiABKAkSCgoCb3MYAyABKAkSFgoOcHl0aG9uX3ZlcnNpb24YBCABKAkSGQoRcHl0aG9uX2V4ZWN1dGFibGUYBSABKAkSDwoHY29tbWFuZBgGIAEoCRIZChF3b3JraW5nX2RpcmVjdG9yeRgHIAEoCRILCgNwaWQYCCABKAMSFgoOY2xpZW50X3ZlcnNpb24YCSABKAkSEQoJY3B1X2NvdW50GAogASgNEhIKCmV4dHJhX2pzb24YCyABKAkiaQoQTWV0cmljRGVmaW5pdGlvbhIMCgRuYW1lGAEgASgJEhMKC3N0ZXBfbWV0cmljGAIgASgJEhEKCXN1bW1hcmllcxgDIAMoCRIMCgRnb2FsGAQgASgJEhEKCWlzX2hpZGRlbhgFIAEoCCLfAgoPU3RhcnRSdW5SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDgoGZW50aXR5GAIgASgJEg8KB3Byb2plY3QYAyABKAkSDgoGcnVuX2lkGAQgASgJEhQKDGRpc3BsYXlfbmFtZRgFIAEoCRIvCgZyZXN1bWUYBiABKA4yHy5ydW55YXJkLm1ldGFkYXRhLnYxLlJlc3VtZU1vZGUSEwoLY29uZmlnX2pzb24YByABKAkSDQoFbm90ZXMYCCABKAkSDAoEdGFncxgJIAMoCRINCgVncm91cBgKIAEoCRIQCghqb2JfdHlwZRgLIAEoCRIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgRob3N0GA0gASgLMhkucnVueWFyZC5tZXRhZGF0YS52MS5Ib3N0EhQKDHdyaXRlcl9sYWJlbBgOIAEoCSJuChBTdGFydFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEg4KBndyaXRlchgCIAEoDRIPCgdhdHRlbXB0GAMgASgNEhIKCmlzX3Jlc3VtZWQYBCABKAgiagoWQXBwbHlSdW5DaGFuZ2VzUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIvCgdjaGFuZ2VzGAMgAygLMh4ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5DaGFuZ2UiiwIKCVJ1bkNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBIXCg9jb25maWdfc2V0X2pzb24YAiABKAkSGwoTY29uZmlnX3JlbW92ZWRfa2V5cxgDIAMoCRJAChFtZXRyaWNfZGVmaW5pdGlvbhgEIAEoCzIlLnJ1bnlhcmQubWV0YWRhdGEudjEuTWV0cmljRGVmaW5pdGlvbhIZCgxkaXNwbGF5X25hbWUYBSABKAlIAIgBARISCgVub3RlcxgGIAEoCUgBiAEBEioKBHRhZ3MYByABKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlRhZ0xpc3RCDwoNX2Rpc3BsYXlfbmFtZUIICgZfbm90ZXMiFwoHVGFnTGlzdBIMCgR0YWdzGAEgAygJIjMKF0FwcGx5UnVuQ2hhbmdlc1Jlc3BvbnNlEhgKEGFwcGxpZWRfc2VxdWVuY2UYASABKAQi5QEKEEZpbmlzaFJ1blJlcXVlc3QSDwoHcnVuX2tleRgBIAEoBhIOCgZ3cml0ZXIYAiABKA0SFQoNbGFzdF9zZXF1ZW5jZRgDIAEoBBIWCglleGl0X2NvZGUYBCABKAVIAIgBARIzCgVjYXVzZRgFIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAYgASgJEiwKCGVuZF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIMCgpfZXhpdF9jb2RlIjoKEUZpbmlzaFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuIp0CChdSZWNvcmRUcmFuc2l0aW9uUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEisKBGZyb20YAiABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEikKAnRvGAMgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIzCgVjYXVzZRgEIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAUgASgJEg0KBWFjdG9yGAYgASgJEhUKDWF0dGVtcHRfY291bnQYByABKA0SLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlwKGFJlY29yZFRyYW5zaXRpb25SZXNwb25zZRISCgppc19hcHBsaWVkGAEgASgIEiwKBXN0YXRlGAIgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZSI5Cg1HZXRSdW5SZXF1ZXN0Eg4KBHBhdGgYASABKAlIABIRCgdydW5fa2V5GAIgASgGSABCBQoDcnVuIjcKDkdldFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuImoKEFVwZGF0ZVJ1blJlcXVlc3QSJQoDcnVuGAEgASgLMhgucnVueWFyZC5tZXRhZGF0YS52MS5SdW4SLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjoKEVVwZGF0ZVJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuIv8BCg1SdW5UcmFuc2l0aW9uEisKBGZyb20YASABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEikKAnRvGAIgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIzCgVjYXVzZRgDIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAQgASgJEg0KBWFjdG9yGAUgASgJEi8KC3JlY29yZF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhdHRlbXB0GAcgASgNIlQKGUxpc3RSdW5UcmFuc2l0aW9uc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkibgoaTGlzdFJ1blRyYW5zaXRpb25zUmVzcG9uc2USNwoLdHJhbnNpdGlvbnMYASADKAsyIi5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjwKE0xpc3RMaXZlUnVuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkinwEKB0xpdmVSdW4SDwoHcnVuX2tleRgBIAEoBhIMCgRwYXRoGAIgASgJEiwKBXN0YXRlGAMgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIVCg1hdHRlbXB0X2NvdW50GAQgASgNEjAKDWNyYXNoX3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iWwoUTGlzdExpdmVSdW5zUmVzcG9uc2USKgoEcnVucxgBIAMoCzIcLnJ1bnlhcmQubWV0YWRhdGEudjEuTGl2ZVJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki2QEKB1Byb2plY3QSDAoEcGF0aBgBIAEoCRIOCgZlbnRpdHkYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtkZXNjcmlwdGlvbhgEIAEoCRIvCgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNYWN0aXZpdHlfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcnVuX2NvdW50GAcgASgEEhYKDmxpdmVfcnVuX2NvdW50GAggASgEIkkKFENyZWF0ZVByb2plY3RSZXF1ZXN0Eg4KBmVudGl0eRgBIAEoCRIMCgRuYW1lGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJIkYKFUNyZWF0ZVByb2plY3RSZXNwb25zZRItCgdwcm9qZWN0GAEgASgLMhwucnVueWFyZC5tZXRhZGF0YS52MS5Qcm9qZWN0IiEKEUdldFByb2plY3RSZXF1ZXN0EgwKBHBhdGgYASABKAkiQwoSR2V0UHJvamVjdFJlc3BvbnNlEi0KB3Byb2plY3QYASABKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlByb2plY3QiTAoTTGlzdFByb2plY3RzUmVxdWVzdBIOCgZlbnRpdHkYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkiXwoUTGlzdFByb2plY3RzUmVzcG9uc2USLgoIcHJvamVjdHMYASADKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlByb2plY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKt8BCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIVChFSVU5fU1RBVEVfUEVORElORxABEhUKEVJVTl9TVEFURV9SVU5OSU5HEAISFgoSUlVOX1NUQVRFX0ZJTklTSEVEEAMSFAoQUlVOX1NUQVRFX0ZBSUxFRBAEEhUKEVJVTl9TVEFURV9DUkFTSEVEEAUSFAoQUlVOX1NUQVRFX0tJTExFRBAGEhcKE1JVTl9TVEFURV9QUkVFTVBURUQQBxIWChJSVU5fU1RBVEVfU1RPUFBJTkcQCCptCgpSZXN1bWVNb2RlEhsKF1JFU1VNRV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUkVTVU1FX01PREVfQUxMT1cQARIUChBSRVNVTUVfTU9ERV9NVVNUEAISFQoRUkVTVU1FX01PREVfTkVWRVIQAyqXAwoPVHJhbnNpdGlvbkNhdXNlEiAKHFRSQU5TSVRJT05fQ0FVU0VfVU5TUEVDSUZJRUQQABIcChhUUkFOU0lUSU9OX0NBVVNFX1NUQVJURUQQARIcChhUUkFOU0lUSU9OX0NBVVNFX1JFU1VNRUQQAhIiCh5UUkFOU0lUSU9OX0NBVVNFX0ZJTklTSF9DQUxMRUQQAxIjCh9UUkFOU0lUSU9OX0NBVVNFX1BST0NFU1NfRVhJVEVEEAQSKAokVFJBTlNJVElPTl9DQVVTRV9VTkhBTkRMRURfRVhDRVBUSU9OEAUSGwoXVFJBTlNJVElPTl9DQVVTRV9TSUdOQUwQBhIlCiFUUkFOU0lUSU9OX0NBVVNFX1BST0NFU1NfVkFOSVNIRUQQBxIjCh9UUkFOU0lUSU9OX0NBVVNFX0hFQVJUQkVBVF9MT1NUEAgSJwojVFJBTlNJVElPTl9DQVVTRV9IRUFSVEJFQVRfUkVUVVJORUQQCRIhCh1UUkFOU0lUSU9OX0NBVVNFX1VTRVJfUkVRVUVTVBAKMtwICg9NZXRhZGF0YVNlcnZpY2USVwoIU3RhcnRSdW4SJC5ydW55YXJkLm1ldGFkYXRhLnYxLlN0YXJ0UnVuUmVxdWVzdBolLnJ1bnlhcmQubWV0YWRhdGEudjEuU3RhcnRSdW5SZXNwb25zZRJsCg9BcHBseVJ1bkNoYW5nZXMSKy5ydW55YXJkLm1ldGFkYXRhLnYxLkFwcGx5UnVuQ2hhbmdlc1JlcXVlc3QaLC5ydW55YXJkLm1ldGFkYXRhLnYxLkFwcGx5UnVuQ2hhbmdlc1Jlc3BvbnNlEloKCUZpbmlzaFJ1bhIlLnJ1bnlhcmQubWV0YWRhdGEudjEuRmluaXNoUnVuUmVxdWVzdBomLnJ1bnlhcmQubWV0YWRhdGEudjEuRmluaXNoUnVuUmVzcG9uc2USbwoQUmVjb3JkVHJhbnNpdGlvbhIsLnJ1bnlhcmQubWV0YWRhdGEudjEuUmVjb3JkVHJhbnNpdGlvblJlcXVlc3QaLS5ydW55YXJkLm1ldGFkYXRhLnYxLlJlY29yZFRyYW5zaXRpb25SZXNwb25zZRJRCgZHZXRSdW4SIi5ydW55YXJkLm1ldGFkYXRhLnYxLkdldFJ1blJlcXVlc3QaIy5ydW55YXJkLm1ldGFkYXRhLnYxLkdldFJ1blJlc3BvbnNlEloKCVVwZGF0ZVJ1bhIlLnJ1bnlhcmQubWV0YWRhdGEudjEuVXBkYXRlUnVuUmVxdWVzdBomLnJ1bnlhcmQubWV0YWRhdGEudjEuVXBkYXRlUnVuUmVzcG9uc2USdQoSTGlzdFJ1blRyYW5zaXRpb25zEi4ucnVueWFyZC5tZXRhZGF0YS52MS5MaXN0UnVuVHJhbnNpdGlvbnNSZXF1ZXN0Gi8ucnVueWFyZC5tZXRhZGF0YS52MS5MaXN0UnVuVHJhbnNpdGlvbnNSZXNwb25zZRJjCgxMaXN0TGl2ZVJ1bnMSKC5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RMaXZlUnVuc1JlcXVlc3QaKS5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RMaXZlUnVuc1Jlc3BvbnNlEmYKDUNyZWF0ZVByb2plY3QSKS5ydW55YXJkLm1ldGFkYXRhLnYxLkNyZWF0ZVByb2plY3RSZXF1ZXN0GioucnVueWFyZC5tZXRhZGF0YS52MS5DcmVhdGVQcm9qZWN0UmVzcG9uc2USXQoKR2V0UHJvamVjdBImLnJ1bnlhcmQubWV0YWRhdGEudjEuR2V0UHJvamVjdFJlcXVlc3QaJy5ydW55YXJkLm1ldGFkYXRhLnYxLkdldFByb2plY3RSZXNwb25zZRJjCgxMaXN0UHJvamVjdHMSKC5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaKS5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RQcm9qZWN0c1Jlc3BvbnNlQlkKF2Rldi5ydW55YXJkLm1ldGFkYXRhLnYxUAFaPGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vbWV0YWRhdGEvdjE7bWV0YWRhdGF2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CiJydW55YXJkL21ldGFkYXRhL3YxL21ldGFkYXRhLnByb3RvEhNydW55YXJkLm1ldGFkYXRhLnYxIp8FCgNSdW4SDAoEcGF0aBgBIAEoCRIPCgdydW5fa2V5GAIgASgGEg4KBmVudGl0eRgDIAEoCRIPCgdwcm9qZWN0GAQgASgJEg4KBnJ1bl9pZBgFIAEoCRIUCgxkaXNwbGF5X25hbWUYBiABKAkSLAoFc3RhdGUYByABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEhMKC2NvbmZpZ19qc29uGAggASgJEg0KBW5vdGVzGAkgASgJEgwKBHRhZ3MYCiADKAkSDQoFZ3JvdXAYCyABKAkSEAoIam9iX3R5cGUYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCglleGl0X2NvZGUYECABKAVIAIgBARInCgRob3N0GBEgASgLMhkucnVueWFyZC5tZXRhZGF0YS52MS5Ib3N0EkEKEm1ldHJpY19kZWZpbml0aW9ucxgSIAMoCzIlLnJ1bnlhcmQubWV0YWRhdGEudjEuTWV0cmljRGVmaW5pdGlvbhIVCg1hdHRlbXB0X2NvdW50GBMgASgNEhQKDHdyaXRlcl9jb3VudBgUIAEoDRIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOaGVhcnRiZWF0X3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9leGl0X2NvZGUi4QEKBEhvc3QSEAoIaG9zdG5hbWUYASABKAkSEAoIdXNlcm5hbWUYAiABKAkSCgoCb3MYAyABKAkSFgoOcHl0aG9uX3ZlcnNpb24YBCABKAkSGQoRcHl0aG9uX2V4ZWN1dGFibGUYBSABKAkSDwoHY29tbWFuZBgGIAEoCRIZChF3b3JraW5nX2RpcmVjdG9yeRgHIAEoCRILCgNwaWQYCCABKAMSFgoOY2xpZW50X3ZlcnNpb24YCSABKAkSEQoJY3B1X2NvdW50GAogASgNEhIKCmV4dHJhX2pzb24YCyABKAkiaQoQTWV0cmljRGVmaW5pdGlvbhIMCgRuYW1lGAEgASgJEhMKC3N0ZXBfbWV0cmljGAIgASgJEhEKCXN1bW1hcmllcxgDIAMoCRIMCgRnb2FsGAQgASgJEhEKCWlzX2hpZGRlbhgFIAEoCCLfAgoPU3RhcnRSdW5SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDgoGZW50aXR5GAIgASgJEg8KB3Byb2plY3QYAyABKAkSDgoGcnVuX2lkGAQgASgJEhQKDGRpc3BsYXlfbmFtZRgFIAEoCRIvCgZyZXN1bWUYBiABKA4yHy5ydW55YXJkLm1ldGFkYXRhLnYxLlJlc3VtZU1vZGUSEwoLY29uZmlnX2pzb24YByABKAkSDQoFbm90ZXMYCCABKAkSDAoEdGFncxgJIAMoCRINCgVncm91cBgKIAEoCRIQCghqb2JfdHlwZRgLIAEoCRIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgRob3N0GA0gASgLMhkucnVueWFyZC5tZXRhZGF0YS52MS5Ib3N0EhQKDHdyaXRlcl9sYWJlbBgOIAEoCSJuChBTdGFydFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEg4KBndyaXRlchgCIAEoDRIPCgdhdHRlbXB0GAMgASgNEhIKCmlzX3Jlc3VtZWQYBCABKAgiagoWQXBwbHlSdW5DaGFuZ2VzUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIvCgdjaGFuZ2VzGAMgAygLMh4ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5DaGFuZ2UiiwIKCVJ1bkNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBIXCg9jb25maWdfc2V0X2pzb24YAiABKAkSGwoTY29uZmlnX3JlbW92ZWRfa2V5cxgDIAMoCRJAChFtZXRyaWNfZGVmaW5pdGlvbhgEIAEoCzIlLnJ1bnlhcmQubWV0YWRhdGEudjEuTWV0cmljRGVmaW5pdGlvbhIZCgxkaXNwbGF5X25hbWUYBSABKAlIAIgBARISCgVub3RlcxgGIAEoCUgBiAEBEioKBHRhZ3MYByABKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlRhZ0xpc3RCDwoNX2Rpc3BsYXlfbmFtZUIICgZfbm90ZXMiFwoHVGFnTGlzdBIMCgR0YWdzGAEgAygJIjMKF0FwcGx5UnVuQ2hhbmdlc1Jlc3BvbnNlEhgKEGFwcGxpZWRfc2VxdWVuY2UYASABKAQi5QEKEEZpbmlzaFJ1blJlcXVlc3QSDwoHcnVuX2tleRgBIAEoBhIOCgZ3cml0ZXIYAiABKA0SFQoNbGFzdF9zZXF1ZW5jZRgDIAEoBBIWCglleGl0X2NvZGUYBCABKAVIAIgBARIzCgVjYXVzZRgFIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAYgASgJEiwKCGVuZF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIMCgpfZXhpdF9jb2RlIjoKEUZpbmlzaFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuIp0CChdSZWNvcmRUcmFuc2l0aW9uUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEisKBGZyb20YAiABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEikKAnRvGAMgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIzCgVjYXVzZRgEIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAUgASgJEg0KBWFjdG9yGAYgASgJEhUKDWF0dGVtcHRfY291bnQYByABKA0SLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlwKGFJlY29yZFRyYW5zaXRpb25SZXNwb25zZRISCgppc19hcHBsaWVkGAEgASgIEiwKBXN0YXRlGAIgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZSJQChdSZWNvcmRIZWFydGJlYXRzUmVxdWVzdBI1CgpoZWFydGJlYXRzGAEgAygLMiEucnVueWFyZC5tZXRhZGF0YS52MS5SdW5IZWFydGJlYXQiUwoMUnVuSGVhcnRiZWF0Eg8KB3J1bl9rZXkYASABKAYSMgoOaGVhcnRiZWF0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKGFJlY29yZEhlYXJ0YmVhdHNSZXNwb25zZSI5Cg1HZXRSdW5SZXF1ZXN0Eg4KBHBhdGgYASABKAlIABIRCgdydW5fa2V5GAIgASgGSABCBQoDcnVuIjcKDkdldFJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuImoKEFVwZGF0ZVJ1blJlcXVlc3QSJQoDcnVuGAEgASgLMhgucnVueWFyZC5tZXRhZGF0YS52MS5SdW4SLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjoKEVVwZGF0ZVJ1blJlc3BvbnNlEiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuIv8BCg1SdW5UcmFuc2l0aW9uEisKBGZyb20YASABKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEikKAnRvGAIgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIzCgVjYXVzZRgDIAEoDjIkLnJ1bnlhcmQubWV0YWRhdGEudjEuVHJhbnNpdGlvbkNhdXNlEhAKCGV2aWRlbmNlGAQgASgJEg0KBWFjdG9yGAUgASgJEi8KC3JlY29yZF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhdHRlbXB0GAcgASgNIlQKGUxpc3RSdW5UcmFuc2l0aW9uc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkibgoaTGlzdFJ1blRyYW5zaXRpb25zUmVzcG9uc2USNwoLdHJhbnNpdGlvbnMYASADKAsyIi5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjwKE0xpc3RMaXZlUnVuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkinwEKB0xpdmVSdW4SDwoHcnVuX2tleRgBIAEoBhIMCgRwYXRoGAIgASgJEiwKBXN0YXRlGAMgASgOMh0ucnVueWFyZC5tZXRhZGF0YS52MS5SdW5TdGF0ZRIVCg1hdHRlbXB0X2NvdW50GAQgASgNEjAKDWNyYXNoX3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iWwoUTGlzdExpdmVSdW5zUmVzcG9uc2USKgoEcnVucxgBIAMoCzIcLnJ1bnlhcmQubWV0YWRhdGEudjEuTGl2ZVJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki2QEKB1Byb2plY3QSDAoEcGF0aBgBIAEoCRIOCgZlbnRpdHkYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtkZXNjcmlwdGlvbhgEIAEoCRIvCgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNYWN0aXZpdHlfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcnVuX2NvdW50GAcgASgEEhYKDmxpdmVfcnVuX2NvdW50GAggASgEIkkKFENyZWF0ZVByb2plY3RSZXF1ZXN0Eg4KBmVudGl0eRgBIAEoCRIMCgRuYW1lGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJIkYKFUNyZWF0ZVByb2plY3RSZXNwb25zZRItCgdwcm9qZWN0GAEgASgLMhwucnVueWFyZC5tZXRhZGF0YS52MS5Qcm9qZWN0IiEKEUdldFByb2plY3RSZXF1ZXN0EgwKBHBhdGgYASABKAkiQwoSR2V0UHJvamVjdFJlc3BvbnNlEi0KB3Byb2plY3QYASABKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlByb2plY3QiTAoTTGlzdFByb2plY3RzUmVxdWVzdBIOCgZlbnRpdHkYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkiXwoUTGlzdFByb2plY3RzUmVzcG9uc2USLgoIcHJvamVjdHMYASADKAsyHC5ydW55YXJkLm1ldGFkYXRhLnYxLlByb2plY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKt8BCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIVChFSVU5fU1RBVEVfUEVORElORxABEhUKEVJVTl9TVEFURV9SVU5OSU5HEAISFgoSUlVOX1NUQVRFX0ZJTklTSEVEEAMSFAoQUlVOX1NUQVRFX0ZBSUxFRBAEEhUKEVJVTl9TVEFURV9DUkFTSEVEEAUSFAoQUlVOX1NUQVRFX0tJTExFRBAGEhcKE1JVTl9TVEFURV9QUkVFTVBURUQQBxIWChJSVU5fU1RBVEVfU1RPUFBJTkcQCCptCgpSZXN1bWVNb2RlEhsKF1JFU1VNRV9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUkVTVU1FX01PREVfQUxMT1cQARIUChBSRVNVTUVfTU9ERV9NVVNUEAISFQoRUkVTVU1FX01PREVfTkVWRVIQAyqXAwoPVHJhbnNpdGlvbkNhdXNlEiAKHFRSQU5TSVRJT05fQ0FVU0VfVU5TUEVDSUZJRUQQABIcChhUUkFOU0lUSU9OX0NBVVNFX1NUQVJURUQQARIcChhUUkFOU0lUSU9OX0NBVVNFX1JFU1VNRUQQAhIiCh5UUkFOU0lUSU9OX0NBVVNFX0ZJTklTSF9DQUxMRUQQAxIjCh9UUkFOU0lUSU9OX0NBVVNFX1BST0NFU1NfRVhJVEVEEAQSKAokVFJBTlNJVElPTl9DQVVTRV9VTkhBTkRMRURfRVhDRVBUSU9OEAUSGwoXVFJBTlNJVElPTl9DQVVTRV9TSUdOQUwQBhIlCiFUUkFOU0lUSU9OX0NBVVNFX1BST0NFU1NfVkFOSVNIRUQQBxIjCh9UUkFOU0lUSU9OX0NBVVNFX0hFQVJUQkVBVF9MT1NUEAgSJwojVFJBTlNJVElPTl9DQVVTRV9IRUFSVEJFQVRfUkVUVVJORUQQCRIhCh1UUkFOU0lUSU9OX0NBVVNFX1VTRVJfUkVRVUVTVBAKMs0JCg9NZXRhZGF0YVNlcnZpY2USVwoIU3RhcnRSdW4SJC5ydW55YXJkLm1ldGFkYXRhLnYxLlN0YXJ0UnVuUmVxdWVzdBolLnJ1bnlhcmQubWV0YWRhdGEudjEuU3RhcnRSdW5SZXNwb25zZRJsCg9BcHBseVJ1bkNoYW5nZXMSKy5ydW55YXJkLm1ldGFkYXRhLnYxLkFwcGx5UnVuQ2hhbmdlc1JlcXVlc3QaLC5ydW55YXJkLm1ldGFkYXRhLnYxLkFwcGx5UnVuQ2hhbmdlc1Jlc3BvbnNlEloKCUZpbmlzaFJ1bhIlLnJ1bnlhcmQubWV0YWRhdGEudjEuRmluaXNoUnVuUmVxdWVzdBomLnJ1bnlhcmQubWV0YWRhdGEudjEuRmluaXNoUnVuUmVzcG9uc2USbwoQUmVjb3JkVHJhbnNpdGlvbhIsLnJ1bnlhcmQubWV0YWRhdGEudjEuUmVjb3JkVHJhbnNpdGlvblJlcXVlc3QaLS5ydW55YXJkLm1ldGFkYXRhLnYxLlJlY29yZFRyYW5zaXRpb25SZXNwb25zZRJvChBSZWNvcmRIZWFydGJlYXRzEiwucnVueWFyZC5tZXRhZGF0YS52MS5SZWNvcmRIZWFydGJlYXRzUmVxdWVzdBotLnJ1bnlhcmQubWV0YWRhdGEudjEuUmVjb3JkSGVhcnRiZWF0c1Jlc3BvbnNlElEKBkdldFJ1bhIiLnJ1bnlhcmQubWV0YWRhdGEudjEuR2V0UnVuUmVxdWVzdBojLnJ1bnlhcmQubWV0YWRhdGEudjEuR2V0UnVuUmVzcG9uc2USWgoJVXBkYXRlUnVuEiUucnVueWFyZC5tZXRhZGF0YS52MS5VcGRhdGVSdW5SZXF1ZXN0GiYucnVueWFyZC5tZXRhZGF0YS52MS5VcGRhdGVSdW5SZXNwb25zZRJ1ChJMaXN0UnVuVHJhbnNpdGlvbnMSLi5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RSdW5UcmFuc2l0aW9uc1JlcXVlc3QaLy5ydW55YXJkLm1ldGFkYXRhLnYxLkxpc3RSdW5UcmFuc2l0aW9uc1Jlc3BvbnNlEmMKDExpc3RMaXZlUnVucxIoLnJ1bnlhcmQubWV0YWRhdGEudjEuTGlzdExpdmVSdW5zUmVxdWVzdBopLnJ1bnlhcmQubWV0YWRhdGEudjEuTGlzdExpdmVSdW5zUmVzcG9uc2USZgoNQ3JlYXRlUHJvamVjdBIpLnJ1bnlhcmQubWV0YWRhdGEudjEuQ3JlYXRlUHJvamVjdFJlcXVlc3QaKi5ydW55YXJkLm1ldGFkYXRhLnYxLkNyZWF0ZVByb2plY3RSZXNwb25zZRJdCgpHZXRQcm9qZWN0EiYucnVueWFyZC5tZXRhZGF0YS52MS5HZXRQcm9qZWN0UmVxdWVzdBonLnJ1bnlhcmQubWV0YWRhdGEudjEuR2V0UHJvamVjdFJlc3BvbnNlEmMKDExpc3RQcm9qZWN0cxIoLnJ1bnlhcmQubWV0YWRhdGEudjEuTGlzdFByb2plY3RzUmVxdWVzdBopLnJ1bnlhcmQubWV0YWRhdGEudjEuTGlzdFByb2plY3RzUmVzcG9uc2VCWQoXZGV2LnJ1bnlhcmQubWV0YWRhdGEudjFQAVo8Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9tZXRhZGF0YS92MTttZXRhZGF0YXYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * One run, as its document says.
@@ -171,7 +171,8 @@ export type Run = Message<"runyard.metadata.v1.Run"> & {
   updateTime?: Timestamp | undefined;
 
   /**
-   * Time of the last heartbeat or state change that metadata knows; coarse, at most a minute old for a live run.
+   * Time of the last heartbeat or state change that metadata knows; coarse: at most a minute old for a live run in GetRun,
+   * as of the last state change in lists.
    *
    * @generated from field: google.protobuf.Timestamp heartbeat_time = 22;
    */
@@ -759,7 +760,8 @@ export type RecordTransitionRequest = Message<"runyard.metadata.v1.RecordTransit
   attemptCount: number;
 
   /**
-   * When it happened, where that differs from now (the last beat, for a lost heartbeat).
+   * When it happened, where that differs from now (the last beat, for a lost heartbeat). Absent, for a lost heartbeat: the
+   * last sign of life that metadata knows.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 8;
    */
@@ -802,6 +804,70 @@ export const RecordTransitionResponseSchema: GenMessage<RecordTransitionResponse
   messageDesc(file_runyard_metadata_v1_metadata, 12);
 
 /**
+ * Tells when runs last gave a sign of life.
+ *
+ * @generated from message runyard.metadata.v1.RecordHeartbeatsRequest
+ */
+export type RecordHeartbeatsRequest = Message<"runyard.metadata.v1.RecordHeartbeatsRequest"> & {
+  /**
+   * One entry for each run that beat since the last call. At most 10,000.
+   *
+   * @generated from field: repeated runyard.metadata.v1.RunHeartbeat heartbeats = 1;
+   */
+  heartbeats: RunHeartbeat[];
+};
+
+/**
+ * Describes the message runyard.metadata.v1.RecordHeartbeatsRequest.
+ * Use `create(RecordHeartbeatsRequestSchema)` to create a new message.
+ */
+export const RecordHeartbeatsRequestSchema: GenMessage<RecordHeartbeatsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_metadata_v1_metadata, 13);
+
+/**
+ * One run's last sign of life.
+ *
+ * @generated from message runyard.metadata.v1.RunHeartbeat
+ */
+export type RunHeartbeat = Message<"runyard.metadata.v1.RunHeartbeat"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: fixed64 run_key = 1;
+   */
+  runKey: bigint;
+
+  /**
+   * When the monitor heard it, by the server's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp heartbeat_time = 2;
+   */
+  heartbeatTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message runyard.metadata.v1.RunHeartbeat.
+ * Use `create(RunHeartbeatSchema)` to create a new message.
+ */
+export const RunHeartbeatSchema: GenMessage<RunHeartbeat> = /*@__PURE__*/
+  messageDesc(file_runyard_metadata_v1_metadata, 14);
+
+/**
+ * Answers RecordHeartbeats.
+ *
+ * @generated from message runyard.metadata.v1.RecordHeartbeatsResponse
+ */
+export type RecordHeartbeatsResponse = Message<"runyard.metadata.v1.RecordHeartbeatsResponse"> & {
+};
+
+/**
+ * Describes the message runyard.metadata.v1.RecordHeartbeatsResponse.
+ * Use `create(RecordHeartbeatsResponseSchema)` to create a new message.
+ */
+export const RecordHeartbeatsResponseSchema: GenMessage<RecordHeartbeatsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_metadata_v1_metadata, 15);
+
+/**
  * Names a run.
  *
  * @generated from message runyard.metadata.v1.GetRunRequest
@@ -836,7 +902,7 @@ export type GetRunRequest = Message<"runyard.metadata.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 13);
+  messageDesc(file_runyard_metadata_v1_metadata, 16);
 
 /**
  * One run.
@@ -857,7 +923,7 @@ export type GetRunResponse = Message<"runyard.metadata.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 14);
+  messageDesc(file_runyard_metadata_v1_metadata, 17);
 
 /**
  * Edits a run.
@@ -885,7 +951,7 @@ export type UpdateRunRequest = Message<"runyard.metadata.v1.UpdateRunRequest"> &
  * Use `create(UpdateRunRequestSchema)` to create a new message.
  */
 export const UpdateRunRequestSchema: GenMessage<UpdateRunRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 15);
+  messageDesc(file_runyard_metadata_v1_metadata, 18);
 
 /**
  * Answers UpdateRun.
@@ -906,7 +972,7 @@ export type UpdateRunResponse = Message<"runyard.metadata.v1.UpdateRunResponse">
  * Use `create(UpdateRunResponseSchema)` to create a new message.
  */
 export const UpdateRunResponseSchema: GenMessage<UpdateRunResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 16);
+  messageDesc(file_runyard_metadata_v1_metadata, 19);
 
 /**
  * One change of state.
@@ -969,7 +1035,7 @@ export type RunTransition = Message<"runyard.metadata.v1.RunTransition"> & {
  * Use `create(RunTransitionSchema)` to create a new message.
  */
 export const RunTransitionSchema: GenMessage<RunTransition> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 17);
+  messageDesc(file_runyard_metadata_v1_metadata, 20);
 
 /**
  * Asks for a run's transitions.
@@ -1004,7 +1070,7 @@ export type ListRunTransitionsRequest = Message<"runyard.metadata.v1.ListRunTran
  * Use `create(ListRunTransitionsRequestSchema)` to create a new message.
  */
 export const ListRunTransitionsRequestSchema: GenMessage<ListRunTransitionsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 18);
+  messageDesc(file_runyard_metadata_v1_metadata, 21);
 
 /**
  * A page of transitions.
@@ -1032,7 +1098,7 @@ export type ListRunTransitionsResponse = Message<"runyard.metadata.v1.ListRunTra
  * Use `create(ListRunTransitionsResponseSchema)` to create a new message.
  */
 export const ListRunTransitionsResponseSchema: GenMessage<ListRunTransitionsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 19);
+  messageDesc(file_runyard_metadata_v1_metadata, 22);
 
 /**
  * Asks for live runs.
@@ -1060,7 +1126,7 @@ export type ListLiveRunsRequest = Message<"runyard.metadata.v1.ListLiveRunsReque
  * Use `create(ListLiveRunsRequestSchema)` to create a new message.
  */
 export const ListLiveRunsRequestSchema: GenMessage<ListLiveRunsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 20);
+  messageDesc(file_runyard_metadata_v1_metadata, 23);
 
 /**
  * What the monitor needs to know of a live run.
@@ -1109,7 +1175,7 @@ export type LiveRun = Message<"runyard.metadata.v1.LiveRun"> & {
  * Use `create(LiveRunSchema)` to create a new message.
  */
 export const LiveRunSchema: GenMessage<LiveRun> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 21);
+  messageDesc(file_runyard_metadata_v1_metadata, 24);
 
 /**
  * A page of live runs.
@@ -1137,7 +1203,7 @@ export type ListLiveRunsResponse = Message<"runyard.metadata.v1.ListLiveRunsResp
  * Use `create(ListLiveRunsResponseSchema)` to create a new message.
  */
 export const ListLiveRunsResponseSchema: GenMessage<ListLiveRunsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 22);
+  messageDesc(file_runyard_metadata_v1_metadata, 25);
 
 /**
  * One project.
@@ -1207,7 +1273,7 @@ export type Project = Message<"runyard.metadata.v1.Project"> & {
  * Use `create(ProjectSchema)` to create a new message.
  */
 export const ProjectSchema: GenMessage<Project> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 23);
+  messageDesc(file_runyard_metadata_v1_metadata, 26);
 
 /**
  * Names a project to make.
@@ -1242,7 +1308,7 @@ export type CreateProjectRequest = Message<"runyard.metadata.v1.CreateProjectReq
  * Use `create(CreateProjectRequestSchema)` to create a new message.
  */
 export const CreateProjectRequestSchema: GenMessage<CreateProjectRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 24);
+  messageDesc(file_runyard_metadata_v1_metadata, 27);
 
 /**
  * The project.
@@ -1263,7 +1329,7 @@ export type CreateProjectResponse = Message<"runyard.metadata.v1.CreateProjectRe
  * Use `create(CreateProjectResponseSchema)` to create a new message.
  */
 export const CreateProjectResponseSchema: GenMessage<CreateProjectResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 25);
+  messageDesc(file_runyard_metadata_v1_metadata, 28);
 
 /**
  * Names a project.
@@ -1284,7 +1350,7 @@ export type GetProjectRequest = Message<"runyard.metadata.v1.GetProjectRequest">
  * Use `create(GetProjectRequestSchema)` to create a new message.
  */
 export const GetProjectRequestSchema: GenMessage<GetProjectRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 26);
+  messageDesc(file_runyard_metadata_v1_metadata, 29);
 
 /**
  * The project.
@@ -1305,7 +1371,7 @@ export type GetProjectResponse = Message<"runyard.metadata.v1.GetProjectResponse
  * Use `create(GetProjectResponseSchema)` to create a new message.
  */
 export const GetProjectResponseSchema: GenMessage<GetProjectResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 27);
+  messageDesc(file_runyard_metadata_v1_metadata, 30);
 
 /**
  * Asks for projects.
@@ -1340,7 +1406,7 @@ export type ListProjectsRequest = Message<"runyard.metadata.v1.ListProjectsReque
  * Use `create(ListProjectsRequestSchema)` to create a new message.
  */
 export const ListProjectsRequestSchema: GenMessage<ListProjectsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 28);
+  messageDesc(file_runyard_metadata_v1_metadata, 31);
 
 /**
  * A page of projects.
@@ -1368,7 +1434,7 @@ export type ListProjectsResponse = Message<"runyard.metadata.v1.ListProjectsResp
  * Use `create(ListProjectsResponseSchema)` to create a new message.
  */
 export const ListProjectsResponseSchema: GenMessage<ListProjectsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_metadata_v1_metadata, 29);
+  messageDesc(file_runyard_metadata_v1_metadata, 32);
 
 /**
  * State of a run.
@@ -1626,6 +1692,17 @@ export const MetadataService: GenService<{
     methodKind: "unary";
     input: typeof RecordTransitionRequestSchema;
     output: typeof RecordTransitionResponseSchema;
+  },
+  /**
+   * Notes when runs last gave a sign of life, for the time when nobody remembers it. Does not change their documents.
+   * A time before the one that is known is passed over, and so are unknown runs. Safe to repeat.
+   *
+   * @generated from rpc runyard.metadata.v1.MetadataService.RecordHeartbeats
+   */
+  recordHeartbeats: {
+    methodKind: "unary";
+    input: typeof RecordHeartbeatsRequestSchema;
+    output: typeof RecordHeartbeatsResponseSchema;
   },
   /**
    * Returns one run, by path or by key.
