@@ -38,8 +38,11 @@ class Agent:
         world: World,
         make_server: Callable[[str], Server],
         idle_exit_s: float,
+        is_root_ours: Callable[[], bool] = lambda: True,
     ) -> None:
         self._root = root
+        self._is_root_ours = is_root_ours
+        self._is_root_lost = False
         self._base_url = base_url
         self._world = world
         self._make_server = make_server
@@ -60,6 +63,9 @@ class Agent:
         while True:
             self.look()
             self._reap()
+            if self._is_root_lost:
+                _log.warning("root_replaced %s: another agent serves what is there now", self._root)
+                return
             now_s = loop.time()
             if self._runs or self._leftovers or self._is_start_awaited(now_s):
                 idle_since_s = now_s
@@ -80,6 +86,8 @@ class Agent:
         self._list_time_s = 0.0
         before = set(self._runs)
         self.look()
+        if self._is_root_lost:
+            return False
         return bool(self._leftovers or set(self._runs) - before) or self._is_start_awaited(
             asyncio.get_running_loop().time()
         )
@@ -114,6 +122,9 @@ class Agent:
             running += 1
 
     def _list(self, now_s: float) -> None:
+        if not self._is_root_ours():  # removed or replaced: its lock guards nothing any more
+            self._is_root_lost = True
+            return
         queued = {name for name, _ in self._leftovers}
         for name in self._world.disk.names(self._root):
             if not name.startswith("run-") or name in self._settled or name in self._waiting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import logging
 import os
 import random
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os._exit(code)
 
 
-async def _serve(root: str, lock: int | None, options: argparse.Namespace) -> None:
+async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,9 +69,11 @@ async def _serve(root: str, lock: int | None, options: argparse.Namespace) -> No
         world=World(LocalDisk(), Budget(IN_FLIGHT_BYTES_MAX), time.time_ns),
         make_server=lambda url: make_server(url, api_key=api_key_for(url, options.base_url)),
         idle_exit_s=options.idle_exit_s,
+        is_root_ours=functools.partial(is_named, f"{root}/agent.lock", os.fstat(lock)),
     )
+    held: int | None = lock
     try:
-        while lock is not None and not stopped.is_set():
+        while held is not None and not stopped.is_set():
             serving = loop.create_task(agent.run())
             stopping = loop.create_task(stopped.wait())
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -82,8 +85,8 @@ async def _serve(root: str, lock: int | None, options: argparse.Namespace) -> No
                 return
             await serving
             # A run that began just now found this agent's lock taken: look again without it.
-            os.close(lock)
-            lock = take_lock(root) if agent.has_new_work() else None
+            os.close(held)
+            held = take_lock(root) if agent.has_new_work() else None
     finally:
         await asyncio.wait_for(agent.stop(), 5.0)
 
@@ -109,6 +112,15 @@ def api_key_for(base_url: str, own_base_url: str) -> str:
     """Returns the key for a server; another server than ours does not get ours."""
     is_own = base_url.rstrip("/") == own_base_url.rstrip("/")
     return os.environ.get("RUNYARD_API_KEY", "") if is_own else ""
+
+
+def is_named(path: str, held: os.stat_result) -> bool:
+    """Returns whether the path names the file still, whose descriptor may have been given up."""
+    try:
+        there = os.stat(path)  # noqa: PTH116 (paths are texts here)
+    except OSError:
+        return False
+    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
 
 def take_lock(root: str, name: str = "agent.lock") -> int | None:
