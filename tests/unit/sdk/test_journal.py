@@ -251,7 +251,7 @@ runyard.journal.RETRY_INTERVAL_S = 0.0
 told = []
 journal = JournalWriter(Path(sys.argv[1]), on_trouble=told.append, segment_bytes=[1024, 65536])
 journal.append(form.START, b'{"format":1}')
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
 schema = journal.make_schema(("a",), b'["a"]')
 for step in range(100):
     with journal.lock:

@@ -18,7 +18,7 @@ from runyard import journal_format as form
 
 SYNC_INTERVAL_S = 0.25
 """Pause between two looks of the syncing thread; data is on the disk within twice this."""
-RETRY_INTERVAL_S = 5.0
+RETRY_INTERVAL_S = 1.0
 """Pause between two tries to open a segment while the disk refuses."""
 SEGMENT_BYTES = (256 << 10, 1 << 20, 4 << 20, 8 << 20)
 """Sizes of the first, second, ... segment; the last one is the size of all that follow. Small runs stay small."""
@@ -272,9 +272,19 @@ class JournalWriter:
         sizes = self._segment_bytes
         size_bytes = sizes[min(number, len(sizes)) - 1]
         held_bytes = sum(_frame_bytes(payload) for _, payload in self._held)
-        size_bytes = max(size_bytes, form.HEADER_BYTES + form.padded(needed_bytes + held_bytes))
+        least_bytes = form.HEADER_BYTES + form.padded(needed_bytes + held_bytes)
+        size_bytes = max(size_bytes, least_bytes)
+        path = self.folder / form.segment_name(number)
         try:
-            file, segment = self._allocate(self.folder / form.segment_name(number), size_bytes)
+            try:
+                file, segment = self._allocate(path, size_bytes)
+            except OSError:
+                if size_bytes <= max(sizes[0], least_bytes):
+                    raise
+                size_bytes = max(
+                    sizes[0], least_bytes
+                )  # a nearly full disk has room for a small one
+                file, segment = self._allocate(path, size_bytes)
         except OSError as error:
             self._retry_time_s = now_s + RETRY_INTERVAL_S
             self._tell_trouble(error)
@@ -344,7 +354,7 @@ class JournalWriter:
         self._on_trouble(
             f"cannot write the journal in {self.folder}: {error.strerror or error}. Training goes on; what is logged "
             f"from now on may be lost. Make room there or set RUNYARD_DIR; it is tried again every "
-            f"{RETRY_INTERVAL_S:.0f} s"
+            f"{RETRY_INTERVAL_S:g} s"
         )
 
 
