@@ -97,6 +97,28 @@ def test_offline_then_sync(
         assert_story(yard, path, expected)
 
 
+def test_sync_sends_several_runs_of_one_folder(yard: Yard, tmp_path: Path) -> None:
+    """All offline runs beneath one folder are sent by one sync, which does not wait for itself."""
+    journals = tmp_path / "runyard"
+    ids = [f"several{number}-{yard.shape}" for number in range(3)]
+    for run_id in ids:
+        environment = yard.environment(journals, RUNYARD_RUN_ID=run_id, RUNYARD_MODE="offline")
+        code, output = scripts.run(scripts.SHORTEST, tmp_path, environment)
+        assert code == 0, output
+    synced = subprocess.run(
+        [PROGRAM, "sync", journals],
+        env=yard.environment(journals),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SYNC_TIMEOUT_S,
+    )
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    for run_id in ids:
+        assert_story(yard, f"nico/awesome-project/{run_id}", SHORTEST_HISTORY)
+
+
 def test_server_starts_after_the_script(tmp_path: Path) -> None:
     """With no server yet, init() says so and training goes on; what was logged arrives when the server is there."""
     late = Yard(tmp_path / "yard")

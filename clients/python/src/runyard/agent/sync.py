@@ -119,7 +119,9 @@ async def _send_all(
         progress.clear()
         _say(f"{job.folder.name}: {said} ({_counts(job)})", is_json=is_json)
 
-    roots = {job.folder.parent: _Locks(job.folder.parent) for job in jobs if not job.outcome}
+    # Once for each root: a second attempt would find the first one's locks taken.
+    parents = dict.fromkeys(job.folder.parent for job in jobs if not job.outcome)
+    roots = {parent: _Locks(parent) for parent in parents}
     try:
         await asyncio.gather(*(send(job, roots.get(job.folder.parent, _NO_LOCKS)) for job in jobs))
     finally:
