@@ -132,7 +132,7 @@ class _Transaction:
         )
 
     def insert_run(self, document: RunDocument) -> None:
-        self._connection.execute(insert(runs).values(run_rows.run_values(document)))
+        self._connection.execute(insert(runs), run_rows.run_values(document))
         self._put_into_outbox(document)
 
     def save_run(self, document: RunDocument) -> None:
@@ -214,7 +214,7 @@ class _Transaction:
         return [run_rows.writer_of(row) for row in self._connection.execute(statement)]
 
     def insert_writer(self, writer: Writer) -> None:
-        self._connection.execute(insert(writers).values(run_rows.writer_values(writer)))
+        self._connection.execute(insert(writers), run_rows.writer_values(writer))
 
     def save_writer(self, writer: Writer) -> None:
         values = run_rows.writer_values(writer)
@@ -228,7 +228,7 @@ class _Transaction:
 
     def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
         values = run_rows.transition_values(run_key, transition)
-        self._connection.execute(insert(transitions).values(values))
+        self._connection.execute(insert(transitions), values)
 
     def list_transitions(
         self, run_key: RunKey, *, after_number: int, limit: int
