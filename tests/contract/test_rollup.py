@@ -140,7 +140,7 @@ async def test_a_round_finds_what_is_large(yard: Yard) -> None:
     assert await yard.rollup_of(run) is None, "not settled yet"
     yard.clock.advance(MARGIN_S + 1)
     assert await task.run_round() >= 1
-    assert await yard.rollup_of(run) == (60_000 // 512 * 512 + 512, 60_000)
+    assert await yard.rollup_of(run) == (60_000 // 1_024 * 1_024 + 1_024, 60_000)
     assert await task.run_round() == 0
     again = build_rollup(config, store=yard.store, clock=yard.clock)
     assert await again.run_round() == 0

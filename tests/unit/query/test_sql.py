@@ -28,6 +28,7 @@ MIXED = Source(
 )
 STATEMENTS = {
     "look_at_series": sql.looks_sql(MANY, Span(0, 10_000)),
+    "known_steps": sql.known_steps_sql(MANY),
     "rollups_of_series": sql.rollups_sql(MANY),
     "points_of_two_series": sql.points_sql(MANY, Span(None, 500), limit=10_001),
     "points_of_many_series": sql.points_sql([(7, m) for m in range(40)], Span(), limit=10),

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import clickhouse_connect
 import numpy as np
 import pyarrow as pa
-from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
 from runyard_server.domain.errors import ResourceExhausted, Unavailable
 from runyard_server.storage.clickhouse.embedded import FolderLock, write_engine_config
+from runyard_server.storage.clickhouse.links import EmbeddedLink, Link, ServerLink, arrow_block
 from runyard_server.storage.clickhouse.migrations import apply_migrations
 from runyard_server.storage.clickhouse.native import native_block
 from runyard_server.telemetry import SECONDS_BUCKETS
@@ -109,7 +108,7 @@ class ClickHouse:
 
     def __init__(
         self,
-        connect: Callable[[], Client],
+        connect: Callable[[], Link],
         config: ClickHouseConfig,
         *,
         lock: FolderLock | None = None,
@@ -128,13 +127,10 @@ class ClickHouse:
         config = config or ClickHouseConfig()
         path.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(path)
-        options = {"config-file": str(write_engine_config(path, config))}
-        settings = _settings(config)
+        config_file = write_engine_config(path, config)
 
-        def connect() -> Client:
-            return clickhouse_connect.get_client(
-                interface="chdb", path=str(path / "data"), chdb_options=options, settings=settings
-            )
+        def connect() -> Link:
+            return EmbeddedLink(path / "data", config_file, _settings(config))
 
         try:
             return cls(connect, config, lock=lock)
@@ -150,15 +146,12 @@ class ClickHouse:
         """
         config = config or ClickHouseConfig()
 
-        def connect() -> Client:
-            return clickhouse_connect.get_client(
-                dsn=url,
-                connect_timeout=round(config.connect_timeout_s),
-                send_receive_timeout=round(max(config.insert_timeout_s, config.query_timeout_s)),
-                query_retries=0,
-                # A session takes one query at a time and keeps state on one replica.
-                autogenerate_session_id=False,
-                settings=_settings(config),
+        def connect() -> Link:
+            return ServerLink(
+                url,
+                _settings(config),
+                connect_timeout_s=config.connect_timeout_s,
+                answer_timeout_s=max(config.insert_timeout_s, config.query_timeout_s),
             )
 
         try:
@@ -168,7 +161,9 @@ class ClickHouse:
 
     async def migrate(self) -> None:
         """Brings the tables to this program's schema. Safe to repeat, and to start again after a crash."""
-        await self._inserts.call(apply_migrations, timeout_s=10 * self._config.query_timeout_s)
+        await self._inserts.call(
+            lambda link: apply_migrations(link.client), timeout_s=10 * self._config.query_timeout_s
+        )
 
     async def insert_arrow(
         self, table: str, rows: pa.Table, *, timeout_s: float | None = None
@@ -180,8 +175,8 @@ class ClickHouse:
         if rows.num_rows == 0:
             return
 
-        def insert(client: Client) -> None:
-            client.insert_arrow(table, rows)
+        def insert(link: Link) -> None:
+            link.insert(table, rows.column_names, arrow_block(rows), form="Arrow")
 
         await self._inserts.call(insert, timeout_s=timeout_s or self._config.insert_timeout_s)
 
@@ -192,8 +187,8 @@ class ClickHouse:
         if not next(iter(columns.values())).size:
             return
 
-        def insert(client: Client) -> None:
-            client.raw_insert(table, list(columns), native_block(columns), fmt="Native")
+        def insert(link: Link) -> None:
+            link.insert(table, list(columns), native_block(columns), form="Native")
 
         await self._inserts.call(insert, timeout_s=timeout_s or self._config.insert_timeout_s)
 
@@ -206,8 +201,8 @@ class ClickHouse:
     ) -> pa.Table:
         """Returns the rows of a query; `parameters` fill {name:Type} in the SQL. Floats come bit by bit."""
 
-        def query(client: Client) -> pa.Table:
-            return client.query_arrow(sql, parameters=dict(parameters or {}))
+        def query(link: Link) -> pa.Table:
+            return link.client.query_arrow(sql, parameters=dict(parameters or {}))
 
         return await self._queries.call(query, timeout_s=timeout_s or self._config.query_timeout_s)
 
@@ -220,8 +215,8 @@ class ClickHouse:
     ) -> NDArray[np.void]:
         """Returns the rows of a query as a structured array; for small results, where Arrow costs more."""
 
-        def query(client: Client) -> NDArray[np.void]:
-            return client.query_np(sql, parameters=dict(parameters or {}))
+        def query(link: Link) -> NDArray[np.void]:
+            return link.client.query_np(sql, parameters=dict(parameters or {}))
 
         return await self._queries.call(query, timeout_s=timeout_s or self._config.query_timeout_s)
 
@@ -234,8 +229,8 @@ class ClickHouse:
     ) -> Any:
         """Runs one statement that changes something (INSERT SELECT, OPTIMIZE, ALTER …) beside the inserts; returns its value."""
 
-        def run(client: Client) -> Any:
-            return client.command(sql, parameters=dict(parameters or {}))
+        def run(link: Link) -> Any:
+            return link.client.command(sql, parameters=dict(parameters or {}))
 
         return await self._inserts.call(run, timeout_s=timeout_s or self._config.insert_timeout_s)
 
@@ -251,21 +246,22 @@ class ClickHouse:
 
 
 class _Pool:
-    """As many threads as clients; each call takes a free client for its time."""
+    """As many threads as links; each call takes a free link for its time."""
 
-    def __init__(self, kind: str, clients: list[Client], config: ClickHouseConfig) -> None:
+    def __init__(self, kind: str, links: list[Link], config: ClickHouseConfig) -> None:
         self._kind = kind
-        self._clients = clients
-        self._free = deque(clients)
+        self._links = links
+        self._free = deque(links)
         self._pending_max = config.pending_max
         self._pending = 0
+        self._is_closed = False
         self._pending_lock = threading.Lock()
         self._threads = concurrent.futures.ThreadPoolExecutor(
-            len(clients), thread_name_prefix=f"clickhouse-{kind}"
+            len(links), thread_name_prefix=f"clickhouse-{kind}"
         )
 
-    async def call(self, action: Callable[[Client], _Result], *, timeout_s: float) -> _Result:
-        """Returns what `action` returns when it ran with a client, in a thread."""
+    async def call(self, action: Callable[[Link], _Result], *, timeout_s: float) -> _Result:
+        """Returns what `action` returns when it ran with a free link, in a thread."""
         self._admit()
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -290,19 +286,23 @@ class _Pool:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
+        with self._pending_lock:
+            self._is_closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for client in self._clients:
-            client.close()
+        for link in self._links:
+            link.close()
 
-    def _run(self, action: Callable[[Client], _Result]) -> _Result:
-        client = self._free.popleft()  # one per thread, so there is always one
+    def _run(self, action: Callable[[Link], _Result]) -> _Result:
+        link = self._free.popleft()  # one per thread, so there is always one
         try:
-            return action(client)
+            return action(link)
         finally:
-            self._free.append(client)
+            self._free.append(link)
 
     def _admit(self) -> None:
         with self._pending_lock:
+            if self._is_closed:
+                raise Unavailable("STOPPING", "the store is closed: the server is stopping")
             if self._pending >= self._pending_max:
                 CALLS_FAILED.labels(self._kind, "queue_full").inc()
                 raise ResourceExhausted(

@@ -28,6 +28,7 @@ from runyard_server.storage.clickhouse.points_read_sql import (
     Series,
     Source,
     Span,
+    known_steps_sql,
     looks_sql,
     partials_sql,
     points_sql,
@@ -101,28 +102,77 @@ class BucketReader:
         self, series: Sequence[Series], steps: Span, bucket_count_max: int
     ) -> dict[Series, BucketColumns]:
         look = await self._look(series, steps)
-        sources = await self._sources(look.rollups, steps)
-        extents = look.extents | await self._extents(sources)
-        raw = [one for one, extent in extents.items() if extent.count <= bucket_count_max]
-        shifts = {
-            one: bucket_shift(extent.first_step, extent.last_step, count_max=bucket_count_max)
-            for one, extent in extents.items()
-            if extent.count > bucket_count_max
-        }
-        wanted: list[tuple[int, Source]] = []
+        plain = {one: Source((one,), (steps,)) for one in look.extents}
+        found, rolled = await asyncio.gather(
+            self._read_exact(look.extents, plain, steps, bucket_count_max),
+            self._read_rolled(look.rollups, steps, bucket_count_max),
+        )
+        return found | rolled
+
+    async def _read_rolled(
+        self, rollups: Mapping[Series, Rollup], steps: Span, bucket_count_max: int
+    ) -> dict[Series, BucketColumns]:
+        """Reads long series at half the width that their catalogue suggests, which tells the width and, joined, the buckets.
+
+        So their points are read once, not first for their extent. A guess that fails is made good by an exact read.
+        """
+        if not rollups:
+            return {}
+        sources, known = await asyncio.gather(
+            self._sources(rollups, steps), self._known_steps(list(rollups))
+        )
+        guesses: dict[Series, int] = {}
+        for one, source in sources.items():
+            bounds = _within(known.get(one), steps)
+            if bounds is not None and source.mixed.stored:
+                guess = bucket_shift(*bounds, count_max=bucket_count_max) - 1
+                if guess + 1 >= source.mixed.stored_shift:
+                    guesses[one] = max(guess, source.mixed.stored_shift)
+        found: dict[Series, BucketColumns] = {}
+        wanted = [(shift, sources[one].mixed) for one, shift in guesses.items()]
+        for partials in await self._read_partials(wanted):
+            for one, rows in series_slices(partials["run"], partials["metric"]):
+                part = partials.rows(rows)
+                shift = _shift_of(_extent(part), bucket_count_max)
+                if shift is not None and shift >= guesses[one]:
+                    found |= merge_partials(part.widen(shift - guesses[one]), {one: shift})
+        missed = {one: source for one, source in sources.items() if one not in found}
+        if missed:
+            extents = await self._extents(missed)
+            raw = {one: source.raw for one, source in missed.items()}
+            mixed = {one: source.mixed for one, source in missed.items()}
+            for one, extent in extents.items():
+                shift = _shift_of(extent, bucket_count_max)
+                if shift is not None and mixed[one].stored and shift >= mixed[one].stored_shift:
+                    raw[one] = mixed[one]
+            found |= await self._read_exact(extents, raw, steps, bucket_count_max)
+        return found
+
+    async def _read_exact(
+        self,
+        extents: Mapping[Series, _Extent],
+        sources: Mapping[Series, Source],
+        steps: Span,
+        bucket_count_max: int,
+    ) -> dict[Series, BucketColumns]:
+        """Reads series of known extent: as points where these are few, else from their sources at the right width."""
+        shifts: dict[Series, int] = {}
         plain: dict[int, list[Series]] = defaultdict(list)
-        for one, shift in shifts.items():
-            if one not in sources:
-                plain[shift].append(one)
-            elif sources[one].mixed.stored and shift >= sources[one].mixed.stored_shift:
-                wanted.append((shift, sources[one].mixed))
+        wanted: list[tuple[int, Source]] = []
+        for one, extent in extents.items():
+            shift = _shift_of(extent, bucket_count_max)
+            if shift is None:
+                continue
+            shifts[one] = shift
+            if sources[one].stored:
+                wanted.append((shift, sources[one]))
             else:
-                wanted.append((shift, sources[one].raw))
+                plain[shift].append(one)
         wanted += [(shift, Source(tuple(members), (steps,))) for shift, members in plain.items()]
-        points, partials = await asyncio.gather(
+        raw = [one for one in extents if one not in shifts]
+        found, partials = await asyncio.gather(
             self._read_points(raw, steps), self._read_partials(wanted)
         )
-        found = points
         for part in partials:
             found.update(merge_partials(part, shifts))
         return found
@@ -166,6 +216,10 @@ class BucketReader:
                 sources[one] = _Sources(mixed, raw)
         return sources
 
+    async def _known_steps(self, series: Sequence[Series]) -> dict[Series, tuple[int, int]]:
+        table = await self._store.query_arrow(known_steps_sql(series))
+        return {(run, metric): (first, last) for run, metric, first, last in _rows(table)}
+
     async def _extents(self, sources: Mapping[Series, _Sources]) -> dict[Series, _Extent]:
         extents: dict[Series, _Extent] = {}
         for chunk in _chunks([s.mixed for s in sources.values()], SOURCES_PER_QUERY_MAX):
@@ -190,6 +244,31 @@ class BucketReader:
             )
         )
         return [read_partials(table) for table in tables]
+
+
+def _extent(partials: Partials) -> _Extent:
+    """Returns the extent of one series, which has rows."""
+    return _Extent(
+        count=int(partials["n"].sum()),
+        first_step=int(partials["first_step"].min()),
+        last_step=int(partials["last_step"].max()),
+    )
+
+
+def _shift_of(extent: _Extent, bucket_count_max: int) -> int | None:
+    """Returns the width of the buckets as a power of two; None if the points come raw."""
+    if extent.count <= bucket_count_max:
+        return None
+    return bucket_shift(extent.first_step, extent.last_step, count_max=bucket_count_max)
+
+
+def _within(known: tuple[int, int] | None, steps: Span) -> tuple[int, int] | None:
+    """Returns the first and last step that may be in the range; None if none is known."""
+    if known is None:
+        return None
+    first = known[0] if steps.first is None else max(known[0], steps.first)
+    last = known[1] if steps.end is None else min(known[1], steps.end - 1)
+    return (first, last) if first <= last else None
 
 
 def _as_one_bucket(partials: Partials) -> Partials:

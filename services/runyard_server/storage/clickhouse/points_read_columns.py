@@ -36,6 +36,19 @@ class Partials:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
 
+    def rows(self, wanted: slice) -> Partials:
+        """Returns some of the rows."""
+        return Partials({name: values[wanted] for name, values in self.columns.items()})
+
+    def widen(self, shift: int) -> Partials:
+        """Returns the rows as parts of buckets that are 2**shift times as wide, in order."""
+        if shift == 0:
+            return self
+        buckets = self["bucket"] >> shift
+        order = np.lexsort((self["class"], buckets, self["metric"], self["run"]))
+        wide = Partials(dict(self.columns) | {"bucket": buckets})
+        return Partials({name: values[order] for name, values in wide.columns.items()})
+
 
 def read_partials(table: pa.Table) -> Partials:
     """Returns the rows of a query made by partials_sql as columns."""
@@ -81,7 +94,7 @@ def merge_partials(partials: Partials, shifts: Mapping[Series, int]) -> dict[Ser
         # Adding 0.0 makes -0.0 into 0.0: which of the two came first must not matter.
         "lows": np.where(none_finite, np.nan, lows) + 0.0,
         "highs": np.where(none_finite, np.nan, highs) + 0.0,
-        "means": _means(partials, by_class, starts, finite_counts, lows, highs),
+        "means": _means(partials, by_class, starts, counts=finite_counts, limits=(lows, highs)),
         "lasts": partials["last"][last],
         "counts": np.add.reduceat(counts, starts),
         "nan_counts": _class_counts(partials, counts, starts, CLASS_NAN),
@@ -189,11 +202,14 @@ def _means(
     partials: Partials,
     by_class: _Positions,
     starts: _Positions,
-    finite_counts: UInt64Column,
-    lows: Float64Column,
-    highs: Float64Column,
+    *,
+    counts: UInt64Column,
+    limits: tuple[Float64Column, Float64Column],
 ) -> Float64Column:
-    """Returns the mean of the finite values of each bucket; the sums of each class are added up exactly first."""
+    """Returns the mean of the finite values of each bucket; the sums of each class are added up exactly first.
+
+    `counts` are of the finite values, `limits` the lowest and highest of them: rounding must not pass these.
+    """
     high_sums: Int64Column = np.add.reduceat(partials["high_sum"], by_class)
     low_sums: Int64Column = np.add.reduceat(partials["low_sum"], by_class)
     classes = partials["class"][by_class].astype(np.int64)
@@ -208,8 +224,8 @@ def _means(
     sums += np.ldexp(low_sums.astype(np.float64), exponents)
     totals = np.add.reduceat(np.where(is_finite, sums, 0.0), first_class)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = totals / finite_counts.astype(np.float64)
+        means = totals / counts.astype(np.float64)
     means = np.ldexp(means, (top * _EXPONENT_OF_CLASS + _LOW_SUM_EXPONENT).astype(np.int32))
-    clipped = np.minimum(np.maximum(means, lows), highs)
-    bounded: Float64Column = np.where(finite_counts == 0, np.nan, clipped) + 0.0
+    clipped = np.minimum(np.maximum(means, limits[0]), limits[1])
+    bounded: Float64Column = np.where(counts == 0, np.nan, clipped) + 0.0
     return bounded

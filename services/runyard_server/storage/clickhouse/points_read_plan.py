@@ -67,10 +67,7 @@ def join_buckets(buckets: Iterable[int], *, count_max: int) -> list[tuple[int, i
     gaps = sorted(range(1, len(ranges)), key=lambda i: ranges[i - 1][1] - ranges[i][0])
     cuts = sorted(gaps[: count_max - 1])
     edges = [0, *cuts, len(ranges)]
-    return [
-        (ranges[start][0], ranges[end - 1][1])
-        for start, end in itertools.pairwise(edges)
-    ]
+    return [(ranges[start][0], ranges[end - 1][1]) for start, end in itertools.pairwise(edges)]
 
 
 def _between(stored: Span, again: Sequence[tuple[int, int]]) -> Iterator[Span]:

@@ -158,6 +158,14 @@ def rollups_sql(series: Sequence[Series]) -> str:
     )
 
 
+def known_steps_sql(series: Sequence[Series]) -> str:
+    """Returns the SQL for the first and last step that were ever logged, from the catalogue of series."""
+    return (
+        "SELECT run, metric, min(first_step) AS step_low, max(last_step) AS step_high FROM series"
+        f" WHERE {where_series(series, '', ())} GROUP BY run, metric"
+    )
+
+
 def touched_sql(rollups: Iterable[tuple[Series, Rollup, Span]]) -> str:
     """Returns the SQL for stored buckets that hold points which came after they were made, in the range of steps."""
     parts = [

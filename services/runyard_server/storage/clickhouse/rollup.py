@@ -57,9 +57,9 @@ class RollupConfig:
     """How old a block must be to count as seen; longer than an insert may take, its wait for a client included."""
     row_count_min: int = 65_536
     """Series with fewer points, or that grew by fewer since, are left alone."""
-    growth_min: float = 0.05
+    growth_min: float = 0.02
     """Share by which a series must have grown since."""
-    points_per_bucket: int = 512
+    points_per_bucket: int = 1_024
     """Points in a stored bucket, about, when the width is chosen."""
     points_per_bucket_min: int = 32
     """Below it the width is chosen anew: the steps have become sparser."""
