@@ -1,0 +1,107 @@
+"""One connection to ClickHouse: a client for statements and queries, and the way by which blocks of rows go in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+_ERROR_CODE: Final = re.compile(r"\bCode: (\d+)")
+
+
+class Link(Protocol):
+    """Used by one thread at a time."""
+
+    client: Client
+
+    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
+        """Inserts a block in that format (Native or Arrow); it is durable when this returns. Raises ClickHouseError."""
+        ...
+
+    def close(self) -> None:
+        """Gives the connection up."""
+        ...
+
+
+class ServerLink:
+    """Clients of a server: blocks go in as bodies of HTTP requests."""
+
+    def __init__(
+        self,
+        url: str,
+        settings: dict[str, Any],
+        *,
+        connect_timeout_s: float,
+        answer_timeout_s: float,
+    ) -> None:
+        self.client: Client = clickhouse_connect.get_client(
+            dsn=url,
+            connect_timeout=round(connect_timeout_s),
+            send_receive_timeout=round(answer_timeout_s),
+            query_retries=0,
+            # A session takes one query at a time and keeps state on one replica.
+            autogenerate_session_id=False,
+            settings=settings,
+        )
+
+    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
+        """Inserts a block; see Link."""
+        self.client.raw_insert(table, names, block, fmt=form)
+
+    def close(self) -> None:
+        """Closes the client."""
+        self.client.close()
+
+
+class EmbeddedLink:
+    """A client of the engine in this process.
+
+    Blocks go in through chDB's own stream: clickhouse-connect writes each into a temporary file first, which costs
+    twice the time for a small block and leaves the file behind when the process is killed.
+    """
+
+    def __init__(self, folder: Path, config_file: Path, settings: dict[str, Any]) -> None:
+        # Imported here: the engine takes 200 MB, and who uses a server must not pay for it.
+        from chdb.state.sqlitelike import Connection
+
+        options = {"config-file": str(config_file)}
+        self.client: Client = clickhouse_connect.get_client(
+            interface="chdb", path=str(folder), chdb_options=options, settings=settings
+        )
+        # The engine compares folders as text: this is how clickhouse-connect writes it.
+        self._stream = Connection(f"{folder.resolve()}?{urlencode(options)}")
+        for name, value in settings.items():
+            self._stream.query(f"SET {name} = {value}")
+
+    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
+        """Inserts a block; see Link."""
+        try:
+            with self._stream.send_insert(
+                f"INSERT INTO {table} ({', '.join(names)})", form
+            ) as rows:
+                rows.append(block)
+                rows.finish()
+        except RuntimeError as error:
+            code = _ERROR_CODE.search(str(error))
+            raise DatabaseError(str(error), code=int(code[1]) if code else None) from error
+
+    def close(self) -> None:
+        """Closes stream and client."""
+        self._stream.close()
+        self.client.close()
+
+
+def arrow_block(rows: pa.Table) -> bytes:
+    """Returns the rows as a file of Arrow's IPC format, which ClickHouse calls Arrow."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, rows.schema) as file:
+        file.write_table(rows)
+    block: bytes = sink.getvalue().to_pybytes()
+    return block
