@@ -34,7 +34,7 @@ def read(text: str) -> dict[str, object]:
 
 @given(OBJECTS)
 def test_objects_come_back(value: dict[str, object]) -> None:
-    """Read ∘ write is the identity: integers to 64 bits, floats bit by bit, keys in order."""
+    """Writing and reading is the identity: integers to 64 bits, floats bit by bit, keys in order."""
     text = write_object(value)
     back = read(text)
     assert value == back

@@ -14,7 +14,7 @@ from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, 
 
 @given(st.text(), st.integers(), st.text())
 def test_a_position_comes_back(query: str, number: int, name: str) -> None:
-    """Read ∘ make is the identity."""
+    """Making and reading is the identity."""
     token = make_page_token(query, number, name)
     assert [number, name] == read_page_token(query, token, int, str)
 
