@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,254 +16,19 @@ from hypothesis import strategies as st
 from runyard import journal_format as form
 from runyard.agent import agent as agent_module
 from runyard.agent.agent import Agent
-from runyard.agent.budget import Budget
-from runyard.agent.disk import LocalDisk, _digest
-from runyard.agent.heartbeat import Heart
-from runyard.agent.ports import (
-    Batch,
-    Beat,
-    BeatAnswer,
-    Change,
-    Ending,
-    FileDigest,
-    FilePart,
-    Rejection,
-    StartedRun,
-    UploadPlan,
-)
-from runyard.agent.retry import Reach, Repeater
-from runyard.agent.run import COMPLETE, CURRENT, REFUSED, RunUpload, Server, World
-from runyard.errors import (
-    Error,
-    FailedPrecondition,
-    Internal,
-    InvalidArgument,
-    ResourceExhausted,
-    Unavailable,
-)
-from runyard.journal import JournalWriter, RowSchema
+from runyard.agent.ports import Batch
+from runyard.agent.run import COMPLETE, CURRENT, REFUSED, RunUpload
+from runyard.errors import Error, FailedPrecondition, Internal, InvalidArgument
 from tests.simulation import loop as virtual
-
-START = {"format": 1, "request_id": "r" * 32, "mode": "online", "project": "p"}
-FINISH = b'{"exit_code": 0, "cause": "FINISH_CALLED", "evidence": "", "time_unix_ns": 5}'
-
-Fault = Callable[[], "Error | None"]
-
-
-class Disk(LocalDisk):
-    """The real disk, but for who holds which lock, and without threads."""
-
-    def __init__(self) -> None:
-        self.living: set[str] = set()
-        self.removed: list[str] = []
-
-    def is_locked(self, path: str) -> bool:
-        return path in self.living
-
-    def remove(self, path: str) -> None:
-        self.removed.append(path)
-        super().remove(path)
-
-    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
-        import threading
-
-        return _digest(path, part_bytes_of, threading.Event())
-
-
-class FakeServer:
-    """Keeps what it is sent. `fault` draws what becomes of each call; half of the failed ones are carried out."""
-
-    def __init__(self, chance: random.Random | None = None) -> None:
-        self.chance = chance or random.Random(1)
-        self.density = 0.0
-        self.is_away = False
-        self.refuse_batch: Callable[[Batch], Error | None] = lambda batch: None
-        self.refuse_start: Error | None = None
-        self.rows: dict[int, tuple[int, tuple[str, ...]]] = {}
-        self.covered: set[int] = set()
-        self.batches: list[Batch] = []
-        self.applied: list[int] = []
-        self.summary: dict[str, tuple[int, str]] = {}
-        self.endings: list[Ending] = []
-        self.covered_at_end: int = 0
-        self.beats: list[Beat] = []
-        self.files: dict[str, bytes] = {}
-        self.uploads: dict[str, str] = {}
-        self.parts: dict[str, bytes] = {}
-        self.part_bytes = 1 << 30
-        self.last_step_value: int | None = None
-        self.is_resumed = False
-        self.start_count = 0
-
-    async def _meet(self, do: Callable[[], Any]) -> Any:
-        """Carries a call out, delayed, lost before or after, or answered with back-pressure."""
-        await asyncio.sleep(self.chance.uniform(0, 0.3))
-        if self.is_away:
-            raise Unavailable("nobody there", reason="UNREACHABLE")
-        draw = self.chance.random()
-        if draw < self.density / 3:
-            raise Unavailable("lost on the way")
-        if draw < self.density * 2 / 3:
-            raise ResourceExhausted("full", reason="QUEUE_FULL", retry_delay_s=0.4)
-        answer = do()
-        if draw < self.density:
-            await asyncio.sleep(self.chance.uniform(0, 5))
-            raise Unavailable("the reply was lost")
-        return answer
-
-    async def start_run(self, start: Mapping[str, Any]) -> StartedRun:
-        def do() -> StartedRun:
-            self.start_count += 1
-            if self.refuse_start is not None:
-                raise self.refuse_start
-            return StartedRun("e/p/r", 7, 1, 1, "a-b-1", self.is_resumed)
-
-        answer: StartedRun = await self._meet(do)
-        return answer
-
-    async def last_step(self, run_path: str) -> int | None:
-        answer: int | None = await self._meet(lambda: self.last_step_value)
-        return answer
-
-    async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
-        def do() -> list[Rejection]:
-            error = self.refuse_batch(batch)
-            if error is not None:
-                raise error
-            self.batches.append(batch)
-            self.covered.update(range(batch.first_sequence, batch.last_sequence + 1))
-            for table in batch.tables:
-                for row, sequence in enumerate(table.sequences):
-                    self.rows[int(sequence)] = (int(table.words[row, 0]), table.names)
-            for change in batch.summary_changes:
-                held = self.summary.get(change.key, (0, ""))
-                self.summary[change.key] = max(held, (change.sequence, change.value_json))
-            return []
-
-        answer: list[Rejection] = await self._meet(do)
-        return answer
-
-    async def apply_changes(self, run_key: int, writer: int, changes: Sequence[Change]) -> None:
-        def do() -> None:
-            for change in changes:
-                if not self.applied or change.sequence > self.applied[-1]:
-                    self.applied.append(change.sequence)
-
-        await self._meet(do)
-
-    async def finish_run(self, run_key: int, writer: int, ending: Ending) -> None:
-        def do() -> None:
-            self.covered_at_end = len(self.covered)
-            self.endings.append(ending)
-
-        await self._meet(do)
-
-    async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
-        def do() -> BeatAnswer:
-            self.beats.extend(beats)
-            return BeatAnswer(2.0, (), ())
-
-        answer: BeatAnswer = await self._meet(do)
-        return answer
-
-    async def create_upload(self, run_path: str, name: str, digest: FileDigest) -> UploadPlan:
-        def do() -> UploadPlan:
-            held = self.files.get(name)
-            if held is not None and hashlib.sha256(held).digest() == digest.sha256:
-                return UploadPlan("", True, 0, ())
-            upload_id = f"u{len(self.uploads)}"
-            self.uploads[upload_id] = name
-            count = max(1, -(-digest.size_bytes // self.part_bytes))
-            assert digest.part_md5s in ((), digest.part_md5s[:count])
-            urls = [f"{upload_id}/{part:04d}" for part in range(count)]
-            return UploadPlan(upload_id, False, self.part_bytes, urls)
-
-        answer: UploadPlan = await self._meet(do)
-        return answer
-
-    async def put_part(self, url: str, part: FilePart) -> str:
-        def do() -> str:
-            content = Path(part.path).read_bytes()[part.offset : part.offset + part.size_bytes]
-            self.parts[url] = content
-            return f'"{hashlib.sha256(content).hexdigest()}"'
-
-        answer: str = await self._meet(do)
-        return answer
-
-    async def complete_upload(self, upload_id: str, part_etags: Sequence[str]) -> None:
-        def do() -> None:
-            urls = sorted(url for url in self.parts if url.startswith(upload_id + "/"))
-            assert len(urls) == len(part_etags)
-            self.files[self.uploads[upload_id]] = b"".join(self.parts[url] for url in urls)
-
-        await self._meet(do)
-
-    async def close(self) -> None:
-        pass
-
-
-class Trainer:
-    """Writes the journal of one run folder."""
-
-    def __init__(self, root: Path, disk: Disk, *, name: str = "run-1", start: Any = START) -> None:
-        self.folder = root / name
-        (self.folder / "journal").mkdir(parents=True)
-        self.journal = JournalWriter(self.folder / "journal", segment_bytes=[2048], is_synced=False)
-        self._disk = disk
-        self._schemas: dict[tuple[str, ...], RowSchema] = {}
-        disk.living.add(f"{self.folder}/writer.lock")
-        self.journal.append(form.START, json.dumps(start).encode())
-
-    def log(self, step: int, names: tuple[str, ...] = ("loss",)) -> int:
-        if names not in self._schemas:
-            payload = json.dumps(names).encode()
-            self._schemas[names] = self.journal.make_schema(names, payload)
-        with self.journal.lock:
-            self.journal.append_row(self._schemas[names], step, 1, [0.5] * len(names))
-        return self.journal.sequence
-
-    def change(self, content: Mapping[str, Any]) -> int:
-        self.journal.append(form.CHANGE, json.dumps(content).encode())
-        return self.journal.sequence
-
-    def file(self, path: Path, policy: str, name: str = "") -> None:
-        content = {"path": str(path), "name": name or path.name, "policy": policy}
-        self.journal.append(form.FILE, json.dumps(content).encode())
-
-    def finish(self) -> None:
-        self.journal.append(form.FINISH, FINISH)
-        self.journal.close()
-        self.die()
-
-    def die(self) -> None:
-        self._disk.living.discard(f"{self.folder}/writer.lock")
-
-    def mark(self) -> dict[str, Any]:
-        fields: dict[str, Any] = json.loads((self.folder / "mark.json").read_bytes())
-        return fields
-
-
-def server_of(fake: FakeServer) -> Server:
-    loop = asyncio.get_running_loop()
-    reach = Reach(loop.time)
-    repeater = Repeater(reach, draw=fake.chance.random)
-    return Server("http://fake", fake, reach, repeater, Heart(fake, reach, agent_id="a"))
-
-
-def world_of(disk: Disk) -> World:
-    return World(disk, Budget(1 << 20), lambda: 1_700_000_000_000_000_000)
-
-
-def upload_of(
-    trainer: Trainer, disk: Disk, fake: FakeServer, *, is_foreground: bool = False
-) -> RunUpload:
-    return RunUpload(
-        str(trainer.folder),
-        START,
-        world=world_of(disk),
-        server=server_of(fake),
-        is_foreground=is_foreground,
-    )
+from tests.unit.sdk.agent_fakes import (
+    START,
+    Disk,
+    FakeServer,
+    Trainer,
+    server_of,
+    upload_of,
+    world_of,
+)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:

@@ -14,7 +14,7 @@ from runyard.agent.columns import Event
 from runyard.agent.mark import Mark, read_json
 from runyard.agent.ports import Disk, FileDigest, FilePart, Transport, UploadPlan
 from runyard.agent.retry import Repeater
-from runyard.errors import Error, InvalidArgument
+from runyard.errors import Error, InvalidArgument, Unavailable
 
 NOW, END, LIVE = "now", "end", "live"
 PENDING, DURABLE, FAILED = "pending", "durable", "failed"
@@ -22,9 +22,11 @@ LOOK_INTERVAL_S = 2.0
 """Pause between two looks at live files; one that changed is sent when two looks found it equal."""
 AT_ONCE_COUNT_MAX = 4
 """Files of one run that are sent at once."""
+END_COUNT_MAX = 2
+"""Uploads of one file after the end of its run: one that somebody goes on writing must not keep the run open."""
 TRY_COUNT_MAX = 8
 """How often an upload is tried while the server answers; one that does not answer is waited for."""
-SINGLE_PART_BYTES = 8 << 20
+SINGLE_PART_BYTES = 64 << 20
 """Up to this size a file is taken to be one part, so that it is read once only before it is sent."""
 PART_BYTES_UNKNOWN = 1 << 62
 
@@ -41,6 +43,8 @@ class _Entry:
     sent_stamp: tuple[int, int] | None = None
     seen_stamp: tuple[int, int] | None = None
     is_busy: bool = False
+    end_count: int = 0
+    """Uploads begun since the end of the run."""
 
 
 class FileUploads:
@@ -93,6 +97,7 @@ class FileUploads:
         for name, entry in self._entries.items():
             if not entry.is_busy and self._is_due(entry, is_time=is_time):
                 entry.is_busy = True
+                entry.end_count += self._is_ending
                 task = loop.create_task(self._upload(name, entry))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -115,7 +120,8 @@ class FileUploads:
     def _is_due(self, entry: _Entry, *, is_time: bool) -> bool:
         if self._is_ending:
             is_changed = entry.policy == LIVE and self._stamp(entry.path) != entry.sent_stamp
-            return entry.state == PENDING or (entry.state == DURABLE and is_changed)
+            is_due = entry.state == PENDING or (entry.state == DURABLE and is_changed)
+            return is_due and entry.end_count < END_COUNT_MAX
         if entry.policy == NOW:
             return entry.state == PENDING
         if entry.policy != LIVE or not is_time:
@@ -165,7 +171,13 @@ class FileUploads:
             content_md5 = base64.b64encode(md5).decode() if md5 else ""
             part = FilePart(path, offset, max(0, size_bytes), content_md5)
             etags.append(await self._transport.put_part(url, part))
-        await self._transport.complete_upload(plan.upload_id, etags)
+        try:
+            await self._transport.complete_upload(plan.upload_id, etags)
+        except Error as error:
+            if error.reason != "FILE_CONTENT_MISMATCH":
+                raise
+            # It changed while it was sent: sent anew, as it is now.
+            raise Unavailable(error.message, reason="STORE_UNAVAILABLE") from error
 
     async def _announce(self, name: str, path: str) -> tuple[UploadPlan, FileDigest]:
         """Returns where the file goes. The size of parts is known from the first answer only; MD5s need it."""
@@ -175,7 +187,13 @@ class FileUploads:
         is_single = stamp[0] <= SINGLE_PART_BYTES
         digest = await self._disk.digest(path, PART_BYTES_UNKNOWN)
         asked = digest if is_single else dataclasses.replace(digest, part_md5s=())
-        plan = await self._transport.create_upload(self._run_path, name, asked)
+        try:
+            plan = await self._transport.create_upload(self._run_path, name, asked)
+        except InvalidArgument:
+            if not asked.part_md5s:
+                raise
+            asked = dataclasses.replace(digest, part_md5s=())  # the server cuts it otherwise
+            plan = await self._transport.create_upload(self._run_path, name, asked)
         if plan.is_present or len(plan.part_urls) == len(asked.part_md5s):
             return plan, asked
         digest = await self._disk.digest(path, plan.part_bytes)

@@ -80,6 +80,10 @@ def is_repeatable(error: Error) -> bool:
     return error.retry_delay_s is not None or isinstance(error, (Unavailable, NotOffered))
 
 
+def _is_unanswered(error: Error) -> bool:
+    return isinstance(error, Unavailable) and error.reason in ("", "UNREACHABLE")
+
+
 class Repeater:
     """Repeats calls to one server with growing pauses."""
 
@@ -95,13 +99,16 @@ class Repeater:
         on_pause: Callable[[Error], Any] = lambda error: None,
         repeat_count_max: int | None = None,
     ) -> T:
-        """Returns the first answer. Raises the first refusal for good; an unreachable server is waited for."""
+        """Returns the first answer. Raises the first refusal for good; an unreachable server is waited for.
+
+        With `repeat_count_max`, errors that the server answered with are repeated so often only.
+        """
         pause_s, count, internal_count = FIRST_PAUSE_S, 0, 0
         while True:
             try:
                 answer = await make()
             except Error as error:
-                count += 1
+                count += not _is_unanswered(error)
                 internal_count += isinstance(error, Internal)
                 self._note(error)
                 is_internal = (
@@ -119,7 +126,7 @@ class Repeater:
                 return answer
 
     def _note(self, error: Error) -> None:
-        if isinstance(error, Unavailable) and error.reason in ("", "UNREACHABLE"):
+        if _is_unanswered(error):
             self.reach.failed(error)
         else:
             self.reach.answered()
