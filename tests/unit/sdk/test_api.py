@@ -48,7 +48,7 @@ def rows_of(stored: Points) -> list[dict[str, Any]]:
     """Returns the rows that the points make, in the plainest way."""
     steps = sorted({step for series in stored.values() for step in series})
     return [
-        {"_step": step, "_timestamp": (1_000_000_000 + step) / 1e9}
+        {"_step": step, "_timestamp": (1_000_000_000 + step) / 10**9}
         | {name: series[step] for name, series in stored.items() if step in series}
         for step in steps
     ]
@@ -107,12 +107,29 @@ def test_scans_of_a_range() -> None:
     assert [row["_step"] for row in rows] == list(range(10, 20))
 
 
+def test_times_have_no_noise() -> None:
+    """A time of milliseconds reads as one."""
+    column = Columns("a", [0], [1_795_555_740_242_000_000], [1.0])
+    row = next(merged_rows([column], keys=["a"]))
+    assert repr(row["_timestamp"]) == "1795555740.242"
+
+
 def test_steps_of_several_writers_stand_once() -> None:
     """Where several writers logged a step, the row shows the last of them."""
     column = Columns("a", [0, 0, 1], [5, 6, 7], [1.0, 2.0, 3.0])
     assert list(merged_rows([column], keys=["a"])) == [
         {"_step": 0, "_timestamp": 6e-9, "a": 2.0},
         {"_step": 1, "_timestamp": 7e-9, "a": 3.0},
+    ]
+
+
+def test_metrics_called_like_keys_of_rows_do_not_hide_them() -> None:
+    """The step and time of a row stand, whatever a metric is called."""
+    step, late = Columns("_step", [3], [5], [77.0]), Columns("a", [4], [6], [1.0])
+    assert list(merged_rows([step], keys=["_step"])) == [{"_step": 3, "_timestamp": 5e-9}]
+    assert list(merged_rows([step, late], keys=["_step", "a"])) == [
+        {"_step": 3, "_timestamp": 5e-9},
+        {"_step": 4, "_timestamp": 6e-9, "a": 1.0},
     ]
 
 

@@ -161,9 +161,31 @@ def test_integers_of_other_kinds_are_steps(recorder: Recorder, step: Any) -> Non
 
 @pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 10**30])
 def test_steps_beyond_64_bits_are_refused(recorder: Recorder, step: int) -> None:
-    """A step must fit 64 bits."""
-    with pytest.raises(ValueError, match="64 bits"):
-        recorder.log({"a": 1.0}, step=step)
+    """A step must fit 64 bits, in the first call of a key set and in later ones; the run goes on where it was."""
+    for call in range(3):
+        with pytest.raises(ValueError, match="64 bits"):
+            recorder.log({"a": 1.0}, step=step)
+        recorder.log({"a": 1.0})
+        assert recorder.metrics.step == call + 1
+    assert recorder.rows() == [(0, {"a": 1.0}), (1, {"a": 1.0}), (2, {"a": 1.0})]
+
+
+def test_no_step_follows_the_last_one(recorder: Recorder) -> None:
+    """After the highest step a call without a step says that there is none left; late data is still taken."""
+    recorder.log({"a": 1.0}, step=2**63 - 1, commit=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="64 bits"):
+            recorder.log({"a": 2.0})
+    recorder.log({"a": 3.0}, step=5)
+    assert recorder.merged() == {2**63 - 1: {"a": 1.0}, 5: {"a": 3.0}}
+
+
+def test_keys_of_rows_are_noted_once(recorder: Recorder) -> None:
+    """A metric called like a key that every row has is kept, with one note."""
+    recorder.log({"_step": 7, "a": 1.0})
+    recorder.log({"_timestamp": 7, "a": 1.0})
+    assert recorder.rows()[0] == (0, {"_step": 7.0, "a": 1.0})
+    assert set(recorder.notes) == {"row_key"}
 
 
 def bits(value: float) -> int:
@@ -272,6 +294,14 @@ def test_big_integers_are_noted_once(recorder: Recorder) -> None:
     recorder.log({"a": 2**53 + 1, "b": 1.0})
     assert recorder.rows()[1] == (1, {"a": float(2**53 + 1), "b": 1.0})
     assert recorder.notes == ["big_int"]
+
+
+def test_integers_beyond_every_float_are_infinite(recorder: Recorder) -> None:
+    """An int of thousands of digits is kept as infinity, even where Python refuses to write it out."""
+    recorder.log({"a": 10**5000, "b": -(10**400)})
+    assert recorder.rows() == [(0, {"a": math.inf, "b": -math.inf})]
+    with pytest.raises(ValueError, match="64 bits"):
+        recorder.log({"a": 1.0}, step=10**5000)
 
 
 def test_nested_dicts_are_flattened(recorder: Recorder) -> None:

@@ -322,7 +322,7 @@ class Run:
 
     def display(self, height: int = 420, hidden: bool = False) -> bool:
         """Shows the run in a notebook; returns False outside of one."""
-        return terminal.show_html(self._repr_html_())
+        return terminal.is_notebook() and terminal.show_html(self._repr_html_())
 
     def to_html(self, height: int = 420, hidden: bool = False) -> str:
         """Returns a compact view as HTML."""
@@ -354,7 +354,7 @@ class Run:
         return f"<runyard run {self.path} ({self._state})>"
 
     def _repr_html_(self) -> str:
-        return terminal.run_html(self.name, self.url or "", self._state, self._summary)
+        return terminal.run_html(self.name, self.url or "", self._state, self._summary.as_dict())
 
     def __getattr__(self, name: str) -> Any:
         if name in not_offered.HARMLESS:

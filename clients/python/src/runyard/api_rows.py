@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from runyard.records import Columns
+from runyard.records import ROW_KEYS, Columns
 
 METRICS_PER_CALL = 1000
+NS_PER_S = 1_000_000_000
+"""An int, for then the division is exact to the last digit that a float has."""
 PAGE_SIZE_MAX = 200_000
 
 
@@ -50,9 +52,10 @@ def merged_rows(columns: Sequence[Columns], *, keys: Sequence[str]) -> Iterator[
                 times[step] = time_unix_ns
             elif time_unix_ns > times[step]:
                 times[step] = time_unix_ns
-            row[column.metric] = value
+            if column.metric not in ROW_KEYS:
+                row[column.metric] = value
     for step in sorted(rows):
-        rows[step]["_timestamp"] = times[step] / 1e9
+        rows[step]["_timestamp"] = times[step] / NS_PER_S
         yield rows[step]
 
 
@@ -92,9 +95,10 @@ def _aligned_rows(columns: Sequence[Columns]) -> Iterator[dict[str, Any]]:
     times = columns[0].times_unix_ns
     if any(column.times_unix_ns != times for column in columns):
         times = [max(stamps) for stamps in zip(*(column.times_unix_ns for column in columns))]
-    names = ("_step", "_timestamp", *(column.metric for column in columns))
-    seconds = [time_unix_ns / 1e9 for time_unix_ns in times]
-    for row in zip(columns[0].steps, seconds, *(column.values for column in columns)):
+    shown = [column for column in columns if column.metric not in ROW_KEYS]
+    names = ("_step", "_timestamp", *(column.metric for column in shown))
+    seconds = [time_unix_ns / NS_PER_S for time_unix_ns in times]
+    for row in zip(columns[0].steps, seconds, *(column.values for column in shown)):
         yield dict(zip(names, row))
 
 

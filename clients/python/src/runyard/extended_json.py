@@ -79,7 +79,8 @@ def _plain_list(items: list[Any], note: Note, depth: int) -> list[Any]:
 def _plain_int(value: int, note: Note) -> Any:
     if INT_MIN <= value <= INT_MAX:
         return value
-    note("int64", f"the integer {str(value)[:40]} does not fit 64 bits and is kept as a float")
+    shown = str(value) if abs(value) < 10**40 else f"of {value.bit_length()} bits"
+    note("int64", f"the integer {shown} does not fit 64 bits and is kept as a float")
     try:
         return float(value)
     except OverflowError:

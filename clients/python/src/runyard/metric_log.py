@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from runyard.errors import InvalidArgument
 from runyard.journal import SCHEMA_COUNT_MAX, JournalWriter, RowSchema
 from runyard.journal_format import STEP_MAX, STEP_MIN
 from runyard.naming import metric_name_problem
+from runyard.records import ROW_KEYS
 
 EXACT_INT_MAX = 2**53
 """Integers up to this are exact as 64-bit floats."""
@@ -75,13 +77,16 @@ class MetricLog:
                 return
             self._is_busy = True
             try:
-                at = self.step
+                at = before = self.step
                 if step is None:
                     if commit is None or commit:
                         self.step = at + 1
                 else:
                     at = self._place(step, commit)
                 self._append_row(schema, at, self._time_ns(), values)
+            except struct.error:
+                self.step = before
+                raise _step_error(at) from None
             finally:
                 self._is_busy = False
         if self._deferred:
@@ -165,10 +170,14 @@ class MetricLog:
     ) -> None:
         with self._lock:
             self._is_busy = True
+            at = before = self.step
             try:
                 at = self._place(step, commit)
                 if schema is not None:
                     self._append_row(schema, at, self._time_ns(), values)
+            except struct.error:
+                self.step = before
+                raise _step_error(at) from None
             finally:
                 self._is_busy = False
         if self._deferred:
@@ -245,6 +254,12 @@ class MetricLog:
                     reason="METRIC_NAME_INVALID",
                     metadata={"metric": shown},
                 )
+            if name in ROW_KEYS:
+                self._note(
+                    "row_key",
+                    f"log(): {name!r} is what runyard itself gives every row; the value logged is kept as a metric of "
+                    f"that name, and histories show the row's own",
+                )
             if isinstance(value, Mapping):
                 self._flatten_into(flat, value, name + ".", depth + 1)
             else:
@@ -263,7 +278,7 @@ class MetricLog:
         if isinstance(number, int) and not -EXACT_INT_MAX <= number <= EXACT_INT_MAX:
             self._note(
                 "big_int",
-                f"the integer {str(number)[:40]} of {name!r} is beyond 2^53: metrics are 64-bit floats, so the nearest "
+                f"the integer {_shown_int(number)} of {name!r} is beyond 2^53: metrics are 64-bit floats, so the nearest "
                 f"one is kept",
             )
             try:
@@ -331,10 +346,20 @@ def _checked_step(step: Any) -> int:
                 )
             number = int(scalar)
     if not STEP_MIN <= number <= STEP_MAX:
-        raise InvalidArgument(
-            f"log(): step {str(number)[:40]} does not fit 64 bits", reason="FIELD_INVALID"
-        )
+        raise _step_error(number)
     return int(number)
+
+
+def _step_error(step: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"log(): step {_shown_int(step)} does not fit 64 bits: {STEP_MIN} to {STEP_MAX} are steps",
+        reason="FIELD_INVALID",
+    )
+
+
+def _shown_int(number: int) -> str:
+    """Returns the number for a message; Python refuses to write thousands of digits."""
+    return str(number) if abs(number) < 10**40 else f"of {number.bit_length()} bits"
 
 
 def _type_name(value: object) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+ROW_KEYS = frozenset({"_step", "_timestamp"})
+"""Keys that every row of a history has; a metric of such a name does not hide them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
