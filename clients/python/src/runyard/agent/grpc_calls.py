@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from runyard.agent.http_calls import UNREACHABLE
+from runyard.agent.retry import TIMED_OUT, UNREACHABLE
 from runyard.agent.status import DETAILS_KEY, error_of_status
 from runyard.errors import Error, InvalidArgument, Unavailable, error_of
 
@@ -80,9 +80,7 @@ def _error(error: grpc.aio.AioRpcError, address: str) -> Error:
     if code in _NO_ANSWER:
         return Unavailable(f"the server at {address} does not answer: {said}", reason=UNREACHABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Unavailable(
-            f"the server at {address} did not answer in time", reason="DEADLINE_EXCEEDED"
-        )
+        return Unavailable(f"the server at {address} did not answer in time", reason=TIMED_OUT)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:  # gRPC's own: the message is too large
         return InvalidArgument(said, reason="FIELD_TOO_LARGE")
     return error_of(code.name, said)

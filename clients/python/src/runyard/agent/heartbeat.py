@@ -7,7 +7,7 @@ import logging
 from typing import Callable
 
 from runyard.agent.ports import Beat, BeatAnswer, Transport
-from runyard.agent.retry import Reach
+from runyard.agent.retry import UNREACHABLE, Reach
 from runyard.errors import Error
 
 INTERVAL_S = 5.0
@@ -61,6 +61,8 @@ class Heart:
             answer = await self._transport.heartbeat(self._agent_id, beats)
         except Error as error:
             _log.debug("beat_failed %s", error.message)
+            if error.reason == UNREACHABLE:
+                self._reach.failed(error)
             return RETRY_S
         self._reach.answered()
         self._heed(answer)

@@ -16,6 +16,7 @@ from typing import Any, Callable, TypeVar
 from urllib.parse import urlsplit
 
 from runyard.agent.ports import FilePart
+from runyard.agent.retry import UNREACHABLE
 from runyard.errors import Error, InvalidArgument, Unavailable, error_of
 
 T = TypeVar("T")
@@ -26,8 +27,6 @@ CONNECT_TIMEOUT_S = 2.0
 PART_TIMEOUT_S = 60.0
 """Longest pause in which not a byte of a file moves."""
 REPLY_BYTES_MAX = 64 << 20
-UNREACHABLE = "UNREACHABLE"
-"""Reason of an Unavailable that no server said: nobody answered."""
 _FILE_CHUNK_BYTES = 1 << 20
 
 

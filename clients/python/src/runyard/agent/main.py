@@ -30,7 +30,7 @@ except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]  # the module is absent there
 
 IDLE_EXIT_S = 15.0
-IN_FLIGHT_BYTES_MAX = 32 << 20
+IN_FLIGHT_BYTES_MAX = 16 << 20
 LOG_BYTES_MAX = 4 << 20
 
 _log = logging.getLogger("runyard.agent")

@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
 PAUSE_MAX_S = 5.0
+UNREACHABLE, TIMED_OUT = "UNREACHABLE", "TIMED_OUT"
+"""Reasons of an Unavailable that no server said: no connection, or no answer in time."""
 DELAY_MAX_S = 30.0
 """Longest pause that a server may ask for."""
 INTERNAL_REPEAT_COUNT_MAX = 12
@@ -80,8 +82,9 @@ def is_repeatable(error: Error) -> bool:
     return error.retry_delay_s is not None or isinstance(error, (Unavailable, NotOffered))
 
 
-def _is_unanswered(error: Error) -> bool:
-    return isinstance(error, Unavailable) and error.reason in ("", "UNREACHABLE")
+def is_unanswered(error: Error) -> bool:
+    """Returns whether nobody answered, as against a server that says that something behind it does not."""
+    return isinstance(error, Unavailable) and error.reason in ("", UNREACHABLE, TIMED_OUT)
 
 
 class Repeater:
@@ -108,7 +111,7 @@ class Repeater:
             try:
                 answer = await make()
             except Error as error:
-                count += not _is_unanswered(error)
+                count += not is_unanswered(error)
                 internal_count += isinstance(error, Internal)
                 self._note(error)
                 is_internal = (
@@ -126,7 +129,7 @@ class Repeater:
                 return answer
 
     def _note(self, error: Error) -> None:
-        if _is_unanswered(error):
+        if is_unanswered(error):
             self.reach.failed(error)
         else:
             self.reach.answered()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runyard.agent import messages
-from runyard.agent.http_calls import UNREACHABLE, HttpCalls
+from runyard.agent.http_calls import HttpCalls
 from runyard.agent.ports import (
     Batch,
     Beat,
@@ -23,6 +23,7 @@ from runyard.agent.ports import (
     StartedRun,
     UploadPlan,
 )
+from runyard.agent.retry import UNREACHABLE
 from runyard.errors import Error, Unavailable
 from runyard.version import VERSION
 
