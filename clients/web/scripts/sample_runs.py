@@ -10,12 +10,14 @@ import argparse
 import json
 import math
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
 import numpy as np
+
 from runyard_protos.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from runyard_protos.metadata.v1 import metadata_pb2, metadata_pb2_grpc
 from runyard_protos.monitor.v1 import monitor_pb2, monitor_pb2_grpc
@@ -46,6 +48,7 @@ class Writer:
 
 
 def main() -> None:
+    """Fills the server, then keeps two runs alive for as long as asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--grpc", default="127.0.0.1:8081")
     parser.add_argument("--live-s", type=float, default=0, help="keep two runs alive for so long")
@@ -61,7 +64,8 @@ def main() -> None:
     fill_wide_run(server)
     fill_long_run(server)
     live = [start(server, "vision", "alive-and-well-1"), start(server, "odd-runs", "")]
-    print("sample runs written", flush=True)
+    sys.stdout.write("sample runs written\n")
+    sys.stdout.flush()
     keep_alive(server, live, arguments.live_s)
 
 
@@ -70,17 +74,16 @@ def fill_comparison(server: Server) -> None:
     rng = np.random.default_rng(1)
     for i in range(12):
         lr = float(10 ** rng.uniform(-4, -1))
-        config = {
+        optimizer = ["adam", "sgd", "lion"][i % 3]
+        config: dict[str, object] = {
             "lr": lr,
-            "optimizer": {"name": ["adam", "sgd", "lion"][i % 3], "momentum": 0.9},
+            "optimizer": {"name": optimizer, "momentum": 0.9},
             "batch_size": int(2 ** rng.integers(4, 9)),
             "layers": int(rng.integers(2, 12)),
             "dataset": "cifar100-aug-v3",
             "seed": 2**63 - 1 - i,
         }
-        writer = start(
-            server, "vision", f"sweep-{config['optimizer']['name']}-{i + 1}", config=config
-        )
+        writer = start(server, "vision", f"sweep-{optimizer}-{i + 1}", config=config)
         write(server, writer, curves(400 + 37 * i, lr=lr, seed=i))
         exit_code = 1 if i in (4, 9) else 0
         evidence = (
@@ -131,18 +134,17 @@ def fill_odd_runs(server: Server) -> None:
     finish(server, writer, 0, "")
     crashed = start(server, "odd-runs", "crashed-in-the-night-7", config={"lr": 0.1})
     write(server, crashed, curves(120, lr=0.1, seed=3))
-    server.metadata.RecordTransition(
-        metadata_pb2.RecordTransitionRequest(
-            run_key=crashed.run.run_key,
-            to=metadata_pb2.RUN_STATE_CRASHED,
-            cause=metadata_pb2.TRANSITION_CAUSE_HEARTBEAT_LOST,
-            evidence="no heartbeat for 60 s; last one at step 119",
-            actor="monitor",
-            attempt_count=1,
-            **{"from": state_of(server, crashed)},
-        ),
-        timeout=DEADLINE_S,
+    verdict = metadata_pb2.RecordTransitionRequest(
+        run_key=crashed.run.run_key,
+        to=metadata_pb2.RUN_STATE_CRASHED,
+        cause=metadata_pb2.TRANSITION_CAUSE_HEARTBEAT_LOST,
+        evidence="no heartbeat for 60 s; last one at step 119",
+        actor="monitor",
+        attempt_count=1,
     )
+    # `from` is a word of Python's.
+    setattr(verdict, "from", state_of(server, crashed))
+    server.metadata.RecordTransition(verdict, timeout=DEADLINE_S)
     one_point = start(server, "odd-runs", "one-point-only-3")
     write(server, one_point, {"loss": np.array([0.5])})
     finish(server, one_point, 255, "KeyboardInterrupt")

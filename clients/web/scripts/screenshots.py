@@ -31,6 +31,7 @@ ARGUMENTS = [
 
 
 def main() -> int:
+    """Takes the pictures; returns 1 if a page complained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--http", default="http://127.0.0.1:8080")
     parser.add_argument("--out", type=Path, default=Path("tests/out/screenshots"))
@@ -51,8 +52,8 @@ def main() -> int:
             problems += shoot(browser, theme, arguments.http, pages, arguments.out)
         browser.close()
     for problem in problems:
-        print(f"screenshots: {problem}")
-    print(f"screenshots: {len(pages) * len(themes)} pictures in {arguments.out}")
+        sys.stdout.write(f"screenshots: {problem}\n")
+    sys.stdout.write(f"screenshots: {len(pages) * len(themes)} pictures in {arguments.out}\n")
     return 1 if problems else 0
 
 
@@ -72,7 +73,7 @@ def addresses(http: str) -> dict[str, str]:
 
     odd = run("odd-runs", "a-very-long")
     alive = run("vision", "alive")
-    failed = run("vision", "lion-")
+    failed = run("vision", "adam-10")
     return {
         "home": "/",
         "project": "/nico/vision/workspace",

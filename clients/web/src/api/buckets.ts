@@ -2,6 +2,7 @@
 import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useMemo } from "react";
 import type { BucketColumns } from "../charts/series";
+import { retryFailed } from "./queries";
 import { bucketLoader } from "./bucketLoader";
 
 export const LIVE_INTERVAL_MS = 1_000;
@@ -55,6 +56,7 @@ export function useLiveBeat(isOn: boolean): void {
 
 /** Series of one metric of many runs. */
 export function usePanelSeries({ metric, livePaths, endedPaths, range, bucketCountMax }: PanelRequest): PanelSeries {
+  const client = useQueryClient();
   const common = { metric, range, bucketCountMax };
   const ended = useQuery({
     queryKey: ["buckets", "ended", metric, endedPaths, range, bucketCountMax],
@@ -85,9 +87,7 @@ export function usePanelSeries({ metric, livePaths, endedPaths, range, bucketCou
     isPending: (endedPaths.length > 0 && ended.isPending) || (livePaths.length > 0 && live.isPending),
     isOther: (endedPaths.length > 0 && ended.isPlaceholderData) || (livePaths.length > 0 && live.isPlaceholderData),
     error: ended.error ?? live.error,
-    retry: () => {
-      if (endedPaths.length > 0) void ended.refetch();
-      if (livePaths.length > 0) void live.refetch();
-    },
+    // What failed for one panel failed for its neighbours too: all are asked for again, together.
+    retry: () => void retryFailed(client),
   };
 }

@@ -23,10 +23,10 @@ function enter(state: Connection["state"]): void {
   for (const listener of listeners) listener();
 }
 
-/** True for errors that say that the call did not reach the server, or that it is not ready. */
+/** True for errors that say that the call did not reach the server: no headers came back, and nobody gave the call up. */
 export function isConnectionError(error: unknown): boolean {
-  const { code, rawMessage } = ConnectError.from(error);
-  return code === Code.Unavailable || (code === Code.Unknown && /fetch|network|load failed/i.test(rawMessage));
+  const { code, metadata } = ConnectError.from(error);
+  return (code === Code.Unavailable || code === Code.Unknown) && [...metadata].length === 0;
 }
 
 /** Learns from each call whether the server answers. */
@@ -66,6 +66,17 @@ function subscribe(listener: () => void): () => void {
       probeTimer = undefined;
     }
   };
+}
+
+/** Calls back each time the connection returns; the answer ends that. */
+export function onReconnect(callback: () => void): () => void {
+  let before = current.state;
+  const listener = (): void => {
+    if (before === "lost" && current.state === "live") callback();
+    before = current.state;
+  };
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 /** The connection, as a component sees it. */

@@ -12,6 +12,14 @@ export interface Failure {
   readonly isMissing: boolean;
 }
 
+const TITLES: Partial<Record<Code, string>> = {
+  [Code.Unavailable]: "A part of the server does not answer",
+  [Code.DeadlineExceeded]: "This took too long",
+  [Code.Internal]: "The server failed",
+  [Code.Unknown]: "The server failed",
+  [Code.DataLoss]: "The server failed",
+  [Code.ResourceExhausted]: "The server is busy",
+};
 const ERROR_INFO = "google.rpc.ErrorInfo";
 
 /** Tells what went wrong. */
@@ -28,7 +36,7 @@ export function describeError(error: unknown): Failure {
   }
   const isMissing = failure.code === Code.NotFound || reason === "RUN_DELETED";
   return {
-    title: isMissing ? "Not here" : failure.code === Code.DeadlineExceeded ? "This took too long" : "The server refused",
+    title: isMissing ? "Not here" : (TITLES[failure.code] ?? "The server refused"),
     detail: failure.rawMessage,
     reason,
     isMissing,
@@ -38,7 +46,7 @@ export function describeError(error: unknown): Failure {
 /** True if asking again may help. */
 export function isWorthRetrying(error: unknown): boolean {
   const { code } = ConnectError.from(error);
-  return isConnectionError(error) || code === Code.ResourceExhausted || code === Code.DeadlineExceeded;
+  return code === Code.Unavailable || code === Code.ResourceExhausted || code === Code.DeadlineExceeded || isConnectionError(error);
 }
 
 /** Field 1 of the ErrorInfo among the details. */

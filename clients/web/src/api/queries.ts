@@ -29,6 +29,7 @@ import {
   QueryRunsRequestSchema,
 } from "../gen/runyard/query/v1/query_pb";
 import { files, metadata, monitor, query } from "./clients";
+import { onReconnect } from "./connection";
 import { isWorthRetrying } from "./errors";
 import { isLive } from "./runState";
 
@@ -43,15 +44,24 @@ const TRANSITION_PAGES_MAX = 20;
 const FILE_PAGES_MAX = 20;
 
 export function createQueryClient(): QueryClient {
-  return new QueryClient({
+  const client = new QueryClient({
     defaultOptions: {
       queries: {
         retry: (count, error) => count < RETRY_COUNT && isWorthRetrying(error),
+        // The server is often this very machine: what the system thinks of the network does not matter.
+        networkMode: "always",
         staleTime: 1_000,
         gcTime: 5 * 60_000,
       },
     },
   });
+  onReconnect(() => void retryFailed(client));
+  return client;
+}
+
+/** Asks again for all that failed. */
+export function retryFailed(client: QueryClient): Promise<void> {
+  return client.refetchQueries({ type: "active", predicate: ({ state }) => state.status === "error" });
 }
 
 type Key = readonly [string, string, ...string[]];
@@ -114,6 +124,21 @@ export function useRun(path: string) {
     queryFn: ({ signal }) => metadata.getRun(request, { signal }),
     select: (answer) => answer.run,
     refetchInterval: ({ state }) => (isRunLive(state.data?.run) ? RUN_INTERVAL_MS : 5 * RUN_INTERVAL_MS),
+  });
+}
+
+/** Runs by path, one request each, for the few that no list holds; those that do not exist are left out. */
+export function useRunsByPath(paths: readonly string[]): readonly Run[] {
+  return useQueries({
+    queries: paths.map((path) => {
+      const request = { run: { case: "path" as const, value: path } };
+      return {
+        queryKey: keyOf(GetRunRequestSchema, request),
+        queryFn: ({ signal }: { signal: AbortSignal }) => metadata.getRun(request, { signal }),
+        refetchInterval: LIST_INTERVAL_MS,
+      };
+    }),
+    combine: (answers) => answers.flatMap(({ data }) => data?.run ?? []),
   });
 }
 

@@ -6,7 +6,7 @@ import { Empty, ErrorBox } from "../ui/feedback";
 
 export function NotFoundPage() {
   return (
-    <Empty title="There is no page at this address">
+    <Empty isPage title="There is no page at this address">
       <p>
         Projects are at <code>/entity/project</code>, runs at <code>/entity/project/runs/id</code>.
       </p>
@@ -26,7 +26,7 @@ export function CallError({ error, onRetry }: { error: unknown; onRetry: () => v
 /** Shown when the page's own code failed. */
 export function CrashPage({ error }: { error: unknown }) {
   return (
-    <Empty title="This page failed">
+    <Empty isPage title="This page failed">
       <p>It is a bug of the web application; your runs are not touched by it.</p>
       <pre className="card crash">{error instanceof Error ? (error.stack ?? error.message) : String(error)}</pre>
       <Button

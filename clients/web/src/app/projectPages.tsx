@@ -16,7 +16,7 @@ export function ProjectLayout() {
   const base = projectAddress(entity, project);
   if (answer.error !== null && answer.data === undefined) {
     return describeError(answer.error).isMissing ? (
-      <Empty title={`There is no project ${projectPath}`}>
+      <Empty isPage title={`There is no project ${projectPath}`}>
         <p>The first run makes it:</p>
         <FirstRun entity={entity} project={project} />
       </Empty>
@@ -27,6 +27,7 @@ export function ProjectLayout() {
   const count = answer.data?.project?.runCount;
   return (
     <div className="page">
+      <h1 className="visually-hidden">{projectPath}</h1>
       <TabLinks
         label="Project"
         tabs={[

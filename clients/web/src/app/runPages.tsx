@@ -20,7 +20,7 @@ export function RunLayout() {
   if (answer.error !== null && answer.data === undefined) {
     const failure = describeError(answer.error);
     return failure.isMissing ? (
-      <Empty title={failure.reason === "RUN_DELETED" ? "This run was deleted" : `There is no run ${run} in ${entity}/${project}`}>
+      <Empty isPage title={failure.reason === "RUN_DELETED" ? "This run was deleted" : `There is no run ${run} in ${entity}/${project}`}>
         <p>{failure.detail}</p>
       </Empty>
     ) : (

@@ -32,6 +32,7 @@ export interface PlotEvents {
 }
 
 const TIP_ROWS_MAX = 14;
+const NOTED_MAX = 3;
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const DRAG_MIN_PX = 6;
 
@@ -296,7 +297,8 @@ export class LinePlot implements CrosshairMember {
         label: one.line.label,
         colour: this.theme.colours[one.line.colourIndex] ?? this.theme.text,
         value: formatExact(one.line.series.isRaw ? one.value : Number(one.value.toPrecision(7))),
-        note: bucketNote(one.line.series, one.i),
+        // What lies behind a mean: of a few lines for each, of many for the nearest only.
+        note: found.length <= NOTED_MAX || one === nearest ? bucketNote(one.line.series, one.i) : "",
         isNearest: one === nearest,
       },
       title: tipTitle(one.line.series, one.i),

@@ -27,7 +27,7 @@ export function ProjectList({ projects, isCut, entity, address }: ProjectListPro
   const now = useNow(5_000);
   if (projects?.length === 0) {
     return (
-      <Empty title={entity === undefined ? "No projects yet" : `${entity} has no projects yet`}>
+      <Empty isPage title={entity === undefined ? "No projects yet" : `${entity} has no projects yet`}>
         <p>The server is up and waits for a first run. Paste this into a terminal's Python, or a script:</p>
         <FirstRun {...(entity === undefined ? {} : { entity })} />
         <p>This page shows the project as soon as the run starts.</p>

@@ -1,8 +1,8 @@
 // Which runs of a project are shown in its charts: those the address names, else the newest.
 import { useCallback, useMemo, useState } from "react";
 import { isLive, stateName, type StateName } from "../api/runState";
-import { useRunRows } from "../api/queries";
-import type { MetricDefinition, RunRow } from "../api/types";
+import { useRunRows, useRunsByPath } from "../api/queries";
+import type { MetricDefinition, Run, RunRow } from "../api/types";
 import { useView } from "../ui/view";
 
 /** Runs shown while the address names none. */
@@ -64,7 +64,15 @@ export function useShownRuns(projectPath: string): ShownRuns {
       ),
     [named, rows],
   );
-  const found = useMemo(() => rows.flatMap(({ run }) => (run !== undefined && shownIds.has(run.runId) ? [run] : [])), [rows, shownIds]);
+  const listed = useMemo(() => rows.flatMap(({ run }) => (run !== undefined && shownIds.has(run.runId) ? [run] : [])), [rows, shownIds]);
+  // A link may name runs beyond the pages loaded, or that the filter hides: they are shown all the same.
+  const isListHere = data !== undefined;
+  const missing = useMemo(() => {
+    const here = new Set(listed.map(({ runId }) => runId));
+    return isListHere ? [...shownIds].filter((id) => !here.has(id)).map((id) => `${projectPath}/${id}`) : [];
+  }, [listed, shownIds, projectPath, isListHere]);
+  const others = useRunsByPath(missing);
+  const found = useMemo((): Run[] => [...listed, ...others], [listed, others]);
   // Same runs, same array: the charts are drawn anew only if something that they show has changed.
   const key = JSON.stringify(found.map(({ path, displayName, state }) => [path, displayName, state]));
   const runs = useMemo(

@@ -42,10 +42,11 @@ export function ErrorBox({ title, detail, reason = "", onRetry }: ErrorBoxProps)
   );
 }
 
-export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+/** What stands where nothing is: why, and the next step. isPage: nothing else is on the page. */
+export function Empty({ title, children, isPage = false }: { title: string; children?: ReactNode; isPage?: boolean }) {
   return (
     <div className="empty">
-      <h2>{title}</h2>
+      {isPage ? <h1>{title}</h1> : <h2>{title}</h2>}
       {children}
     </div>
   );

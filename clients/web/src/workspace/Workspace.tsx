@@ -209,7 +209,8 @@ function rowKey(row: LayoutRow | undefined): string {
 
 function SectionHead({ section, isShut, onToggle }: { section: Section; isShut: boolean; onToggle: (name: string) => void }) {
   return (
-    <button
+    <h2>
+      <button
       type="button"
       className="section-head"
       aria-expanded={!isShut}
@@ -220,7 +221,8 @@ function SectionHead({ section, isShut, onToggle }: { section: Section; isShut: 
       {isShut ? <ChevronRight /> : <ChevronDown />}
       {section.name}
       <span className="tab-count">{formatCount(section.metrics.length)}</span>
-    </button>
+      </button>
+    </h2>
   );
 }
 
