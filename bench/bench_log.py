@@ -1,8 +1,8 @@
 """Times `log()` of 2 and of 100 metrics beside the other trackers, and runyard's import, init() and finish().
 
-Usage: python bench/bench_log.py [--out FILE] [--setup] [--only NAME ...] [--seconds S]
+Usage: python bench/bench_log.py [--out FILE] [--no-setup] [--only NAME ...] [--seconds S]
 
-Each tracker runs in a process of its own, from a virtual environment of its own under .venv-bench/ (`--setup` makes
+Each tracker runs in a process of its own, from a virtual environment of its own under .venv-bench/ (the first run makes
 them; what does not install is left out with the reason). A call is timed alone with perf_counter_ns; the figure is the
 median, p99 beside it. runyard runs online against a server of its own where runyard-server starts, so that the agent
 uploads while log() is timed.
@@ -179,7 +179,7 @@ class Figure:
 
 def main() -> int:
     options = _options()
-    if options.setup:
+    if not options.no_setup:
         setup()
     names = options.only or list(TRACKERS)
     results: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def run_tracker(name: str, seconds: float, base_url: str | None) -> dict[str, An
     if package != "runyard":
         python = ENVIRONMENTS / package / "bin" / "python"
         if not python.exists():
-            return "not installed: run with --setup"
+            return "not installed"
     body = textwrap.dedent(TRACKERS[name]).replace("SECONDS", str(seconds))
     with tempfile.TemporaryDirectory(prefix="bench-log-") as folder:
         return run_child([str(python), "-c", TIMER + body], folder, base_url)
@@ -420,7 +420,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument(
-        "--setup", action="store_true", help="make the trackers' environments first"
+        "--no-setup", action="store_true", help="leave out trackers that are not installed yet"
     )
     parser.add_argument("--only", nargs="+", choices=list(TRACKERS), help="only these trackers")
     parser.add_argument("--seconds", type=float, default=4.0, help="most seconds per width")
