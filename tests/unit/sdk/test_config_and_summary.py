@@ -72,6 +72,20 @@ def test_dict_methods_are_told(config: Config, changes: list[Any]) -> None:
     assert len(changes) == 8
 
 
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_nesting_without_end_is_no_trouble(config: Config, depth: int) -> None:
+    """What is nested too deep is kept as text, whatever its depth."""
+    values: dict[str, Any] = {}
+    for _ in range(depth):
+        values = {"a": values}
+    config.update({"deep": values})
+    notes: list[str] = []
+    text = extended_json.dumps(
+        extended_json.plain(config, note=lambda key, text: notes.append(key))
+    )
+    assert text.startswith('{"deep":{"a":{"a":') and len(text) < 10_000 and set(notes) == {"depth"}
+
+
 def test_a_config_can_be_copied_and_sent(config: Config) -> None:
     """Copies and pickles are plain dicts: they tell no run of their changes."""
     config.update({"a": {"b": 1}})

@@ -227,31 +227,6 @@ def test_what_would_lose_something_is_refused() -> None:
         run.log_artifact("x")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"id": "a/b"}, "run id 'a/b' holds '/'"),
-        ({"id": ""}, "run id '' is empty"),
-        ({"project": "x" * 129}, "project .* has 129 characters, at most 128"),
-        ({"entity": "a:b"}, "entity 'a:b' holds ':'"),
-        ({"mode": "shared"}, "mode 'shared' is not one of"),
-        ({"name": 3}, "name is int 3"),
-        ({"settings": 3}, "settings=.* is of type int"),
-    ],
-)
-def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
-    """A bad argument is an error that says what is wrong, with value and limit; no run is started."""
-    with pytest.raises(InvalidArgument, match=message):
-        runyard.init(**arguments)
-    assert runyard.run is None
-
-
-def test_resume_must_needs_an_id() -> None:
-    """resume="must" without an id cannot mean any run."""
-    with pytest.raises(UsageError, match="resume"):
-        runyard.init(resume="must")
-
-
 def test_config_keys_are_picked(tmp_path: Path) -> None:
     """config_include_keys and config_exclude_keys pick keys."""
     values = {"a": 1, "b": 2, "c": 3}

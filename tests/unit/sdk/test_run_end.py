@@ -96,6 +96,17 @@ def test_it_returns_when_all_is_durable(world: World, wait: Callable[..., run_en
     assert 2.0 <= world.now_s < 2.2 and outcome.reason == ""
 
 
+def test_what_was_refused_is_not_durable(
+    world: World, wait: Callable[..., run_end.Outcome]
+) -> None:
+    """Records that the server refused for good end the wait like durable ones, but are not counted as such."""
+    refusal = {"refused_ranges": [[2, 2], [5, 6]], "message": "tags are 300"}
+    world.marks = [(1.0, mark(durable_sequence=10, is_complete=True, **refusal))]
+    outcome = wait()
+    assert outcome.is_complete and (outcome.records_durable, outcome.records_refused) == (7, 3)
+    assert outcome.refusal == "tags are 300"
+
+
 def test_it_waits_no_longer_than_it_may(world: World, wait: Callable[..., run_end.Outcome]) -> None:
     """finish_timeout_s bounds the wait; what is durable by then is told."""
     world.marks = [(1.0, mark(durable_sequence=4))]

@@ -130,7 +130,8 @@ def test_a_missing_stderr_is_no_trouble(
 
 def outcome(**changes: object) -> Outcome:
     fields: dict[str, object] = {
-        "records_written": 38, "records_durable": 38, "records_dropped": 0, "files_durable": 0, "files_failed": 0,
+        "records_written": 38, "records_durable": 38, "records_dropped": 0, "records_refused": 0, "refusal": "",
+        "files_durable": 0, "files_failed": 0,
         "points_rejected": 0, "is_complete": True, "reason": "",
     }  # fmt: skip
     return Outcome(**{**fields, **changes})  # type: ignore[arg-type]  # fields by name
@@ -142,6 +143,15 @@ def test_the_receipt() -> None:
     assert outcome_lines(outcome(), folder) == ["38 of 38 records durable; 0 files"]
     big = outcome(records_written=128_400, records_durable=128_400, files_durable=1)
     assert outcome_lines(big, folder) == ["128,400 of 128,400 records durable; 1 file"]
+
+
+def test_refused_records_are_not_durable() -> None:
+    """The receipt says how many records the server refused for good, and why."""
+    lines = outcome_lines(
+        outcome(records_durable=36, records_refused=2, refusal="notes have 9 bytes"), Path("/x")
+    )
+    assert lines[0] == "36 of 38 records durable; 0 files"
+    assert lines[1] == "2 records were refused by the server: notes have 9 bytes"
 
 
 def test_what_is_missing_is_named() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable
 
-from runyard import exit_hooks, not_offered, run_end, run_registry, terminal
+from runyard import exit_hooks, naming, not_offered, run_end, run_registry, terminal
 from runyard import journal_format as form
 from runyard.agent_link import AgentLink
 from runyard.errors import InvalidArgument, UsageError
@@ -89,7 +89,9 @@ class Run:
 
     @name.setter
     def name(self, name: str) -> None:
-        self._name = _text("name", name)
+        if not _text("name", name):
+            raise InvalidArgument("name is empty: a run that has a name keeps one")
+        self._name = naming.check_label(name, "name")
         self._records.change({"display_name": name})
 
     @property
@@ -99,7 +101,7 @@ class Run:
 
     @notes.setter
     def notes(self, notes: str) -> None:
-        self._notes = _text("notes", notes)
+        self._notes = naming.check_notes(_text("notes", notes))
         self._records.change({"notes": notes})
 
     @property
@@ -111,7 +113,7 @@ class Run:
     def tags(self, tags: Iterable[str]) -> None:
         if isinstance(tags, str):
             raise InvalidArgument(f"tags is the string {tags!r}; it must be a list of strings")
-        self._tags = tuple(dict.fromkeys(_text("tag", tag) for tag in tags))
+        self._tags = naming.check_tags(tuple(dict.fromkeys(_text("tag", tag) for tag in tags)))
         self._records.change({"tags": list(self._tags)})
 
     @property
@@ -315,6 +317,10 @@ class Run:
             self._terminal.warn(
                 "refused",
                 f"the server refuses this run: {mark.message}. What is logged stays in {folder.path}",
+            )
+        elif mark is not None and mark.records_refused:
+            self._terminal.warn(
+                "set_aside", f"the server refuses records of this run: {mark.message}"
             )
         link.revive(mark, self._journal.sequence)
         if self._answer is None and self._look_for_answer() is not None:

@@ -58,7 +58,7 @@ def _plain(value: Any, note: Note, depth: int) -> Any:
         return _clean_text(str.__str__(value))
     if depth >= DEPTH_MAX:
         note("depth", f"values nested deeper than {DEPTH_MAX} are kept as text")
-        return _clean_text(str(value))
+        return _clean_text(_text_of(value))
     fields = fields_of(value)
     if fields is not None:
         return {
@@ -67,6 +67,13 @@ def _plain(value: Any, note: Note, depth: int) -> Any:
     if isinstance(value, (Sequence, Set)) and not isinstance(value, (bytes, bytearray, memoryview)):
         return _plain_list(list(value), note, depth)
     return _plain_other(value, note, depth)
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return f"<{type(value).__name__}, nested too deep to be written out>"
 
 
 def _plain_list(items: list[Any], note: Note, depth: int) -> list[Any]:

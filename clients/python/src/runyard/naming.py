@@ -11,6 +11,9 @@ from runyard.journal_format import METRIC_NAME_BYTES_MAX
 RUN_ID_LENGTH = 8
 RUN_ID_LENGTH_MAX = 64
 PROJECT_NAME_LENGTH_MAX = 128
+LABEL_LENGTH_MAX = 256
+NOTES_BYTES_MAX = 256 * 1024
+TAG_COUNT_MAX = 256
 RUN_ID_FORBIDDEN = frozenset("/\\#?%:;,'")
 PROJECT_NAME_FORBIDDEN = frozenset("/\\#?%:")
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -56,6 +59,53 @@ def metric_name_problem(name: object) -> str:
     if not name.isprintable() and any(unicodedata.category(c) == "Cc" for c in name):
         return "holds a control character"
     return ""
+
+
+def check_label(text: str, what: str) -> str:
+    """Returns the text if it may be a name to show, a group or a tag; raises InvalidArgument that says what is wrong."""
+    problem = ""
+    if len(text) > LABEL_LENGTH_MAX:
+        problem = f"has {len(text)} characters, at most {LABEL_LENGTH_MAX} are allowed"
+    elif any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        problem = "holds a control character or a lone surrogate"
+    if problem:
+        raise _invalid(what, text, problem)
+    return text
+
+
+def check_notes(text: str) -> str:
+    """Returns the text if it may be notes; raises InvalidArgument that says what is wrong."""
+    size_bytes = len(text.encode(errors="surrogatepass"))
+    problem = ""
+    if size_bytes > NOTES_BYTES_MAX:
+        problem = f"have {size_bytes} bytes, at most {NOTES_BYTES_MAX} are allowed"
+    elif any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
+        problem = "hold a NUL character or a lone surrogate"
+    if problem:
+        raise _invalid("notes", text, problem)
+    return text
+
+
+def check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the tags if a run may have them; raises InvalidArgument that says what is wrong."""
+    for tag in tags:
+        check_label(tag, "tag")
+        if not tag.strip():
+            raise _invalid("tag", tag, "is empty")
+    if len(set(tags)) > TAG_COUNT_MAX:
+        raise _invalid(
+            "tags", "", f"are {len(set(tags))}, at most {TAG_COUNT_MAX} are allowed for a run"
+        )
+    return tags
+
+
+def _invalid(what: str, value: str, problem: str) -> InvalidArgument:
+    shown = repr(value[:64]) + (" …" if len(value) > 64 else "")
+    return InvalidArgument(
+        f"{what} {shown} {problem}" if value else f"{what} {problem}",
+        reason="FIELD_INVALID",
+        metadata={"field": what, "value": shown},
+    )
 
 
 def _check(name: object, what: str, length_max: int, forbidden: frozenset[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from runyard.extended_json import fields_of
+from runyard.extended_json import DEPTH_MAX, fields_of
 
 OnChange = Callable[[Mapping[str, Any], Iterable[str]], None]
 """Takes the top-level keys that changed, with their whole values, and the keys that were removed."""
@@ -14,11 +14,15 @@ OnChange = Callable[[Mapping[str, Any], Iterable[str]], None]
 class Config(dict[str, Any]):
     """A dict whose keys are attributes too; nested dicts are Configs whose changes count as changes of their key."""
 
-    __slots__ = ("_on_change",)
+    __slots__ = ("_depth", "_on_change")
     _on_change: OnChange
+    _depth: int
 
-    def __init__(self, values: Mapping[str, Any] | None = None, *, on_change: OnChange) -> None:
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, *, on_change: OnChange, depth: int = 0
+    ) -> None:
         super().__init__()
+        object.__setattr__(self, "_depth", depth)
         object.__setattr__(self, "_on_change", _ignore)
         if values:
             self._set(values)
@@ -104,7 +108,11 @@ class Config(dict[str, Any]):
         changed = {}
         for key, value in values.items():
             name = key if type(key) is str else str(key)
-            if isinstance(value, Mapping) and not isinstance(value, Config):
+            if (
+                isinstance(value, Mapping)
+                and not isinstance(value, Config)
+                and self._depth < DEPTH_MAX
+            ):
                 value = self._section(name, value)
             super().__setitem__(name, value)
             changed[name] = self[name]
@@ -112,7 +120,9 @@ class Config(dict[str, Any]):
 
     def _section(self, name: str, values: Mapping[str, Any]) -> Config:
         return Config(
-            values, on_change=lambda changed, removed: self._on_change({name: self[name]}, ())
+            values,
+            on_change=lambda changed, removed: self._on_change({name: self[name]}, ()),
+            depth=self._depth + 1,
         )
 
 

@@ -26,6 +26,9 @@ class Outcome:
     records_written: int
     records_durable: int
     records_dropped: int
+    records_refused: int
+    refusal: str
+    """Why the server refused the last of them."""
     files_durable: int
     files_failed: int
     points_rejected: int
@@ -69,8 +72,10 @@ def await_durable(
     mark = mark or Mark()
     return Outcome(
         records_written=records_written,
-        records_durable=min(mark.durable_sequence, records_written),
+        records_durable=max(0, min(mark.durable_sequence, records_written) - mark.records_refused),
         records_dropped=records_dropped,
+        records_refused=mark.records_refused,
+        refusal=mark.message if mark.records_refused else "",
         files_durable=mark.files_durable,
         files_failed=mark.files_failed,
         points_rejected=mark.points_rejected,
@@ -89,6 +94,10 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     ]
     if outcome.records_dropped:
         lines.append(dropped_line(outcome.records_dropped))
+    if outcome.records_refused:
+        was = "record was" if outcome.records_refused == 1 else "records were"
+        why = f": {outcome.refusal}" if outcome.refusal else ""
+        lines.append(f"{outcome.records_refused:,} {was} refused by the server{why}")
     if outcome.files_failed:
         lines.append(
             f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"

@@ -49,6 +49,8 @@ class Mark:
     files_failed: int = 0
     points_rejected: int = 0
     rejections: tuple[dict[str, Any], ...] = ()
+    records_refused: int = 0
+    """Records up to `durable_sequence` that the server refused for good: they are not durable."""
     update_unix_ns: int = 0
 
 
@@ -112,6 +114,9 @@ class RunFolder:
             files_failed=int(fields.get("files_failed") or 0),
             points_rejected=int(fields.get("points_rejected") or 0),
             rejections=tuple(fields.get("rejections") or ()),
+            records_refused=sum(
+                int(last) - int(first) + 1 for first, last in fields.get("refused_ranges") or ()
+            ),
             update_unix_ns=int(fields.get("update_unix_ns") or 0),
         )
 

@@ -23,6 +23,8 @@ from runyard.terminal import Terminal, is_notebook
 from runyard.version import VERSION
 
 POLL_INTERVAL_S = 0.003
+CONFIG_BYTES_MAX = 4 << 20
+"""Largest config, as JSON; the server takes no larger one."""
 
 
 def init(
@@ -82,6 +84,8 @@ def init(
 
 
 def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Terminal) -> Run:
+    plain_config = extended_json.plain(config, note=terminal.note)
+    _check_size(plain_config)
     start_time_unix_ns = time.time_ns()
     run_id = settings.run_id or naming.draw_run_id()
     root, folder = None, None
@@ -104,7 +108,7 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
         config=config,
     )
     run = Run(parts)
-    start = _start_content(parts, extended_json.plain(config, note=terminal.note))
+    start = _start_content(parts, plain_config)
     journal.append(form.START, extended_json.dumps(start).encode())
     if folder is not None and link is not None:
         try:
@@ -153,9 +157,27 @@ def _check(settings: ResolvedSettings) -> None:
         naming.check_project_name(settings.project)
     if settings.entity:
         naming.check_entity_name(settings.entity)
+    for what, text in (
+        ("name", settings.name),
+        ("group", settings.group),
+        ("job_type", settings.job_type),
+    ):
+        naming.check_label(text or "", what)
+    naming.check_notes(settings.notes or "")
+    naming.check_tags(tuple(settings.tags or ()))
     if settings.resume == "must" and not settings.run_id:
         raise UsageError(
             'init(resume="must") needs the id of the run to resume: id=… or RUNYARD_RUN_ID'
+        )
+
+
+def _check_size(config: Any) -> None:
+    size_bytes = len(extended_json.dumps(config).encode())
+    if size_bytes > CONFIG_BYTES_MAX:
+        raise InvalidArgument(
+            f"config has {size_bytes} bytes as JSON, at most {CONFIG_BYTES_MAX} are allowed; keep large values in a "
+            f"file of the run (run.save)",
+            reason="FIELD_TOO_LARGE",
         )
 
 
