@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { BucketColumns } from "../charts/series";
 import { BucketSeriesSchema } from "../gen/runyard/query/v1/query_pb";
 import { readBucketSeries } from "./bucketColumns";
+import { merge } from "./buckets";
 import { BucketLoader, type FetchBuckets } from "./bucketLoader";
 
 describe("columns of buckets", () => {
@@ -139,4 +140,12 @@ describe("the loader", () => {
     await new Promise((resolve) => setTimeout(resolve, 30));
     expect(asked).toEqual([]);
   });
+});
+
+it("a run that has just ended is drawn from the live answer until its own is here", () => {
+  const one = (runPath: string, pointCount: number) => ({ runPath, pointCount }) as BucketColumns;
+  const live = [one("a", 1), one("b", 1)];
+  expect(merge(live, ["b"], [], ["a"]).map(({ runPath }) => runPath)).toEqual(["a", "b"]);
+  expect(merge(live, ["b"], [one("a", 2)], ["a"])).toEqual([one("a", 2), one("b", 1)]);
+  expect(merge(live, ["b"], [one("c", 1)], [])).toEqual([one("b", 1)]);
 });

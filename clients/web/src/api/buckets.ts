@@ -75,19 +75,39 @@ export function usePanelSeries({ metric, livePaths, endedPaths, range, bucketCou
     placeholderData: keepPreviousData,
     structuralSharing: false,
   });
-  const series = useMemo(() => {
-    const shown = new Set([...livePaths, ...endedPaths]);
-    const all = [...(endedPaths.length > 0 ? (ended.data ?? []) : []), ...(livePaths.length > 0 ? (live.data ?? []) : [])];
-    // A run that has just ended may stand in both for a moment; one that was hidden may be in the placeholder.
-    const byPath = new Map(all.filter(({ runPath }) => shown.has(runPath)).map((one) => [one.runPath, one]));
-    return [...byPath.values()];
-  }, [livePaths, endedPaths, ended.data, live.data]);
+  const series = useMemo(
+    () => merge(live.data ?? [], livePaths, ended.data ?? [], endedPaths),
+    [livePaths, endedPaths, ended.data, live.data],
+  );
+  const isWaiting = (endedPaths.length > 0 && ended.isPending) || (livePaths.length > 0 && live.isPending);
   return {
     series,
-    isPending: (endedPaths.length > 0 && ended.isPending) || (livePaths.length > 0 && live.isPending),
+    isPending: isWaiting && series.length === 0,
     isOther: (endedPaths.length > 0 && ended.isPlaceholderData) || (livePaths.length > 0 && live.isPlaceholderData),
     error: ended.error ?? live.error,
     // What failed for one panel failed for its neighbours too: all are asked for again, together.
     retry: () => void retryFailed(client),
   };
+}
+
+/**
+ * The series of all shown runs. A run that has just ended, or come back to life, is drawn from the other answer until
+ * the one that it now belongs to is here.
+ */
+export function merge(
+  live: readonly BucketColumns[],
+  livePaths: readonly string[],
+  ended: readonly BucketColumns[],
+  endedPaths: readonly string[],
+): BucketColumns[] {
+  const isLive = new Set(livePaths);
+  const isEnded = new Set(endedPaths);
+  const byPath = new Map<string, BucketColumns>();
+  for (const one of [...live.filter(({ runPath }) => isEnded.has(runPath)), ...ended.filter(({ runPath }) => isLive.has(runPath))]) {
+    byPath.set(one.runPath, one);
+  }
+  for (const one of [...live.filter(({ runPath }) => isLive.has(runPath)), ...ended.filter(({ runPath }) => isEnded.has(runPath))]) {
+    byPath.set(one.runPath, one);
+  }
+  return [...byPath.values()];
 }

@@ -35,6 +35,7 @@ const TIP_ROWS_MAX = 14;
 const NOTED_MAX = 3;
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const DRAG_MIN_PX = 6;
+const DOT_MARGIN_PX = 3;
 
 interface Theme {
   readonly text: string;
@@ -199,7 +200,9 @@ export class LinePlot implements CrosshairMember {
     const { context } = frame;
     context.save();
     context.beginPath();
-    context.rect(frame.left, frame.top, frame.width, frame.height);
+    // A little wider than the axes: a point on the first or last step is a whole dot.
+    const margin = DOT_MARGIN_PX * frame.ratio;
+    context.rect(frame.left - margin, frame.top, frame.width + 2 * margin, frame.height);
     context.clip();
     const strokes = this.strokes();
     for (const stroke of strokes) drawSeries(frame, stroke);

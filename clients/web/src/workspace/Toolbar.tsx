@@ -1,4 +1,5 @@
 // What applies to all panels: search, smoothing, scale, zoom.
+import { useEffect, useRef, useState } from "react";
 import { formatCount } from "../charts/format";
 import { Button, SearchInput, Slider } from "../ui/controls";
 import { CloseIcon } from "../ui/icons";
@@ -21,8 +22,7 @@ export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
       <SearchInput label="Search metrics" text={text} onText={setText} hasShortcut />
       <label className="toolbar-item">
         Smoothing
-        <Slider label="Smoothing" value={view.smoothing} max={SMOOTHING_MAX} step={0.01} onValue={actions.setSmoothing} />
-        <output>{view.smoothing.toFixed(2)}</output>
+        <SmoothingSlider value={view.smoothing} onValue={actions.setSmoothing} />
       </label>
       <Button
         className={`small ${view.isLog ? "on" : ""}`}
@@ -57,5 +57,41 @@ export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
       )}
       <span className="toolbar-counts">{counts}</span>
     </div>
+  );
+}
+
+/** Browsers stop a page that changes its address too often. */
+const ADDRESS_PAUSE_MS = 80;
+
+/** Follows the pointer at once, and passes its value on a few times a second. */
+function SmoothingSlider({ value, onValue }: { value: number; onValue: (value: number) => void }) {
+  const [dragged, setDragged] = useState<number | null>(null);
+  const latest = useRef(0);
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useEffect(
+    () => () => {
+      clearTimeout(timer.current);
+    },
+    [],
+  );
+  return (
+    <>
+      <Slider
+        label="Smoothing"
+        value={dragged ?? value}
+        max={SMOOTHING_MAX}
+        step={0.01}
+        onValue={(next) => {
+          latest.current = next;
+          setDragged(next);
+          timer.current ??= setTimeout(() => {
+            timer.current = undefined;
+            setDragged(null);
+            onValue(latest.current);
+          }, ADDRESS_PAUSE_MS);
+        }}
+      />
+      <output>{(dragged ?? value).toFixed(2)}</output>
+    </>
   );
 }
