@@ -37,6 +37,7 @@ import { isLive } from "./runState";
 export const LIST_INTERVAL_MS = 4_000;
 export const RUN_INTERVAL_MS = 2_000;
 const METRICS_INTERVAL_MS = 3_000;
+const KEYS_FRESH_MS = 30_000;
 const RETRY_COUNT = 2;
 /** Metric names fetched of one run; a search narrows further on the server. */
 export const METRIC_COUNT_MAX = 10_000;
@@ -95,10 +96,12 @@ export interface RunRowsRequest {
   readonly configKeys: readonly string[];
   readonly summaryKeys: readonly string[];
   readonly pageSize: number;
+  /** False: asked for once, for what changes little. True if left out. */
+  readonly isFollowed?: boolean;
 }
 
 /** Runs of a project, newest first, page after page. */
-export function useRunRows({ projectPath, nameContains, configKeys, summaryKeys, pageSize }: RunRowsRequest) {
+export function useRunRows({ projectPath, nameContains, configKeys, summaryKeys, pageSize, isFollowed = true }: RunRowsRequest) {
   const request = {
     projectPath,
     nameContains,
@@ -112,7 +115,8 @@ export function useRunRows({ projectPath, nameContains, configKeys, summaryKeys,
     initialPageParam: "",
     getNextPageParam: (page) => (page.nextPageToken === "" ? undefined : page.nextPageToken),
     // Each page is asked for again: many pages, less often.
-    refetchInterval: ({ state }) => LIST_INTERVAL_MS * Math.max(1, state.data?.pages.length ?? 1),
+    refetchInterval: ({ state }) => isFollowed && LIST_INTERVAL_MS * Math.max(1, state.data?.pages.length ?? 1),
+    staleTime: isFollowed ? 1_000 : KEYS_FRESH_MS,
     placeholderData: keepPreviousData,
   });
 }
@@ -205,7 +209,9 @@ export function useMetrics(runs: readonly { path: string; isRunning: boolean }[]
       return {
         queryKey: keyOf(ListMetricsRequestSchema, request),
         queryFn: ({ signal }: { signal: AbortSignal }) => query.listMetrics(request, { signal }),
-        refetchInterval: isRunning ? METRICS_INTERVAL_MS : (false as const),
+        // A list of thousands is not asked for as often as a short one.
+        refetchInterval: ({ state }: { state: { data?: { metrics: unknown[] } | undefined } }) =>
+          isRunning && METRICS_INTERVAL_MS * Math.max(1, (state.data?.metrics.length ?? 0) / 1_000),
         placeholderData: keepPreviousData,
       };
     }),

@@ -11,6 +11,7 @@ const MINUS = "−";
 /** Labels for the ticks of one axis: with SI suffixes, all with as many digits as tell them apart. */
 export function tickLabels(ticks: readonly number[]): string[] {
   const finite = ticks.filter(Number.isFinite);
+  if (finite.length === 1) return ticks.map((tick) => logTickLabel(tick, true));
   const largest = Math.max(0, ...finite.map(Math.abs));
   const gap = smallestGap(finite);
   if (largest !== 0 && (largest < 1e-4 || largest >= 1e15)) {
@@ -24,9 +25,9 @@ export function tickLabels(ticks: readonly number[]): string[] {
 }
 
 /** Labels of a logarithmic axis: each by itself; empty for what is no whole multiple of a power of ten (the axis' end). */
-export function logTickLabel(tick: number): string {
+export function logTickLabel(tick: number, isAny = false): string {
   const digit = tick / Math.pow(10, Math.floor(Math.log10(tick) + 1e-9));
-  if (Math.abs(digit - Math.round(digit)) > 1e-6) return "";
+  if (!isAny && Math.abs(digit - Math.round(digit)) > 1e-6) return "";
   const size = Math.abs(tick);
   if (size !== 0 && (size < 1e-3 || size >= 1e15)) return withMinus(trimExponent(tick.toExponential(0)));
   const [divisor, suffix] = SI.find(([least]) => size >= least) ?? [1, ""];

@@ -164,7 +164,7 @@ export class LinePlot implements CrosshairMember {
       ...this.axisLook(),
       size: (_, labels) => 14 + 6.4 * Math.max(2, ...(labels ?? []).map((label) => (label as string | null)?.length ?? 0)),
       gap: 6,
-      space: 34,
+      space: 27,
       ...(isLog ? {} : { incrs: [...VALUE_INCREMENTS] }),
       values: (_, ticks) =>
         isLog ? ticks.map((tick) => ((tick as number | null) === null ? "" : logTickLabel(tick))) : tickLabels(ticks),

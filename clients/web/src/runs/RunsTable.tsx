@@ -33,6 +33,8 @@ interface RunsTableProps {
 
 const PAGE_SIZE = 100;
 const ROW_HEIGHT = 30;
+/** Newest runs whose keys are offered as columns. */
+const KEY_SAMPLE_RUNS = 20;
 /** Runs that a sort by anything but the creation time loads; beyond them it is said that the order is partial. */
 const SORTED_MAX = 5_000;
 const WIDTHS: Record<string, number> = { name: 250, state: 104, created: 100, duration: 96, tags: 150 };
@@ -113,7 +115,14 @@ function rowsText(loaded: number, total: number, filter: string, isSorted: boole
 
 /** The address's columns, else a choice from the newest runs. */
 function useChosenColumns(projectPath: string, named: string | null) {
-  const sample = useRunRows({ projectPath, nameContains: "", configKeys: ["*"], summaryKeys: ["*"], pageSize: 20 });
+  const sample = useRunRows({
+    projectPath,
+    nameContains: "",
+    configKeys: ["*"],
+    summaryKeys: ["*"],
+    pageSize: KEY_SAMPLE_RUNS,
+    isFollowed: false,
+  });
   const first = sample.data?.pages[0];
   const keys = useMemo(() => countKeys(first?.runs.flatMap((row) => toTableRow(row) ?? []) ?? []), [first]);
   // The choice follows the keys' names only: new values must not change columns beneath the reader.

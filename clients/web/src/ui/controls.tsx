@@ -1,7 +1,7 @@
 // Buttons, hints, menus, fields: the few controls that every page is made of. Behaviour comes from Radix.
 import { DropdownMenu, Slider as RadixSlider, Tooltip } from "radix-ui";
 import { type ButtonHTMLAttributes, type ReactNode, useEffect, useRef, useState } from "react";
-import { NavLink } from "react-router";
+import { Link, useLocation } from "react-router";
 import { CheckIcon, CloseIcon, CopyIcon, SearchIcon } from "./icons";
 
 type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement>;
@@ -192,16 +192,29 @@ export interface Tab {
   readonly count?: string;
 }
 
+/** One address can be written in several ways: names hold characters that need no encoding but may have it. */
+function decoded(address: string): string {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return address;
+  }
+}
+
 /** A bar of links that look like tabs. */
 export function TabLinks({ tabs, label }: { tabs: readonly Tab[]; label: string }) {
+  const here = decoded(useLocation().pathname);
   return (
     <nav className="tabs" aria-label={label}>
-      {tabs.map(({ to, label: name, count }) => (
-        <NavLink key={to} to={to} className="tab">
-          {name}
-          {count === undefined ? null : <span className="tab-count">{count}</span>}
-        </NavLink>
-      ))}
+      {tabs.map(({ to, label: name, count }) => {
+        const isHere = decoded(to) === here;
+        return (
+          <Link key={to} to={to} className={`tab ${isHere ? "active" : ""}`} aria-current={isHere ? "page" : undefined}>
+            {name}
+            {count === undefined ? null : <span className="tab-count">{count}</span>}
+          </Link>
+        );
+      })}
     </nav>
   );
 }

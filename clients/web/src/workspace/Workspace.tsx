@@ -113,7 +113,8 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, empty, ren
 }
 
 function countText(shown: number, all: number, runs: number, totalRuns: number): string {
-  const metrics = shown === all ? `${formatCount(all)} metrics` : `${formatCount(shown)} of ${formatCount(all)} metrics`;
+  const word = all === 1 ? "metric" : "metrics";
+  const metrics = shown === all ? `${formatCount(all)} ${word}` : `${formatCount(shown)} of ${formatCount(all)} ${word}`;
   return totalRuns > 1 ? `${metrics} · ${formatCount(runs)} of ${formatCount(totalRuns)} runs` : metrics;
 }
 
@@ -123,7 +124,7 @@ function useSections(runs: readonly ShownRun[], search: string) {
   const [hugeRuns, setHugeRuns] = useState("");
   const runKey = runs.map(({ path }) => path).join("\n");
   const isHuge = hugeRuns !== "" && hugeRuns === runKey;
-  const answer = useMetrics(runs, isHuge ? search : "");
+  const answer = useMetrics(runs, isHuge ? longestWord(search) : "");
   const lists = answer.metrics;
   const isCut = lists.some((list) => list !== null && list.totalCount > list.metrics.length);
   useEffect(() => {
@@ -151,6 +152,11 @@ function useSections(runs: readonly ShownRun[], search: string) {
     error: answer.error,
     refetch: answer.refetch,
   };
+}
+
+/** The server searches for one text; the other words are looked for in what it finds. */
+function longestWord(search: string): string {
+  return search.split(/\s+/).reduce((longest, word) => (word.length > longest.length ? word : longest), "");
 }
 
 interface GridProps {
