@@ -18,8 +18,8 @@ from runyard_server.domain.addresses import Address, parse_address
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import (
     DeadlineExceeded,
-    DomainError,
     Internal,
+    InvalidArgument,
     ResourceExhausted,
     Unimplemented,
 )
@@ -216,9 +216,10 @@ async def test_strange_request_ids_are_replaced(running: Running, request_id: st
 
 
 async def test_body_that_is_no_message(running: Running) -> None:
-    """Bytes that do not parse fail the call and leave the server serving."""
-    with pytest.raises(DomainError):
+    """Bytes that do not parse are the caller's fault, with a reason, and leave the server serving."""
+    with pytest.raises(InvalidArgument) as caught:
         await running.call(METHODS[0].path, body=b"\xff\xff\xff")
+    assert caught.value.reason == "BODY_MALFORMED"
     await running.call(METHODS[0].path)
 
 

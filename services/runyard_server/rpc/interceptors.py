@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from runyard_server import telemetry
 from runyard_server.domain.clock import Clock
@@ -18,6 +19,7 @@ from runyard_server.domain.errors import (
     DeadlineExceeded,
     DomainError,
     Internal,
+    InvalidArgument,
     ResourceExhausted,
     Unavailable,
     Unimplemented,
@@ -80,7 +82,11 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         )
         return make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=(
+                handler.request_deserializer
+                if handler.request_streaming
+                else _telling(handler.request_deserializer)
+            ),
             response_serializer=handler.response_serializer,
         )
 
@@ -195,6 +201,27 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Malformed:
+    """Stands for a request whose bytes are no message."""
+
+    problem: str
+
+
+def _telling(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Returns a deserializer that does not raise: gRPC would make status UNKNOWN and a traceback of it."""
+    if deserialize is None:
+        return None
+
+    def read(body: bytes) -> Any:
+        try:
+            return deserialize(body)
+        except DecodeError as error:
+            return _Malformed(str(error)[:512])
+
+    return read
+
+
 def _parts(handler: Any) -> tuple[Callable[..., Any], Behaviour]:
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler, handler.stream_stream
@@ -208,6 +235,8 @@ def _parts(handler: Any) -> tuple[Callable[..., Any], Behaviour]:
 async def _invoke(
     behaviour: Behaviour, request: Any, context: Any, is_response_streaming: bool
 ) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidArgument("BODY_MALFORMED", f"the request does not parse: {request.problem}")
     result = behaviour(request, context)
     if is_response_streaming and hasattr(result, "__aiter__"):
         async for item in result:
