@@ -32,7 +32,7 @@ describe("tick labels", () => {
   });
 
   it("of a logarithmic axis stand for themselves, and are left out at the axis' odd end", () => {
-    expect([0.001, 0.1, 1, 20, 1000, 5e6, 1e-7].map(logTickLabel)).toEqual(["0.001", "0.1", "1", "20", "1k", "5M", "1e-7"]);
+    expect([0.001, 0.1, 1, 20, 1000, 5e6, 1e-7].map((tick) => logTickLabel(tick))).toEqual(["0.001", "0.1", "1", "20", "1k", "5M", "1e-7"]);
     expect(logTickLabel(0.356)).toBe("");
   });
 
