@@ -65,9 +65,9 @@ class GrpcCalls:
             raise _error(error, self._address) from None
         return reply
 
-    async def close(self) -> None:
-        """Ends the channel; calls in flight are cancelled."""
-        await self._channel.close()
+    async def close(self, *, grace_s: float | None = None) -> None:
+        """Ends the channel; calls in flight have `grace_s` to end, then they are cancelled, and those who wait for them."""
+        await self._channel.close(grace_s)
 
 
 def _error(error: grpc.aio.AioRpcError, address: str) -> Error:

@@ -57,6 +57,7 @@ class ServerTransport:
         self._upgrade: asyncio.Task[None] | None = None
         self._is_server_back = asyncio.Event()
         self._is_closed = False
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def start_run(self, start: Mapping[str, Any]) -> StartedRun:
         """Calls StartRun."""
@@ -110,6 +111,9 @@ class ServerTransport:
         if self._upgrade is not None:
             self._upgrade.cancel()
             await asyncio.gather(self._upgrade, return_exceptions=True)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         if self._grpc is not None:
             await self._grpc.close()
         self._http.close()
@@ -129,8 +133,14 @@ class ServerTransport:
                 # The server may have come back elsewhere: HTTP, whose address is fixed, tells.
                 self._grpc = None
                 self._begin_upgrade()
-                await calls.close()
+                self._retire(calls)
             raise
+
+    def _retire(self, calls: GrpcCalls) -> None:
+        """Closes a channel when the last call in flight on it has ended, each by its own deadline."""
+        task = asyncio.get_running_loop().create_task(calls.close(grace_s=2 * BATCH_TIMEOUT_S))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def _begin_upgrade(self) -> None:
         self._is_server_back.set()

@@ -67,6 +67,7 @@ class Uploader:
         self._budget = budget
         self._on_change = on_change
         self._window = AckWindow(mark.durable_sequence)
+        self._submitted_sequence = mark.durable_sequence
         self._slots = asyncio.Semaphore(IN_FLIGHT_COUNT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._changes_before: asyncio.Task[None] | None = None
@@ -85,20 +86,30 @@ class Uploader:
         if changes:
             applying = loop.create_task(self._apply(changes, self._changes_before))
             self._changes_before = applying
+        self._submitted_sequence = max(self._submitted_sequence, piece.last_sequence)
         task = loop.create_task(self._send(piece, summary_changes, applying))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def set_aside(self, first: int, last: int, message: str) -> None:
         """Settles a range that cannot be sent; with a message it counts as refused, without one as durable."""
+        self._submitted_sequence = max(self._submitted_sequence, last)
         if message:
             self._mark.refuse(first, last, message)
         self._settle(first, last)
 
     async def drain(self) -> None:
-        """Returns when every piece is settled, or the run refused."""
+        """Returns when every piece is settled, or the run refused.
+
+        Raises RuntimeError if a piece got lost on the way, which is a bug: nothing may end the run then.
+        """
         while self._tasks and self.refusal is None:
             await asyncio.wait(list(self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        settled = self._window.durable_sequence
+        if self.refusal is None and settled < self._submitted_sequence:
+            raise RuntimeError(
+                f"records {settled + 1} to {self._submitted_sequence} were given up without an answer"
+            )
 
     async def stop(self) -> None:
         """Ends all that is in flight; what got no answer is not durable."""
