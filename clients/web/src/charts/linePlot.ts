@@ -36,6 +36,7 @@ const NOTED_MAX = 3;
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const DRAG_MIN_PX = 6;
 const DOT_MARGIN_PX = 3;
+const DECADES_WITH_LINES_MAX = 2;
 
 interface Theme {
   readonly text: string;
@@ -168,7 +169,12 @@ export class LinePlot implements CrosshairMember {
       ...(isLog ? {} : { incrs: [...VALUE_INCREMENTS] }),
       values: (_, ticks) =>
         isLog ? ticks.map((tick) => ((tick as number | null) === null ? "" : logTickLabel(tick))) : tickLabels(ticks),
-      grid: { stroke: () => this.theme.grid, width: 1 },
+      grid: {
+        stroke: () => this.theme.grid,
+        width: 1,
+        // Over many decades the lines between them would be a grey wall.
+        ...(isLog ? { filter: (_: uPlot, ticks: number[]) => decadesIfMany(ticks) } : {}),
+      },
       ticks: { show: false },
     };
   }
@@ -307,6 +313,11 @@ export class LinePlot implements CrosshairMember {
       title: tipTitle(one.line.series, one.i),
     }));
   }
+}
+
+function decadesIfMany(ticks: number[]): (number | null)[] {
+  const isDecade = (tick: number): boolean => Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-9;
+  return ticks.filter(isDecade).length > DECADES_WITH_LINES_MAX ? ticks.map((tick) => (isDecade(tick) ? tick : null)) : ticks;
 }
 
 function tipTitle(series: BucketColumns, i: number): string {

@@ -22,5 +22,5 @@ for step in range(100):
     run.log({"loss": loss, "accuracy": 1 - loss})
 run.finish()
 `;
-  return <Snippet label="Python: a first run on this server" code={code} />;
+  return <Snippet label="Python" code={code} />;
 }
