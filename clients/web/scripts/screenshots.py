@@ -116,7 +116,7 @@ def post(
 
 def shoot(browser: Browser, theme: str, http: str, pages: dict[str, str], out: Path) -> list[str]:
     """Takes the pictures of one theme; returns what the pages complained of."""
-    context = browser.new_context(viewport=VIEW, color_scheme=theme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=VIEW, color_scheme=theme)  # type: ignore[arg-type]  # a str, one of the two
     page = context.new_page()
     problems: list[str] = []
     current = ""

@@ -186,7 +186,7 @@ class Pipeline:
             await self._writer.insert(items)
         except DomainError as error:
             self._settle(items, error)
-        except Exception as error:
+        except Exception as error:  # the edge of the background task
             log.exception(counters.EVENT_BLOCK_FAILED, extra={"fields": {"batches": len(items)}})
             if len(items) == 1:
                 self._settle(items, _internal(error))

@@ -134,7 +134,7 @@ class ClickHouse:
 
         try:
             return cls(connect, config, lock=lock)
-        except BaseException:
+        except BaseException:  # whatever it was, the folder is free again
             lock.release()
             raise
 
