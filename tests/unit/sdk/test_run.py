@@ -275,23 +275,6 @@ def test_save_names_files_as_wandb_does(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no file matches 'nothing-*.pt'" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Journals go to the system's folder for such with one warning; where that fails too, training goes on."""
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("RUNYARD_DIR", str(tmp_path / "file/journals"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "other"))
-    with runyard.init() as run:
-        run.log({"a": 1.0})
-    assert "cannot be written" in capsys.readouterr().err
-    assert len(list((tmp_path / "other").rglob("*.seg"))) == 1
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    with runyard.init() as run:
-        run.log({"a": 1.0})
-    assert "nothing of this run is kept" in " ".join(capsys.readouterr().err.split())
-
-
 SCRIPT = "import runyard, sys, os, signal, threading\nrun = runyard.init(project='p')\nrun.log({'a': 1.0})\n"
 
 

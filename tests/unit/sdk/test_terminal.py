@@ -154,7 +154,7 @@ def test_refused_records_are_not_durable() -> None:
     assert lines[1] == "2 records were refused by the server: notes have 9 bytes"
 
 
-def test_what_is_missing_is_named() -> None:
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     """Where something is missing, the line says what, why, where it lies and how to send it."""
     lines = outcome_lines(
         outcome(
@@ -163,11 +163,15 @@ def test_what_is_missing_is_named() -> None:
             reason="the server does not answer",
             records_dropped=2,
         ),
-        Path("/x/run-1"),
+        tmp_path,
     )
     assert lines[0] == "3 of 38 records durable; 0 files"
     assert "2 records were dropped" in lines[1]
-    assert "the server does not answer" in lines[2] and "runyard sync /x/run-1" in lines[2]
+    assert "the server does not answer" in lines[2] and f"runyard sync {tmp_path}" in lines[2]
+    lost = outcome_lines(
+        outcome(records_durable=3, is_complete=False, reason="no agent answers"), tmp_path / "gone"
+    )
+    assert "was removed: the rest is lost" in lost[1]
 
 
 def test_html_is_escaped() -> None:

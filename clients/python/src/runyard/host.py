@@ -18,7 +18,8 @@ COMMAND_LENGTH_MAX = 16_000
 
 def describe_host() -> dict[str, Any]:
     """Returns the fields of metadata.v1.Host; what cannot be known is left out."""
-    extra = {key: value for key, value in (("git", git_state(Path.cwd())),) if value}
+    folder, git = _whereabouts()
+    extra = {"git": git} if git else {}
     fields: dict[str, Any] = {
         "hostname": socket.gethostname(),
         "username": _username(),
@@ -26,13 +27,23 @@ def describe_host() -> dict[str, Any]:
         "python_version": platform.python_version(),
         "python_executable": sys.executable or "",
         "command": _command(),
-        "working_directory": str(Path.cwd()),
+        "working_directory": folder,
         "pid": os.getpid(),
         "client_version": f"runyard-python/{VERSION}",
         "cpu_count": _cpu_count(),
         "extra_json": extended_json.dumps(extra) if extra else "",
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _whereabouts() -> tuple[str, dict[str, str]]:
+    """Returns the working folder and the state of its repository; as much as there is and may be read."""
+    folder = ""
+    try:
+        folder = str(Path.cwd())
+        return folder, git_state(Path(folder))
+    except OSError:  # the folder was removed, or one above it may not be searched
+        return folder, {}
 
 
 def git_state(folder: Path) -> dict[str, str]:

@@ -303,7 +303,7 @@ class JournalWriter:
         new_path = path.with_suffix(".new")
         file = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            _reserve(file, size_bytes)
+            reserve(file, size_bytes)
             segment = mmap.mmap(file, size_bytes)
             segment[: form.HEADER_BYTES] = form.HEADER.pack(
                 form.MAGIC, form.VERSION, form.HEADER_BYTES, self.sequence + 1, self._time_ns()
@@ -455,7 +455,7 @@ def _frame_bytes(payload: bytes) -> int:
     return form.FRAME_HEADER_BYTES + form.padded(len(payload))
 
 
-def _reserve(file: int, size_bytes: int) -> None:
+def reserve(file: int, size_bytes: int) -> None:
     """Takes the blocks now, so that a full disk is an error here and not a SIGBUS in a later store."""
     if hasattr(os, "posix_fallocate"):
         try:

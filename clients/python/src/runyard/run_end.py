@@ -106,7 +106,11 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines.append(
             f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"
         )
-    if not outcome.is_complete:
+    if not outcome.is_complete and not folder.exists():
+        lines.append(
+            f"Not all is at the server ({outcome.reason}), and {folder} was removed: the rest is lost"
+        )
+    elif not outcome.is_complete:
         lines.append(
             f"Not all is at the server ({outcome.reason}). It is safe in {shown_path(folder)}: the agent goes on "
             f"sending it. To send it yourself: runyard sync {shown_path(folder)}"

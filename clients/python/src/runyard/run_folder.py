@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from runyard.journal import SEGMENT_BYTES, reserve
 
 try:
     import fcntl
@@ -66,7 +69,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, run_id: str, start_time_unix_ns: int) -> RunFolder:
-        """Makes a new folder with its lock taken; raises OSError if the disk refuses."""
+        """Makes a new folder with its lock taken; raises OSError if the disk refuses, or has no room for a journal."""
         moment = time.gmtime(start_time_unix_ns // 1_000_000_000)
         stem = f"run-{time.strftime('%Y%m%d_%H%M%S', moment)}-{run_id}"
         root.mkdir(parents=True, exist_ok=True)
@@ -78,9 +81,15 @@ class RunFolder:
                 break
             except FileExistsError:
                 number += 1
-        folder._take_lock()
-        for path in (folder.journal_path, folder.files_path, folder.logs_path):
-            path.mkdir()
+        try:
+            folder._take_lock()
+            for path in (folder.journal_path, folder.files_path, folder.logs_path):
+                path.mkdir()
+            folder._look_for_room()
+        except OSError:
+            folder.release()
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
         return folder
 
     def read_answer(self) -> RunAnswer | None:
@@ -134,6 +143,15 @@ class RunFolder:
         file, self._lock_file = self._lock_file, -1
         if file >= 0:
             os.close(file)
+
+    def _look_for_room(self) -> None:
+        path = self.journal_path / "room.new"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            reserve(file, SEGMENT_BYTES[0])
+        finally:
+            os.close(file)
+            path.unlink()
 
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)

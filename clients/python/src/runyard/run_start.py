@@ -222,21 +222,22 @@ def _make_folder(
     settings: ResolvedSettings, run_id: str, start_time_unix_ns: int, terminal: Terminal
 ) -> tuple[Path | None, RunFolder | None]:
     """Returns (root, folder) of the run: where wanted, else in the system's folder for such, else nowhere."""
-    wanted = Path(settings.dir).expanduser().absolute()
     try:
+        wanted = Path(settings.dir).expanduser().absolute()
         return wanted, RunFolder.create(wanted, run_id, start_time_unix_ns)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+        why = getattr(error, "strerror", None) or str(error)
         other = fallback_root()
         try:
             folder = RunFolder.create(other, run_id, start_time_unix_ns)
         except OSError:
             terminal.warn(
                 "folder",
-                f"neither {wanted} ({error.strerror}) nor {other} can be written: training goes on, and nothing of "
+                f"neither {settings.dir} ({why}) nor {other} can be written: training goes on, and nothing of "
                 f"this run is kept. Set RUNYARD_DIR to a folder with room",
             )
             return None, None
-        terminal.warn("folder", f"{wanted} cannot be written ({error.strerror}): using {other}")
+        terminal.warn("folder", f"{settings.dir} cannot be written ({why}): using {other}")
         return other, folder
 
 
