@@ -93,7 +93,12 @@ class Readback:
 
     def wait_for_state(self, path: str, state: str, *, timeout_s: float) -> None:
         """Returns when the run is in that state."""
-        wait_until(lambda: self.state(path) == state, timeout_s, f"{path} to be {state}")
+        try:
+            wait_until(lambda: self.state(path) == state, timeout_s, f"{path} to be {state}")
+        except AssertionError as error:
+            request = metadata_pb2.ListRunTransitionsRequest(run_path=path)
+            history = self.metadata.ListRunTransitions(request, timeout=CALL_TIMEOUT_S)
+            raise AssertionError(f"{error}\nit went through:\n{history.transitions}") from None
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+"""What a person sees in a browser: a line that grows while the script trains, and how the run ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from tests.integration.readback import readback
+from tests.integration.yard import Yard
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+OUT = CHECKOUT / "tests/out"
+VIEW = {"width": 1440, "height": 900}
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+WAIT_MS = 30_000
+LAG_LIMIT_S = 10.0
+"""Promised are 2 s; the machine of a test may be slow. What was measured is printed."""
+
+# Logs its own step, five times a second, until the file `stop` is there.
+LIVE = """
+import pathlib, sys, time, runyard
+run = runyard.init(entity="nico", project="live", id="growing", config={"lr": 0.01})
+for step in range(600):
+    run.log({"train/loss": 100.0 - step, "step_now": step})
+    pathlib.Path("step").write_text(str(step))
+    time.sleep(0.2)
+    if pathlib.Path("stop").exists():
+        sys.exit(int(pathlib.Path("stop").read_text()))
+"""
+
+
+def chromium() -> str:
+    """Returns the browser's path; skips where there is none."""
+    for name in ("chromium", "google-chrome", "chromium-browser"):
+        if path := os.environ.get("RUNYARD_TEST_CHROMIUM") or shutil.which(name):
+            return path
+    pytest.skip("no Chromium on this machine: apt install chromium, or RUNYARD_TEST_CHROMIUM=PATH")
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """A runyard in one process, with the built web application."""
+    chromium()
+    if not (CHECKOUT / "clients/web/dist/index.html").exists():
+        pytest.skip("the web application is not built: make setup")
+    with Yard(tmp_path_factory.mktemp("yard")) as yard:
+        yield yard
+
+
+@pytest.fixture
+def training(yard: Yard, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A training script that is under way."""
+    with (tmp_path / "train.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LIVE],
+            env=yard.environment(tmp_path / "runyard"),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+async def shown_step(page: Page) -> int:
+    """Returns the last value of the chart of `step_now`, as its label says."""
+    chart = page.locator('section[aria-label="step_now"] [role=img]').first
+    label = await chart.get_attribute("aria-label", timeout=WAIT_MS) or ""
+    found = re.search(r"last (\d+)", label)
+    return int(found[1]) if found else -1
+
+
+async def test_a_line_grows_while_the_script_trains(
+    yard: Yard, training: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """The run's page shows the charts of a live run, follows it, and says how it ended; nothing is logged as an error."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        page = await browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a plain dict will do
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        with readback(yard.grpc) as reader:
+            reader.wait_for_state("nico/live/growing", "RUNNING", timeout_s=30)
+        await page.goto(f"{yard.base_url}/nico/live/runs/growing")
+        chart = page.locator('section[aria-label="step_now"] [role=img]').first
+        await expect(chart).to_have_attribute(
+            "aria-label", re.compile(r"last \d+"), timeout=WAIT_MS
+        )
+        await expect(page.locator(".run-head .state-badge", has_text="running")).to_be_visible(
+            timeout=WAIT_MS
+        )
+
+        first = await shown_step(page)
+        lag_s = await lag(page, tmp_path)
+        print(f"a logged value was on the page {lag_s:.1f} s later")
+        assert lag_s < LAG_LIMIT_S
+        assert await shown_step(page) > first
+        await page.screenshot(path=OUT / "e2e-running.png")
+
+        (tmp_path / "stop").write_text("3")
+        assert training.wait(60) == 3
+        with readback(yard.grpc) as reader:
+            reader.wait_for_state("nico/live/growing", "FAILED", timeout_s=30)
+        await expect(page.locator(".run-head .state-badge", has_text="failed")).to_be_visible(
+            timeout=WAIT_MS
+        )
+        await page.screenshot(path=OUT / "e2e-failed.png")
+
+        await page.goto(f"{yard.base_url}/nico/live")
+        await expect(page.get_by_text("live").first).to_be_visible(timeout=WAIT_MS)
+        await page.screenshot(path=OUT / "e2e-project.png")
+        await browser.close()
+    assert complaints == []
+
+
+async def lag(page: Page, folder: Path) -> float:
+    """Returns how long it takes until what was logged now is on the page."""
+    wanted = int((folder / "step").read_text())
+    began = time.monotonic()
+    while await shown_step(page) < wanted:
+        assert time.monotonic() - began < 3 * LAG_LIMIT_S, f"step {wanted} never came"
+        await page.wait_for_timeout(50)
+    return time.monotonic() - began
