@@ -1,7 +1,7 @@
 """Ingest: points a second acknowledged durable through real gRPC, beside direct insert_arrow of the same rows.
 
 One process serves the ingest service over an embedded ClickHouse, as the all-in-one server does; another sends batches over
-the loopback, 64 in flight. The baseline inserts the same rows with `insert_arrow` into the same table, at its best
+the loopback, 128 in flight. The baseline inserts the same rows with `insert_arrow` into the same table, at its best
 block size and number of inserters, in a process of its own. Both fsync settings are on and merges run in all of them.
 
     python bench/bench_ingest.py [--seconds 60] [--out FILE]
@@ -45,7 +45,7 @@ METRICS = 100
 ROWS = 200
 POINTS = METRICS * ROWS
 RUNS = 4
-IN_FLIGHT = 64
+IN_FLIGHT = 128
 PHASES = 32
 BASELINE_BLOCKS = (200_000, 400_000, 800_000)
 BASELINE_INSERTERS = (2,)

@@ -29,9 +29,9 @@ class IngestConfig:
     """Largest value of one summary key, as JSON."""
     metrics_per_run_max: int = 1_000_000
     """Metric names that one run may have; further ones are refused, the run's other metrics are not."""
-    block_rows_max: int = 400_000
-    """Points at which a block closes; larger blocks were no faster."""
-    block_bytes_max: int = 32 * 1024 * 1024
+    block_rows_max: int = 800_000
+    """Points at which a block closes. Half as many cost a fifth more CPU, in merges, and 200 MB less memory at the peak."""
+    block_bytes_max: int = 48 * 1024 * 1024
     """Bytes at which a block closes."""
     block_age_max_s: float = 0.2
     """Longest that a batch waits for others to join its block while another block is being inserted."""

@@ -176,7 +176,7 @@ class ClickHouse:
             return
 
         def insert(link: Link) -> None:
-            link.insert(table, rows.column_names, arrow_block(rows), form="Arrow")
+            link.insert(table, rows.column_names, [arrow_block(rows)], form="Arrow")
 
         await self._inserts.call(insert, timeout_s=timeout_s or self._config.insert_timeout_s)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
@@ -21,8 +21,10 @@ class Link(Protocol):
 
     client: Client
 
-    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
-        """Inserts a block in that format (Native or Arrow); it is durable when this returns. Raises ClickHouseError."""
+    def insert(
+        self, table: str, names: Sequence[str], parts: Iterable[bytes], *, form: str
+    ) -> None:
+        """Inserts a block in that format (Native or Arrow), given in parts; it is durable when this returns. Raises ClickHouseError."""
         ...
 
     def close(self) -> None:
@@ -51,9 +53,11 @@ class ServerLink:
             settings=settings,
         )
 
-    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
+    def insert(
+        self, table: str, names: Sequence[str], parts: Iterable[bytes], *, form: str
+    ) -> None:
         """Inserts a block; see Link."""
-        self.client.raw_insert(table, names, block, fmt=form)
+        self.client.raw_insert(table, names, b"".join(parts), fmt=form)
 
     def close(self) -> None:
         """Closes the client."""
@@ -80,13 +84,16 @@ class EmbeddedLink:
         for name, value in settings.items():
             self._stream.query(f"SET {name} = {value}")
 
-    def insert(self, table: str, names: Sequence[str], block: bytes, *, form: str) -> None:
+    def insert(
+        self, table: str, names: Sequence[str], parts: Iterable[bytes], *, form: str
+    ) -> None:
         """Inserts a block; see Link."""
         try:
             with self._stream.send_insert(
                 f"INSERT INTO {table} ({', '.join(names)})", form
             ) as rows:
-                rows.append(block)
+                for part in parts:
+                    rows.append(part)
                 rows.finish()
         except RuntimeError as error:
             code = _ERROR_CODE.search(str(error))

@@ -24,16 +24,14 @@ _TYPES: Final[dict[np.dtype[Any], bytes]] = {
 assert sys.byteorder == "little", "Native columns are little-endian, as this machine's must be"
 
 
-def native_block(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """Returns the columns, of one length above 0, as one block of the format."""
+def native_block(columns: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """Returns the columns, of one length above 0, as one block of the format, in parts."""
     lengths = {column.size for column in columns.values()}
     assert len(lengths) == 1 and 0 not in lengths, f"columns are empty or differ: {lengths}"
-    parts: list[bytes | memoryview] = [_varint(len(columns)), _varint(lengths.pop())]
+    parts = [_varint(len(columns)) + _varint(lengths.pop())]
     for name, column in columns.items():
-        parts.append(_text(name.encode()))
-        parts.append(_text(_TYPES[column.dtype]))
-        parts.append(np.ascontiguousarray(column).data.cast("B"))
-    return b"".join(parts)
+        parts += [_text(name.encode()) + _text(_TYPES[column.dtype]), column.tobytes()]
+    return parts
 
 
 def _text(value: bytes) -> bytes:
