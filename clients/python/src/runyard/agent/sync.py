@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runyard import journal_format as form
 from runyard.agent import mark as marks
 from runyard.agent import run as runs
 from runyard.agent.budget import Budget
@@ -28,13 +29,17 @@ UNREACHABLE_GIVE_UP_S = 30.0
 AGENT_WAIT_S = 600.0
 """How long an agent that serves the folder already is watched."""
 PROGRESS_INTERVAL_S = 0.2
-NO_START, LEFT_TO_AGENT, UNREACHABLE = "no_start", "left_to_agent", "unreachable"
+LOOKED_AT_BYTES = 64 << 10
+"""Bytes of a segment that are looked at where no START was found."""
+NO_START, DAMAGED = "no_start", "damaged"
+LEFT_TO_AGENT, UNREACHABLE = "left_to_agent", "unreachable"
 _SAID = {
     runs.COMPLETE: "synced",
     runs.CURRENT: "synced so far; its process goes on",
     runs.REFUSED: "refused",
     runs.BLOCKED: "needs a newer runyard",
     NO_START: "passed over: no run was begun in it",
+    DAMAGED: "damaged: the beginning of its journal cannot be read, so nothing of it can be sent",
     LEFT_TO_AGENT: "its agent is still sending it",
     UNREACHABLE: "the server does not answer; nothing is lost, try again later",
 }
@@ -96,10 +101,22 @@ def _job(disk: LocalDisk, folder: Path) -> _Job:
     job.records_durable = int(mark.get("durable_sequence") or 0)
     job.records_written = int(mark.get("written_sequence") or 0)
     if mark.get("is_complete"):
-        job.outcome = runs.COMPLETE
+        job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
     elif job.start is None:
-        job.outcome = NO_START
+        job.outcome = DAMAGED if _holds_records(folder / "journal") else NO_START
     return job
+
+
+def _holds_records(journal: Path) -> bool:
+    """Returns whether anything was ever written behind the header of a segment."""
+    for path in journal.glob("*.seg"):
+        try:
+            with path.open("rb") as file:
+                if any(file.read(LOOKED_AT_BYTES)[form.HEADER_BYTES :]):
+                    return True
+        except OSError:
+            return True
+    return False
 
 
 async def _send_all(
@@ -209,7 +226,8 @@ async def _send(
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
     job.outcome = running.result()
-    job.message = upload.mark.message if job.outcome in (runs.REFUSED, runs.BLOCKED) else ""
+    if job.outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED):
+        job.message = upload.mark.message  # of a complete one: what damage or a refusal took
     answer = read_json(world.disk, f"{job.folder}/run.json") or {}
     job.path = str(answer.get("path") or "")
 
@@ -224,7 +242,7 @@ async def _watch(job: _Job, world: World, progress: _Progress) -> None:
         job.records_written = int(mark.get("written_sequence") or 0)
         progress.show()
         if mark.get("is_complete"):
-            job.outcome = runs.COMPLETE
+            job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
         elif mark.get("server") in (marks.REFUSED, marks.UNREACHABLE):
             is_refused = mark["server"] == marks.REFUSED
             job.outcome = runs.REFUSED if is_refused else LEFT_TO_AGENT

@@ -1,0 +1,58 @@
+"""`runyard sync` tells what became of folders for which no server is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import runyard
+from runyard import journal_format as form
+from runyard.agent.sync import sync
+
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an offline run with a few rows."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with runyard.init(mode="offline", dir=str(tmp_path / "runs")) as run:
+        for value in range(5):
+            run.log({"a": float(value)})
+    (found,) = (tmp_path / "runs").glob("run-*")
+    return found
+
+
+def test_what_was_lost_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that is complete but for what damage or a refusal took says so, whenever it is asked."""
+    fields = {"version": 1, "is_complete": True, "durable_sequence": 3, "written_sequence": 3}
+    lost = "the journal was recovered to its last whole record, 3"
+    (folder / "mark.json").write_text(json.dumps({**fields, "message": lost}))
+    assert sync([folder], base_url=NOBODY) == 0
+    assert f"synced: {lost} (3 of 3 records durable)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first_byte", [0, form.HEADER_BYTES])
+def test_a_journal_without_its_beginning_is_damaged(
+    folder: Path, first_byte: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A journal with records that cannot be told whose they are is an error, not passed over."""
+    (segment,) = (folder / "journal").glob("*.seg")
+    body = segment.read_bytes()
+    segment.write_bytes(body[:first_byte] + b"\xff" * 16 + body[first_byte + 16 :])
+    assert sync([folder], base_url=NOBODY) == 1
+    assert "damaged: the beginning of its journal cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size_bytes", [0, 4096])
+def test_a_journal_that_was_never_begun_is_passed_over(
+    folder: Path, size_bytes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A power cut may leave an empty segment or one of zeros: there is no run in it."""
+    (segment,) = (folder / "journal").glob("*.seg")
+    segment.write_bytes(bytes(size_bytes))
+    assert sync([folder.parent], base_url=NOBODY, is_json=True) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["outcome"] == "no_start"
