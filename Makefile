@@ -22,6 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WEB := clients/web
 WEB_SOURCES := $(shell test -d $(WEB) && find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -name '*.tsbuildinfo')
 DISTRIBUTIONS := protos services clients/python
+TYPED_BESIDE := deploy/demo.py protos/generate.py bench/report.py tests/conftest.py tests/simulation tests/robustness tests/e2e \
+  $(addprefix tests/integration/,yard.py clickhouse_front.py ingress.py readback.py scripts.py conftest.py test_write_read.py)
 PACKAGES_READY := .venv/.packages-ready
 PYTHON_READY := .venv/.distributions-ready
 PROTOC_READY := .venv-protos/.packages-ready
@@ -107,8 +109,9 @@ lint: $(PYTHON_READY) ## ruff, import contracts
 	@$(BIN)/lint-imports
 
 .PHONY: types
-types: $(PYTHON_READY) ## mypy --strict
+types: $(PYTHON_READY) ## mypy --strict: the distributions, and the tests' own machinery
 	@$(BIN)/mypy
+	@$(BIN)/mypy $(TYPED_BESIDE)
 
 .PHONY: quick
 quick: $(PYTHON_READY) ## unit, contract and differential tests on embedded stores

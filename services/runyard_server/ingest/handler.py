@@ -16,6 +16,7 @@ from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
 from runyard_server.rpc.calls import current_call
 
+_FULL_NAME = "runyard.ingest.v1.IngestService"
 _REASON_PREFIX = "ERROR_REASON_"
 
 
@@ -26,6 +27,11 @@ class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
         self._pipeline = pipeline
         self._deadline_default_s = deadline_default_s
         self._clock = clock
+
+    def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        """Adds itself to the server and returns the full names it serves."""
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server(self, server)
+        return (_FULL_NAME,)
 
     async def WriteBatch(
         self, request: ingest_pb2.WriteBatchRequest, context: grpc.aio.ServicerContext[Any, Any]

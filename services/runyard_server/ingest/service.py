@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from runyard_protos.ingest.v1 import ingest_pb2_grpc
 from runyard_server.domain.clock import Clock
 from runyard_server.ingest.batcher import BlockLimits
 from runyard_server.ingest.handler import IngestHandler
@@ -15,8 +14,6 @@ from runyard_server.ingest.runs import RunCache, RunCacheLimits, RunSource
 from runyard_server.ingest.validate import BatchLimits
 from runyard_server.ingest.writer import BlockWriter, RepeatPauses
 from runyard_server.storage.ports.points import PointWriter
-
-SERVICE_NAME = "runyard.ingest.v1.IngestService"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,7 @@ class IngestService:
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Adds IngestService."""
-        ingest_pb2_grpc.add_IngestServiceServicer_to_server(self._handler, server)
-        return (SERVICE_NAME,)
+        return self._handler.register(server)
 
     async def start(self) -> None:
         """Does nothing: the store is migrated by whoever opened it."""
