@@ -27,11 +27,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_was_lost_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that is complete but for what damage or a refusal took says so, whenever it is asked."""
-    fields = {"version": 1, "is_complete": True, "durable_sequence": 3, "written_sequence": 3}
-    lost = "the journal was recovered to its last whole record, 3"
-    (folder / "mark.json").write_text(json.dumps({**fields, "message": lost}))
+    fields = {"version": 1, "is_complete": True, "durable_sequence": 9, "written_sequence": 9}
+    lost = "records 2 to 5 are damaged or missing on this disk"
+    (folder / "mark.json").write_text(
+        json.dumps({**fields, "message": lost, "refused_ranges": [[2, 5], [7, 7]]})
+    )
     assert sync([folder], base_url=NOBODY) == 0
-    assert f"synced: {lost} (3 of 3 records durable)" in capsys.readouterr().err
+    assert f"synced: {lost} (4 of 9 records durable)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("first_byte", [0, form.HEADER_BYTES])

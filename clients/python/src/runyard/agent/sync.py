@@ -98,7 +98,7 @@ def _job(disk: LocalDisk, folder: Path) -> _Job:
     mark = read_json(disk, f"{folder}/mark.json") or {}
     answer = read_json(disk, f"{folder}/run.json") or {}
     job.path = str(answer.get("path") or "")
-    job.records_durable = int(mark.get("durable_sequence") or 0)
+    job.records_durable = _durable(mark.get("durable_sequence"), mark.get("refused_ranges"))
     job.records_written = int(mark.get("written_sequence") or 0)
     if mark.get("is_complete"):
         job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
@@ -215,7 +215,7 @@ async def _send(
     try:
         while not running.done():
             await asyncio.wait([running], timeout=PROGRESS_INTERVAL_S)
-            job.records_durable = upload.mark.durable_sequence
+            job.records_durable = _durable(upload.mark.durable_sequence, upload.mark.refused_ranges)
             job.records_written = upload.mark.written_sequence
             progress.show()
             if server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
@@ -238,7 +238,7 @@ async def _watch(job: _Job, world: World, progress: _Progress) -> None:
     end_s = loop.time() + AGENT_WAIT_S
     while not job.outcome:
         mark = read_json(world.disk, f"{job.folder}/mark.json") or {}
-        job.records_durable = int(mark.get("durable_sequence") or 0)
+        job.records_durable = _durable(mark.get("durable_sequence"), mark.get("refused_ranges"))
         job.records_written = int(mark.get("written_sequence") or 0)
         progress.show()
         if mark.get("is_complete"):
@@ -251,6 +251,12 @@ async def _watch(job: _Job, world: World, progress: _Progress) -> None:
             job.outcome = LEFT_TO_AGENT
         else:
             await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+
+def _durable(sequence: int | None, refused_ranges: Sequence[Sequence[int]] | None) -> int:
+    """Returns how many records are durable: those up to the sequence that no refusal and no damage took."""
+    taken = sum(last - first + 1 for first, last in refused_ranges or ())
+    return max(0, int(sequence or 0) - taken)
 
 
 def _counts(job: _Job) -> str:
