@@ -26,7 +26,7 @@ from runyard_server.domain.errors import (
 from runyard_server.gateway.transcode import Method, find_methods
 from runyard_server.rpc.calls import current_call
 from runyard_server.rpc.errors import from_rpc_error
-from runyard_server.rpc.interceptors import EdgeConfig
+from runyard_server.rpc.interceptors import EdgeConfig, EdgeInterceptor
 from runyard_server.rpc.listener import Listener, ListenerConfig
 from runyard_server.rpc.ports import PortTaken, listen, socket_address
 
@@ -196,6 +196,26 @@ async def test_calls_beyond_the_limit_are_refused_with_a_delay(running: Running)
     assert caught.value.retry_delay_s == EDGE.retry_delay_s
     release.set()
     await asyncio.gather(*first)
+
+
+async def test_refusals_are_counted_before_the_caller_sees_them(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the status goes out, the call is in the counters and no longer in flight."""
+    labels = {"method": METHODS[0].path, "code": "INVALID_ARGUMENT"}
+    before = REGISTRY.get_sample_value("runyard_rpc_requests_total", labels) or 0
+    seen: list[tuple[float, float | None]] = []
+    refuse = EdgeInterceptor._refuse
+
+    async def look_then_refuse(self: EdgeInterceptor, *given: Any) -> None:
+        counted = REGISTRY.get_sample_value("runyard_rpc_requests_total", labels) or 0
+        seen.append((counted - before, REGISTRY.get_sample_value("runyard_rpc_in_flight")))
+        await refuse(self, *given)
+
+    monkeypatch.setattr(EdgeInterceptor, "_refuse", look_then_refuse)
+    with pytest.raises(InvalidArgument):
+        await running.call(METHODS[0].path, body=b"\xff\xff\xff")
+    assert seen == [(1, 0)]
 
 
 async def test_unknown_methods_are_told(running: Running) -> None:

@@ -108,6 +108,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             started_s = self._clock.monotonic_s()
             code = grpc.StatusCode.OK.name
+            refusal: DomainError
             self._in_flight += 1
             telemetry.RPC_IN_FLIGHT.set(self._in_flight)
             try:
@@ -120,8 +121,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 code = "ABORTED_BY_HANDLER"
                 raise
             except DomainError as error:
-                code = status_code(error).name
-                await self._refuse(context, call, label, error)
+                code, refusal = status_code(error).name, error
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED.name
                 raise
@@ -131,7 +131,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                     telemetry.EVENT_REQUEST_FAILED,
                     extra={"fields": {"method": method, "request_id": call.request_id}},
                 )
-                await self._refuse(context, call, label, _internal(call))
+                refusal = _internal(call)
             finally:
                 self._in_flight -= 1
                 telemetry.RPC_IN_FLIGHT.set(self._in_flight)
@@ -140,6 +140,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                     telemetry.RPC_SECONDS.labels(label).observe(
                         self._clock.monotonic_s() - started_s
                     )
+            # Only now, counted: whoever saw the status finds the call in the counters.
+            await self._refuse(context, call, label, refusal)
 
         return answer
 
