@@ -28,6 +28,7 @@ from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import NotFound
 from runyard_server.domain.points import metric_id
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import RunDocument, RunKey, RunState, make_run_key
 from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.clickhouse.engine import ClickHouse
@@ -76,6 +77,9 @@ class NoMetadata:
         self, *, path: str | None = None, run_key: RunKey | None = None
     ) -> RunDocument:
         raise NotFound("RUN_NOT_FOUND", f"no run {path or run_key}", metadata={"run": path})
+
+    async def get_project(self, path: str) -> Project:
+        raise NotFound("PROJECT_NOT_FOUND", f"no project {path}", metadata={"project": path})
 
 
 class Bench:

@@ -13,6 +13,7 @@ from runyard_protos.metadata.v1 import metadata_pb2_grpc
 from runyard_server.domain.addresses import parse_address
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import DeadlineExceeded, DomainError, NotFound, Unavailable
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunKey, RunState, TransitionCause
 from runyard_server.rpc import run_messages
 from runyard_server.rpc.calls import Call, enter_call
@@ -21,6 +22,9 @@ from runyard_server.rpc.listener import Listener, ListenerConfig
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
 
 CLOCK = SystemClock()
+PROJECT = Project(
+    "e", "p", "free text", 1_700_000_000_000_000_001, 3, run_count=5, live_run_count=2
+)
 
 
 class Metadata(metadata_pb2_grpc.MetadataServiceServicer):
@@ -48,6 +52,12 @@ class Metadata(metadata_pb2_grpc.MetadataServiceServicer):
         return pb.GetRunResponse(
             run=pb.Run(run_key=7, entity="e", project="p", run_id="r", state=2)
         )
+
+    async def GetProject(  # type: ignore[override]  # async
+        self, request: pb.GetProjectRequest, context: Any
+    ) -> pb.GetProjectResponse:
+        self._note(request, context)
+        return pb.GetProjectResponse(project=run_messages.project_to_message(PROJECT))
 
     async def ListLiveRuns(  # type: ignore[override]  # async
         self, request: pb.ListLiveRunsRequest, context: Any
@@ -112,6 +122,16 @@ async def test_other_errors_are_not_repeated(pair: Pair) -> None:
         await pair.siblings.get_run(run_key=RunKey(1))
     assert (caught.value.reason, caught.value.metadata) == ("RUN_NOT_FOUND", {"run": "e/p/r"})
     assert len(pair.metadata.requests) == 1
+
+
+async def test_a_project_comes_whole_after_one_repeat(pair: Pair) -> None:
+    """All that metadata knows of a project arrives, one UNAVAILABLE unseen; none is NotFound."""
+    pair.metadata.failures = [Unavailable("STOPPING", "stopping")]
+    assert await pair.siblings.get_project("e/p") == PROJECT
+    assert [request.path for request in pair.metadata.requests] == ["e/p", "e/p"]
+    pair.metadata.failures = [NotFound("PROJECT_NOT_FOUND", "no project")]
+    with pytest.raises(NotFound, match="no project"):
+        await pair.siblings.get_project("e/none")
 
 
 async def test_all_pages_are_read(pair: Pair) -> None:

@@ -9,7 +9,6 @@ import grpc.aio
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.projects import Project
 from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunKey
 from runyard_server.metadata.requests import (
     FinishRun,
@@ -153,13 +152,13 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
         project = await self._service.create_project(
             request.entity or DEFAULT_ENTITY, request.name, request.description
         )
-        return pb.CreateProjectResponse(project=_project_message(project))
+        return pb.CreateProjectResponse(project=run_messages.project_to_message(project))
 
     async def GetProject(
         self, request: pb.GetProjectRequest, context: Any
     ) -> pb.GetProjectResponse:
         project = await self._service.get_project(request.path)
-        return pb.GetProjectResponse(project=_project_message(project))
+        return pb.GetProjectResponse(project=run_messages.project_to_message(project))
 
     async def ListProjects(
         self, request: pb.ListProjectsRequest, context: Any
@@ -168,7 +167,8 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             request.entity, page_size=request.page_size, page_token=request.page_token
         )
         return pb.ListProjectsResponse(
-            projects=[_project_message(project) for project in found], next_page_token=token
+            projects=[run_messages.project_to_message(project) for project in found],
+            next_page_token=token,
         )
 
 
@@ -231,17 +231,4 @@ def _run_edit(request: pb.UpdateRunRequest) -> RunEdit:
         group=run.group if "group" in paths else None,
         job_type=run.job_type if "job_type" in paths else None,
         config_json=run.config_json if "config_json" in paths else None,
-    )
-
-
-def _project_message(project: Project) -> pb.Project:
-    return pb.Project(
-        path=project.path,
-        entity=project.entity,
-        name=project.name,
-        description=project.description,
-        create_time=run_messages.timestamp_from_unix_ns(project.create_time_unix_ns),
-        activity_time=run_messages.timestamp_from_unix_ns(project.activity_time_unix_ns),
-        run_count=project.run_count,
-        live_run_count=project.live_run_count,
     )

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import NotFound
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     RunDocument,
     RunKey,
@@ -38,6 +39,10 @@ class RunSource(Protocol):
         self, *, path: str | None = None, run_key: RunKey | None = None
     ) -> RunDocument:
         """Returns one run. Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable."""
+        ...
+
+    async def get_project(self, path: str) -> Project:
+        """Returns one project. Raises NotFound PROJECT_NOT_FOUND, Unavailable."""
         ...
 
 

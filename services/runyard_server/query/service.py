@@ -169,7 +169,11 @@ class QueryService:
         return Receipt(tuple(add_up(ranges)), last_step)
 
     async def query_runs(self, ask: RunsAsk) -> RunsPage:
-        """Returns a page of a project's runs, newest first."""
+        """Returns a page of a project's runs, newest first.
+
+        Raises NotFound PROJECT_NOT_FOUND if there is no such project, which is asked only where an unfiltered first
+        page is empty: the index knows runs, and metadata the projects.
+        """
         entity, project = split_project_path(ask.project_path)
         where = RunFilter(
             entity=check_entity_name(entity),
@@ -188,6 +192,8 @@ class QueryService:
         documents, total = await self._index.query_runs(
             where, before_key=RunKey(int(position[0])) if position else None, limit=limit + 1
         )
+        if not (documents or total or position or ask.states or ask.name_contains):
+            await self._siblings.get_project(ask.project_path)
         page = documents[:limit]
         summaries = await read_summaries(self._points, page, summary_keys)
         rows = tuple(

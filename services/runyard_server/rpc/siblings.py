@@ -15,6 +15,7 @@ from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_server import telemetry
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
 from runyard_server.rpc import run_messages
 from runyard_server.rpc.calls import REQUEST_ID_KEY, current_call, draw_request_id
@@ -75,6 +76,12 @@ class Siblings:
             request.run_key = run_key
         reply = await self._call("GetRun", request, pb.GetRunResponse)
         return run_messages.run_from_message(reply.run)
+
+    async def get_project(self, path: str) -> Project:
+        """Returns one project. Raises NotFound PROJECT_NOT_FOUND, Unavailable."""
+        request = pb.GetProjectRequest(path=path)
+        reply = await self._call("GetProject", request, pb.GetProjectResponse)
+        return run_messages.project_from_message(reply.project)
 
     async def record_transition(
         self,

@@ -13,6 +13,7 @@ from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_server.domain.errors import FailedPrecondition, InvalidArgument, NotFound
 from runyard_server.domain.points import SummaryChange
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import MetricDefinition, RunDocument, RunKey, RunState
 from runyard_server.query.handler import QueryHandler, pack_columns
 from runyard_server.query.service import QueryConfig, build
@@ -27,6 +28,7 @@ class Metadata:
 
     def __init__(self) -> None:
         self.documents: list[RunDocument] = []
+        self.projects: list[Project] = []
         self.asked = 0
 
     async def get_run(
@@ -39,6 +41,13 @@ class Metadata:
                     raise FailedPrecondition("RUN_DELETED", "it was deleted")
                 return document
         raise NotFound("RUN_NOT_FOUND", f"no run {path or run_key}", metadata={"run": path})
+
+    async def get_project(self, path: str) -> Project:
+        self.asked += 1
+        for project in self.projects:
+            if path == project.path:
+                return project
+        raise NotFound("PROJECT_NOT_FOUND", f"no project {path}", metadata={"project": path})
 
 
 class World:
@@ -229,6 +238,21 @@ async def test_runs_come_with_the_asked_keys_only(world: World) -> None:
     everything = pb.QueryRunsRequest(project_path="e/p", config_keys=["*"], summary_keys=["*"])
     (row, *_) = (await world.rpc.QueryRuns(everything, None)).runs
     assert (row.run.config_json, row.summary_json) == ('{"lr":2,"seed":1}', '{"acc":0.5,"loss":2}')
+
+
+async def test_a_project_that_does_not_exist_is_told_from_an_empty_one(world: World) -> None:
+    """No such project is an error; one without runs, or without runs that match, is an empty page."""
+    with pytest.raises(NotFound) as caught:
+        await world.rpc.QueryRuns(pb.QueryRunsRequest(project_path="e/none"), None)
+    assert caught.value.reason == "PROJECT_NOT_FOUND"
+    world.metadata.projects.append(Project("e", "p"))
+    reply = await world.rpc.QueryRuns(pb.QueryRunsRequest(project_path="e/p"), None)
+    assert (len(reply.runs), reply.total_count, world.metadata.asked) == (0, 0, 2)
+    await world.add_run("r")
+    for name in ("", "name-r", "other"):
+        request = pb.QueryRunsRequest(project_path="e/p", name_contains=name)
+        assert len((await world.rpc.QueryRuns(request, None)).runs) == (name != "other")
+    assert world.metadata.asked == 2
 
 
 async def test_an_unknown_state_is_refused(world: World) -> None:
