@@ -17,6 +17,7 @@ from runyard_server.storage.ports.points import (
     PointReader,
     PointWriter,
     ReceiptRange,
+    SeriesKey,
     SummaryEntry,
 )
 from tests.stores import (
@@ -85,6 +86,25 @@ class PointStoreSuite:
         await insert(store, one)
         found = await read_all(store, run, ["x"])
         assert [point.time_unix_ns for point in found["x"]] == [1_000_000, -1_000_000]
+
+    async def test_times_at_the_ends_do_not_wrap(self, store: PointStore) -> None:
+        """The earliest times, which have no millisecond below them in 64 bits of ns, become the earliest kept; none wraps."""
+        run = new_run_key()
+        lowest, highest = -(2**63), 2**63 - 1
+        times = [lowest, lowest + 775_807, lowest + 775_808, lowest + 1_775_808, highest]
+        rows = [(step, time, step + 1) for step, time in enumerate(times)]
+        one = Batch(run, 1, 1, len(rows), ("x",), (table([0], rows, [[1.0] * len(rows)]),))
+        await insert(store, one)
+        kept = [lowest + 775_808] * 3 + [lowest + 1_775_808, highest // 10**6 * 10**6]
+        found = await read_all(store, run, ["x"])
+        assert kept == [point.time_unix_ns for point in found["x"]]
+        key = SeriesKey(run, "x")
+        buckets = await store.read_buckets(
+            [key], first_step=None, last_step=None, bucket_count_max=8
+        )
+        assert kept == buckets[key].times_unix_ns.tolist()
+        (stats,), _ = await store.list_metrics(run, name_contains="", after_name="", limit=1)
+        assert stats.last_time_unix_ns == kept[-1]
 
     async def test_a_repeat_in_another_grouping_is_read_once(self, store: PointStore) -> None:
         """The caller repeats the same block, or its batches in other blocks, and each point MUST be read once."""

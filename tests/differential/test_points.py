@@ -28,6 +28,11 @@ values = st.one_of(
     st.sampled_from([-0.0, 0.0, math.inf, -math.inf, 5e-324, 1.7976931348623157e308]),
     st.integers(1, 2**51 - 1).map(lambda payload: float_of(0x7FF8_0000_0000_0000 | payload)),
 )
+times_unix_ns = st.one_of(
+    st.integers(-(2**40), 2**62),
+    st.integers(-(2**63), -(2**63) + 2_000_000),
+    st.integers(2**63 - 2_000_000, 2**63 - 1),
+)
 steps = st.one_of(st.integers(-4, 8), st.integers(-(2**63), 2**63 - 1))
 
 
@@ -50,11 +55,7 @@ def stories(draw: Callable[..., Any]) -> Story:
         for _ in range(draw(st.integers(0, 2))):
             indexes = draw(st.lists(st.integers(0, 3), unique=True, min_size=1, max_size=4))
             row_steps = draw(st.lists(steps, max_size=5))
-            times = draw(
-                st.lists(
-                    st.integers(-(2**40), 2**62), min_size=len(row_steps), max_size=len(row_steps)
-                )
-            )
+            times = draw(st.lists(times_unix_ns, min_size=len(row_steps), max_size=len(row_steps)))
             rows = [
                 (step, time, sequence + k)
                 for k, (step, time) in enumerate(zip(row_steps, times, strict=True))

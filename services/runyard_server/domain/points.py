@@ -21,6 +21,8 @@ METRIC_NAME_BYTES_MAX = 512
 WRITER_MAX = (1 << 24) - 1
 SEQUENCE_MAX = (1 << 40) - 1
 _METRIC_IDS_CACHED = 65_536
+_NS_PER_MS = 1_000_000
+_TIME_UNIX_MS_MIN = -(2**63 // _NS_PER_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ class Rejection:
     reason: str
     message: str
     points: int
+
+
+def floor_to_ms(times_unix_ns: Int64Column) -> Int64Column:
+    """Returns times in ms, rounded down, as they are stored.
+
+    Below the first instants of 64-bit nanoseconds lies no whole millisecond that they could hold: these are rounded
+    up, so that what is read back never wraps.
+    """
+    return np.maximum(times_unix_ns // _NS_PER_MS, _TIME_UNIX_MS_MIN)
 
 
 @lru_cache(maxsize=_METRIC_IDS_CACHED)

@@ -13,11 +13,11 @@ from runyard_server.domain.points import (
     Int64Column,
     PointTable,
     UInt64Column,
+    floor_to_ms,
     metric_ids,
 )
 from runyard_server.storage.ports.points import BlockEntry
 
-NANOSECONDS_PER_MS = 1_000_000
 _Positions = NDArray[np.intp]
 
 
@@ -132,7 +132,7 @@ def _order(segments: _Segments, steps: Int64Column) -> _Segments:
 
 
 def _gather(segments: _Segments, tables: list[PointTable], steps: Int64Column) -> PointColumns:
-    times_unix_ms = np.concatenate([table.times_unix_ns for table in tables]) // NANOSECONDS_PER_MS
+    times_unix_ms = floor_to_ms(np.concatenate([table.times_unix_ns for table in tables]))
     sequences = np.concatenate([table.sequences for table in tables])
     values = np.concatenate([table.values for table in tables])
     lengths = segments.lengths

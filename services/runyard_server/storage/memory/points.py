@@ -22,6 +22,7 @@ from runyard_server.storage.ports.points import (
 )
 
 _NS_PER_MS = 1_000_000
+_TIME_UNIX_NS_MIN = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +213,16 @@ def _points_of(batch: Batch, table: PointTable) -> Iterator[tuple[str, tuple[int
                 (int(table.steps[row]), batch.writer),
                 _Point(
                     int(table.sequences[row]),
-                    int(table.times_unix_ns[row]) // _NS_PER_MS * _NS_PER_MS,
+                    _floor_to_ms(int(table.times_unix_ns[row])),
                     float(table.values[place * rows + row]),
                 ),
             )
+
+
+def _floor_to_ms(time_unix_ns: int) -> int:
+    """Returns the time rounded down to a millisecond; up, where 64 bits hold none below."""
+    floor = time_unix_ns // _NS_PER_MS * _NS_PER_MS
+    return floor if floor >= _TIME_UNIX_NS_MIN else floor + _NS_PER_MS
 
 
 def _stats_of(name: str, series: _Series) -> MetricStats:
