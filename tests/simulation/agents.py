@@ -61,6 +61,9 @@ class SimulatedTransport:
     async def last_step(self, run_path: str) -> int | None:
         return None
 
+    async def read_summary(self, run_path: str) -> str:
+        return "{}"
+
     async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
         wire = encode_batch(batch).SerializeToString()
 

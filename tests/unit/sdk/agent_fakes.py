@@ -80,6 +80,8 @@ class FakeServer:
         self.part_bytes = 1 << 30
         self.last_step_value: int | None = None
         self.is_resumed = False
+        self.config_json = ""
+        self.summary_json = ""
         self.start_count = 0
 
     async def _meet(self, do: Callable[[], Any]) -> Any:
@@ -103,13 +105,17 @@ class FakeServer:
             self.start_count += 1
             if self.refuse_start is not None:
                 raise self.refuse_start
-            return StartedRun("e/p/r", 7, 1, 1, "a-b-1", self.is_resumed)
+            return StartedRun("e/p/r", 7, 1, 1, "a-b-1", self.is_resumed, self.config_json)
 
         answer: StartedRun = await self._meet(do)
         return answer
 
     async def last_step(self, run_path: str) -> int | None:
         answer: int | None = await self._meet(lambda: self.last_step_value)
+        return answer
+
+    async def read_summary(self, run_path: str) -> str:
+        answer: str = await self._meet(lambda: self.summary_json)
         return answer
 
     async def write_batch(self, batch: Batch) -> Sequence[Rejection]:

@@ -272,6 +272,22 @@ def test_a_resumed_run_learns_its_next_step(tmp_path: Path) -> None:
     assert (answer["is_resumed"], answer["next_step"]) == (True, 42)
 
 
+@pytest.mark.parametrize("note", ["fits", "x" * (1 << 20)])
+def test_a_resumed_run_learns_what_it_held(tmp_path: Path, note: str) -> None:
+    """run.json holds config and summary of earlier attempts; a summary beyond 1 MiB is left out."""
+    disk, fake = Disk(), FakeServer()
+    fake.is_resumed = True
+    fake.config_json = '{"n":9007199254740993,"lr":{"$float":"NaN"}}'
+    fake.summary_json = json.dumps({"best": {"$float": "Infinity"}, "note": note})
+    trainer = Trainer(tmp_path, disk)
+    trainer.finish()
+    run(_run(trainer, disk, fake))
+    answer = json.loads((trainer.folder / "run.json").read_bytes())
+    assert answer["config"] == {"n": 2**53 + 1, "lr": {"$float": "NaN"}}
+    wanted = {"best": {"$float": "Infinity"}, "note": note} if note == "fits" else None
+    assert answer.get("summary") == wanted
+
+
 def test_an_absent_server_is_told_at_once_and_waited_for(tmp_path: Path) -> None:
     """The mark says unreachable within a second, reachable when it is back; nothing is lost."""
     disk, fake = Disk(), FakeServer()

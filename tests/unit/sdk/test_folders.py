@@ -1,8 +1,10 @@
-"""Where runs lie when the wanted folder cannot be: another one, with one warning, and training goes on."""
+"""The run's folder: where it lies when the wanted one cannot be, and what the agent's answer in it brings."""
 
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 import pytest
 
 import runyard
+from runyard import journal_format as form
+from runyard.journal_reader import JournalReader
+from runyard.run_folder import RunAnswer, RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +77,42 @@ def test_a_working_folder_that_is_gone(
         run.log({"a": 1.0})
     assert "cannot be written" in capsys.readouterr().err
     assert len(list((tmp_path / "other").rglob("*.seg"))) == 1
+
+
+def test_a_resumed_run_shows_what_earlier_attempts_left(tmp_path: Path) -> None:
+    """What run.json holds of config and summary lies below what this init sets, and are not recorded again."""
+    run = runyard.init(config={"lr": 0.2})
+    folder = RunFolder(Path(run.dir).parent)
+    answer = {
+        "path": "e/p/r",
+        "is_resumed": True,
+        "config": {"n": 2**53 + 1, "lr": 0.1, "opt": {"momentum": {"$float": "NaN"}}},
+        "summary": {"best": {"$float": "Infinity"}, "loss": 3.0, "old": 1, "note": "a"},
+    }
+    (folder.path / "run.json").write_text(json.dumps(answer))
+    found = folder.read_answer()
+    assert found is not None
+    run.take_answer(found)
+    assert (run.config.n, run.config.lr) == (2**53 + 1, 0.2)
+    assert math.isnan(run.config.opt.momentum)
+    run.log({"loss": 1.0})
+    run.summary["note"] = "b"
+    assert dict(run.summary) == {"best": math.inf, "loss": 1.0, "old": 1, "note": "b"}
+    del run.summary["old"]
+    assert "old" not in run.summary and run.summary.best == math.inf
+    run.config.opt.momentum = 0.9  # a restored section tells of its changes
+    run.finish()
+    frames = JournalReader.open(folder.path).frames()
+    assert [frame.content for frame in frames if frame.kind == form.CHANGE] == [
+        {"summary_set": {"note": "b"}},
+        {"summary_removed": ["old"]},
+        {"config_set": {"opt": {"momentum": 0.9}}},
+    ]
+
+
+def test_a_summary_too_large_to_restore_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A resumed run without the earlier summary says so; its config is there all the same."""
+    run = runyard.init()
+    run.take_answer(RunAnswer("e/p/r", "", "", "", True, 0, config={"n": 1}, summary=None))
+    assert run.config.n == 1 and len(run.summary) == 0
+    assert "too large to be read back" in " ".join(capsys.readouterr().err.split())

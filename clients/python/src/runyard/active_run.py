@@ -9,7 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable
 
-from runyard import exit_hooks, naming, not_offered, run_end, run_registry, terminal
+from runyard import (
+    exit_hooks,
+    naming,
+    not_offered,
+    run_config,
+    run_end,
+    run_registry,
+    run_summary,
+    terminal,
+)
 from runyard import journal_format as form
 from runyard.agent_link import AgentLink
 from runyard.errors import InvalidArgument, UsageError
@@ -302,6 +311,8 @@ class Run:
     def take_answer(self, answer: RunAnswer) -> None:
         """Takes what the server answered to the start."""
         self._answer = answer
+        if answer.is_resumed:
+            self._restore(answer)
         if answer.next_step > 0 and self._metrics.step == 0:
             self._metrics.resume_at(answer.next_step)
             self._records.write(form.RESUMED_STEP, {"step": answer.next_step})
@@ -388,6 +399,17 @@ class Run:
             if answer is not None and not answer.error_reason:
                 self._answer = answer
         return self._answer
+
+    def _restore(self, answer: RunAnswer) -> None:
+        """Shows what earlier attempts left, below what this init() set."""
+        run_config.restore(self._config, answer.config)
+        if answer.summary is None:
+            self._terminal.note(
+                "summary",
+                "the summary of earlier attempts is too large to be read back into run.summary",
+            )
+            return
+        run_summary.restore(self._summary, answer.summary)
 
     def _end(self, exit_code: int, cause: str, evidence: str) -> None:
         with self._finish_lock:

@@ -126,6 +126,16 @@ class Config(dict[str, Any]):
         )
 
 
+def restore(config: Config, values: Mapping[str, Any]) -> None:
+    """Sets the keys that are not set, and tells nobody: the server has them from earlier attempts."""
+    on_change = config._on_change
+    object.__setattr__(config, "_on_change", _ignore)
+    try:
+        config._set({key: value for key, value in values.items() if key not in config})
+    finally:
+        object.__setattr__(config, "_on_change", on_change)
+
+
 def config_fields(value: Any) -> dict[str, Any]:
     """Returns the named values of what a script gives as config; raises TypeError if it names none."""
     if value is None:

@@ -8,9 +8,11 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
+from runyard import extended_json
 from runyard.journal import SEGMENT_BYTES, reserve
 
 try:
@@ -38,6 +40,10 @@ class RunAnswer:
     next_step: int
     error_reason: str = ""
     error_message: str = ""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of a resumed run: what earlier attempts and this one's START set."""
+    summary: Mapping[str, Any] | None = None
+    """Of a resumed run, by flat keys; None where it is too large to be handed over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +100,7 @@ class RunFolder:
 
     def read_answer(self) -> RunAnswer | None:
         """Returns the server's answer; None while there is none."""
-        fields = _read_json(self.path / "run.json")
+        fields = _read_json(self.path / "run.json", extended_json.loads)
         if fields is None:
             return None
         error = fields.get("error") or {}
@@ -107,6 +113,8 @@ class RunFolder:
             next_step=int(fields.get("next_step") or 0),
             error_reason=str(error.get("reason") or ""),
             error_message=str(error.get("message") or ""),
+            config=_object(fields.get("config")) or {},
+            summary=_object(fields.get("summary")),
         )
 
     def read_mark(self) -> Mark | None:
@@ -167,10 +175,14 @@ def fallback_root() -> Path:
     return Path(tempfile.gettempdir()) / f"runyard-{user}"
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _read_json(path: Path, loads: Callable[[str], Any] = json.loads) -> dict[str, Any] | None:
     """Returns the object in the file; None if there is none, or none that can be read yet."""
     try:
-        fields = json.loads(path.read_bytes())
+        fields = loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return fields if isinstance(fields, dict) else None
+    return _object(fields)

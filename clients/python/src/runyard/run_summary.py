@@ -22,14 +22,19 @@ class LastValues(Protocol):
 
 
 class Summary(MutableMapping[str, Any]):
-    """Keys by item and by attribute. What the script sets stands; every other metric shows its last value."""
+    """Keys by item and by attribute. What the script sets stands; every other metric shows its last value.
+
+    Below both lies what earlier attempts of a resumed run left.
+    """
 
     _own: dict[str, Any]
+    _earlier: dict[str, Any]
     _logged: LastValues
     _on_change: OnChange
 
     def __init__(self, logged: LastValues, on_change: OnChange) -> None:
         object.__setattr__(self, "_own", {})
+        object.__setattr__(self, "_earlier", {})
         object.__setattr__(self, "_logged", logged)
         object.__setattr__(self, "_on_change", on_change)
 
@@ -37,24 +42,24 @@ class Summary(MutableMapping[str, Any]):
         if key in self._own:
             return self._own[key]
         value = self._logged.last_value(key)
-        if value is None:
-            raise KeyError(key)
-        return value
+        return self._earlier[key] if value is None else value
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._own:
+        if key not in self._own and key not in self._earlier:
             raise KeyError(key)
-        removed = list(flatten({key: self._own.pop(key)}))
+        removed = list(flatten({key: self._own.pop(key, None)}))
+        for name in (key, *removed):
+            self._earlier.pop(name, None)
         self._on_change({}, removed)
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._logged.last_values(), **self._own})
+        return iter(self.as_dict())
 
     def __len__(self) -> int:
-        return len({**self._logged.last_values(), **self._own})
+        return len(self.as_dict())
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -79,14 +84,21 @@ class Summary(MutableMapping[str, Any]):
         values.update(named)
         changed = flatten(values)
         self._own.update({str(key): value for key, value in values.items()})
+        for name in changed:
+            self._earlier.pop(name, None)
         if changed:
             self._on_change(changed, [])
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all keys and values as a plain dict."""
-        return {**self._logged.last_values(), **self._own}
+        return {**self._earlier, **self._logged.last_values(), **self._own}
 
     _as_dict = as_dict
+
+
+def restore(summary: Summary, values: Mapping[str, Any]) -> None:
+    """Shows values, by flat keys, that earlier attempts left, and tells nobody: the server has them."""
+    summary._earlier.update(values)
 
 
 def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

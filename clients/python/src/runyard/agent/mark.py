@@ -18,6 +18,8 @@ WRITE_INTERVAL_S = 0.05
 REJECTION_COUNT_MAX = 100
 """Rejected metrics that are named; further ones are counted."""
 REFUSED_RANGE_COUNT_MAX = 1000
+SUMMARY_BYTES_MAX = 1 << 20
+"""Largest summary of earlier attempts, as JSON, that a resumed run gets back."""
 REFUSAL_LINE_COUNT_MAX = 20
 """Lines of the log about records set aside, per run."""
 
@@ -150,12 +152,18 @@ def merged(ranges: Sequence[Sequence[int]], first: int, last: int) -> list[list[
 
 
 def write_answer(
-    disk: Disk, folder: str, run: StartedRun, *, base_url: str, next_step: int
+    disk: Disk,
+    folder: str,
+    run: StartedRun,
+    *,
+    base_url: str,
+    next_step: int,
+    summary_json: str,
 ) -> None:
-    """Writes run.json: the run was started."""
+    """Writes run.json: the run was started; of a resumed one also what earlier attempts left."""
     entity, project, run_id = run.path.split("/")
     project_url = f"{base_url}/{entity}/{project}"
-    fields = {
+    fields: dict[str, Any] = {
         "version": 1,
         "path": run.path,
         "run_key": str(run.run_key),
@@ -168,6 +176,13 @@ def write_answer(
         "next_step": next_step,
         "error": None,
     }
+    if run.is_resumed:
+        fields["config"] = json.loads(run.config_json or "{}")
+        size_bytes = len(summary_json.encode())
+        if size_bytes <= SUMMARY_BYTES_MAX:
+            fields["summary"] = json.loads(summary_json or "{}")
+        else:
+            _log.warning("summary_not_restored %s: %d bytes", run.path, size_bytes)
     _write_json(disk, f"{folder}/run.json", fields)
 
 

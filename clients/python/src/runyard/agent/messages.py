@@ -76,6 +76,7 @@ def started_run(reply: bytes) -> StartedRun:
         attempt=message.attempt,
         display_name=message.run.display_name,
         is_resumed=message.is_resumed,
+        config_json=message.run.config_json,
     )
 
 
@@ -92,6 +93,20 @@ def last_step(reply: bytes) -> int | None:
 
     message = query_pb2.GetReceiptResponse.FromString(reply)
     return message.last_step if message.HasField("last_step") else None
+
+
+def summary_request(run_path: str) -> bytes:
+    """Returns the GetSummaryRequest of a run."""
+    from runyard_protos.query.v1 import query_pb2
+
+    return query_pb2.GetSummaryRequest(run_path=run_path).SerializeToString()
+
+
+def summary(reply: bytes) -> str:
+    """Returns the summary that a GetSummaryResponse holds, as JSON."""
+    from runyard_protos.query.v1 import query_pb2
+
+    return query_pb2.GetSummaryResponse.FromString(reply).summary_json
 
 
 def write_batch_request(batch: Batch) -> bytes:

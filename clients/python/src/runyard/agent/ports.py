@@ -20,6 +20,8 @@ class StartedRun:
     attempt: int
     display_name: str
     is_resumed: bool
+    config_json: str = ""
+    """The run's config as extended JSON: that of earlier attempts and of this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +139,9 @@ class Transport(Protocol):
 
     async def last_step(self, run_path: str) -> int | None:
         """Returns the largest durable step of a run; None if it has no points."""
+
+    async def read_summary(self, run_path: str) -> str:
+        """Returns the run's summary as an extended JSON object."""
 
     async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
         """Returns when the batch is durable."""

@@ -110,15 +110,25 @@ class RunUpload:
         server, disk = self.server, self._world.disk
         try:
             run = await server.repeater.call(lambda: server.transport.start_run(self._start_record))
-            next_step = 0
+            next_step, summary_json = 0, ""
             if run.is_resumed:
                 last_step = await server.repeater.call(lambda: server.transport.last_step(run.path))
                 next_step = 0 if last_step is None else last_step + 1
+                summary_json = await server.repeater.call(
+                    lambda: server.transport.read_summary(run.path)
+                )
         except Error as error:
             marks.write_refusal(disk, self.folder, reason=error.reason, message=error.message)
             self._refuse(error)
             return None
-        marks.write_answer(disk, self.folder, run, base_url=server.base_url, next_step=next_step)
+        marks.write_answer(
+            disk,
+            self.folder,
+            run,
+            base_url=server.base_url,
+            next_step=next_step,
+            summary_json=summary_json,
+        )
         _log.info("run_started %s key %d writer %d", run.path, run.run_key, run.writer)
         return run
 

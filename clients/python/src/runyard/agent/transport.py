@@ -69,6 +69,11 @@ class ServerTransport:
         request = messages.receipt_request(run_path)
         return messages.last_step(await self._call(messages.QUERY + "GetReceipt", request))
 
+    async def read_summary(self, run_path: str) -> str:
+        """Calls GetSummary."""
+        request = messages.summary_request(run_path)
+        return messages.summary(await self._call(messages.QUERY + "GetSummary", request))
+
     async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
         """Calls WriteBatch."""
         request = messages.write_batch_request(batch)
