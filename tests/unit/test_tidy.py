@@ -190,6 +190,20 @@ def test_type_ignores_say_why() -> None:
     assert_none(problems, "write `# type: ignore[code]  # why`")
 
 
+def test_names_are_imported_from_where_they_are_made() -> None:
+    """No module of the server hands on a name that it imported: `import x as x` does nothing else."""
+    problems = [
+        f"{path}:{node.lineno} {alias.name}"
+        for path in python_files()
+        if path.startswith("services/")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    ]
+    assert_none(problems, "import the name from the module that makes it")
+
+
 def test_no_module_is_empty() -> None:
     """No module but a package's marker is empty."""
     problems = [

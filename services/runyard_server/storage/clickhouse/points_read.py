@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from runyard_server.domain.points import metric_id
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read_buckets import BucketReader
@@ -24,7 +25,6 @@ from runyard_server.storage.clickhouse.points_read_receipts_sql import (
     receipts_sql,
 )
 from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
-from runyard_server.storage.clickhouse.points_write import metric_id
 from runyard_server.storage.ports.points import (
     BucketColumns,
     MetricStats,

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.points import UInt64Column
-from runyard_server.domain.points import metric_id as metric_id
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_block import (
