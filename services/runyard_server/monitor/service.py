@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,6 +121,13 @@ class MonitorService:
             refresh_interval_s=self._config.refresh_interval_s,
             record_interval_s=self._config.record_interval_s,
         )
+
+    async def begin_stop(self) -> None:
+        """Has the beats noted while metadata answers for sure: in one process it stops answering when the monitor does."""
+        self.sweeper.is_stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.lookup_timeout_s):
+                await self.sweeper.record_beats()
 
     async def stop(self) -> None:
         """Has the last beats noted; a verdict that is not recorded yet comes up again after the next start."""

@@ -48,6 +48,8 @@ class Sweeper:
         self._slots = asyncio.Semaphore(concurrency_max)
         self._call_timeout_s = call_timeout_s
         self._is_away = False
+        self.is_stopping = False
+        """Set when this process is about to stop: that metadata goes too is no news then."""
         self._recorded_until_unix_ns = 0
 
     async def run(
@@ -169,7 +171,8 @@ class Sweeper:
 
     def _note_away(self, message: str) -> None:
         if not self._is_away:
-            log.warning(EVENT_METADATA_AWAY, extra={"fields": {"message": message}})
+            level = logging.DEBUG if self.is_stopping else logging.WARNING
+            log.log(level, EVENT_METADATA_AWAY, extra={"fields": {"message": message}})
         self._is_away = True
 
     def _note_back(self) -> None:

@@ -1,7 +1,7 @@
 """Starts the parts of a process in order, watches them, and stops them in the opposite order, each within a limit.
 
 start:  stores -> HTTP (not ready) -> services -> gRPC listener -> ready
-stop:   not ready -> shutdown delay -> listeners (grace) -> background work -> services drain -> stores close
+stop:   not ready -> shutdown delay -> services forewarned -> listeners (grace) -> background work -> services drain -> stores close
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from runyard_server import telemetry
-from runyard_server.rpc.service import Service
+from runyard_server.rpc.service import Forewarned, Service
 
 log = logging.getLogger("runyard.process")
 
@@ -155,6 +155,9 @@ class Lifecycle:
             await self._closing("listener", listener.begin_stop(), self._config.close_limit_s)
         if self._opened and self._config.shutdown_delay_s:
             await asyncio.sleep(self._config.shutdown_delay_s)
+        for service in self._started:
+            if isinstance(service, Forewarned):
+                await self._closing(service.name, service.begin_stop(), self._config.drain_limit_s)
         grace_s = self._config.grace_limit_s
         await asyncio.gather(
             *(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grpc.aio
 
@@ -31,4 +31,13 @@ class Service(Protocol):
 
     async def stop(self) -> None:
         """Drains what is in flight. Called once, after the listener is closed."""
+        ...
+
+
+@runtime_checkable
+class Forewarned(Protocol):
+    """A service that wants to know of the end while the other services still answer."""
+
+    async def begin_stop(self) -> None:
+        """Does what needs the others. Called once on an orderly stop, before the listener closes; `run` goes on."""
         ...

@@ -232,6 +232,28 @@ async def test_the_end_of_a_run_survives_an_outage_of_everything() -> None:
     ]
 
 
+@pytest.mark.parametrize("is_orderly", [True, False])
+async def test_metadata_that_goes_with_the_monitor_is_no_news(
+    is_orderly: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forewarned, the monitor has beats noted while it can, and does not warn that metadata closed first."""
+    ward = Ward()
+    run = await ward.desk.start()
+    await ward.pass_time(40)
+    await ward.beat(run)
+    last_beat = ward.clock.unix_ns
+    if is_orderly:
+        await ward.monitor.begin_stop()
+        assert (await ward.desk.read(run)).heartbeat_time_unix_ns == last_beat
+    ward.directory.is_away = True
+    ward.clock.advance(1)
+    await ward.beat(run)
+    await ward.monitor.sweeper.refresh()
+    await ward.monitor.stop()
+    warned = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warned) == (0 if is_orderly else 1)
+
+
 async def test_beats_are_recorded_apart_from_the_document() -> None:
     """Metadata hears of beats in bulk; the time is in GetRun, and the document keeps its version."""
     ward = Ward()

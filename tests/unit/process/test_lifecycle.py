@@ -137,6 +137,19 @@ async def test_order_of_start_and_stop() -> None:
     ]  # fmt: skip
 
 
+async def test_who_wants_to_know_is_told_before_the_listener_closes() -> None:
+    """A service with `begin_stop` is told of the end while calls are still answered; the others are not asked."""
+    events: list[str] = []
+
+    class ForewarnedScribe(Scribe):
+        async def begin_stop(self) -> None:
+            events.append(f"{self.name} forewarned")
+
+    await run_until_ready(assembly(events, Scribe("a", events), ForewarnedScribe("b", events)))
+    end = events[events.index("not ready") :]
+    assert end[:3] == ["not ready", "b forewarned", "listener closed"]
+
+
 async def test_failed_start_stops_what_had_started() -> None:
     """A service that cannot start ends the process with its name and reason; the ones before it are stopped."""
     events: list[str] = []
