@@ -425,3 +425,21 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["nonsense"])
     assert caught.value.code == 2
     assert cli.main(["sync", "/nonexistent/folder"]) == 1
+
+
+def test_both_ways_of_asking_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`runyard --version` prints what `runyard version` prints."""
+    assert cli.main(["version"]) == 0
+    told = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, told)
+
+
+def test_a_path_that_is_no_text() -> None:
+    """A path of another type is an error that names it, before any call."""
+    with runyard.Api("http://127.0.0.1:9") as api:
+        with pytest.raises(ValueError, match=r"'5' is of type int; it must be a string, .* a run"):
+            api.run(5)  # type: ignore[arg-type]  # what is tested
+        with pytest.raises(errors.InvalidArgument, match=r"type float.* a project"):
+            api.runs(0.5)  # type: ignore[arg-type]  # what is tested

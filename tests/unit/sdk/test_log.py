@@ -141,7 +141,19 @@ def test_steps_follow_the_model(
 
 
 @pytest.mark.parametrize(
-    "step", [1.5, "3", True, object(), math.nan, math.inf, None.__class__, [1]]
+    "step",
+    [
+        1.5,
+        "3",
+        True,
+        np.bool_(True),
+        np.array(False),
+        object(),
+        math.nan,
+        math.inf,
+        None.__class__,
+        [1],
+    ],
 )
 def test_steps_that_are_no_integers_are_refused(recorder: Recorder, step: Any) -> None:
     """A step that is no integer is a TypeError that names it; nothing is written."""

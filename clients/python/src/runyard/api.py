@@ -53,7 +53,7 @@ class Api:
 
     def run(self, path: str) -> Run:
         """Returns the run at `entity/project/run_id`; parts left out at the front are the defaults. Raises NotFound."""
-        parts = path.strip("/").split("/")
+        parts = _checked_path(path, "a run: entity/project/run_id").strip("/").split("/")
         if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
             parts.pop(2)
         if not 1 <= len(parts) <= 3 or not all(parts):
@@ -83,7 +83,8 @@ class Api:
             raise NotOffered(
                 f"Api.runs(order={order!r}) is not offered by this version: runs come newest first"
             )
-        parts = (path or self.settings.project or DEFAULT_PROJECT).strip("/").split("/")
+        given = "" if path is None else _checked_path(path, "a project: entity/project")
+        parts = (given or self.settings.project or DEFAULT_PROJECT).strip("/").split("/")
         if len(parts) > 2 or not all(parts):
             raise InvalidArgument(
                 f"{path!r} is no path of a project: entity/project", reason="FIELD_INVALID"
@@ -109,6 +110,15 @@ class Api:
 
     def __repr__(self) -> str:
         return f"<runyard Api {self.settings.base_url}>"
+
+
+def _checked_path(path: object, what: str) -> str:
+    if isinstance(path, str):
+        return path
+    raise InvalidArgument(
+        f"{str(path)[:60]!r} is of type {type(path).__name__}; it must be a string, the path of {what}",
+        reason="FIELD_INVALID",
+    )
 
 
 class Project:

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     reading.add_argument("--base-url", help="address of the server (default: RUNYARD_BASE_URL)")
     parser = argparse.ArgumentParser(prog="runyard", description="Records runs.")
     parser.set_defaults(json=False)
+    parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     sync = commands.add_parser(

@@ -333,12 +333,13 @@ def _checked_step(step: Any) -> int:
     number = step
     if type(step) is not int:
         index = getattr(step, "__index__", None)
+        is_bool = _is_bool(step)
         try:
-            number = None if isinstance(step, bool) or index is None else index()
+            number = None if is_bool or index is None else index()
         except TypeError:
             number = None
         if number is None:
-            scalar = scalar_of(step) if not isinstance(step, bool) else None
+            scalar = None if is_bool else scalar_of(step)
             if scalar is None or scalar != scalar or scalar in (math.inf, -math.inf) or scalar % 1:
                 raise TypeError(
                     f"log(): step is {_type_name(step)} {str(step)[:60]!r}; a step is an integer. To draw against "
@@ -348,6 +349,11 @@ def _checked_step(step: Any) -> int:
     if not STEP_MIN <= number <= STEP_MAX:
         raise _step_error(number)
     return int(number)
+
+
+def _is_bool(value: Any) -> bool:
+    """Returns whether the value is a bool, of Python or of an array library."""
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
 
 
 def _step_error(step: int) -> InvalidArgument:
