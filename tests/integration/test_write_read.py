@@ -260,3 +260,27 @@ def test_an_unknown_method_is_not_found(yard: Yard) -> None:
     with pytest.raises(CallError) as refused:
         yard.call("query.v1.QueryService/Nonsense")
     assert refused.value.status in (404, 501)
+
+
+RESUMED = """
+import os, runyard
+again = os.environ.get("AGAIN")
+run = runyard.init(entity="nico", project="awesome-project", resume="allow",
+                   config={"lr": 0.2} if again else {"lr": 0.1, "n": 2**53 + 1})
+print("HELD", dict(run.config), sorted(run.summary.items()))
+if not again:
+    run.log({"loss": 0.5})
+    run.summary["best"] = float("inf")
+"""
+
+
+def test_a_resumed_run_gets_back_what_it_held(
+    yard: Yard, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """After a resume run.config and run.summary hold the earlier attempt's values; init's own config wins."""
+    environment = yard.environment(tmp_path / "runyard", RUNYARD_RUN_ID=run_id_of(request))
+    code, output = scripts.run(RESUMED, tmp_path, environment)
+    assert code == 0 and "HELD {'lr': 0.1, 'n': 9007199254740993} []" in output, output
+    code, output = scripts.run(RESUMED, tmp_path, {**environment, "AGAIN": "1"})
+    assert code == 0 and "'n': 9007199254740993" in output and "'lr': 0.2" in output, output
+    assert "[('best', inf), ('loss', 0.5)]" in output, output
