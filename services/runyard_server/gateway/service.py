@@ -36,6 +36,8 @@ class GatewayConfig:
     """Where agents reach all services over gRPC, HOST:PORT, told at /.well-known/runyard. Empty: this process's own listener."""
     request_bytes_max: int = 8 * 1024 * 1024
     """Largest body taken, unzipped."""
+    body_limit_s: float = 30.0
+    """Longest time for a body to arrive; then 408, and the connection is closed."""
     in_flight_max: int = 512
     """Requests answered at once; further ones get 429."""
     timeout_default_s: float = 30.0
@@ -63,6 +65,7 @@ class Gateway:
             siblings,
             clock=clock,
             request_bytes_max=config.request_bytes_max,
+            body_limit_s=config.body_limit_s,
             in_flight_max=config.in_flight_max,
             timeout_default_s=config.timeout_default_s,
             timeout_max_s=config.timeout_max_s,

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import (
+    DeadlineExceeded,
     DomainError,
     InvalidArgument,
     ResourceExhausted,
@@ -54,6 +55,7 @@ class UnaryEdge:
         *,
         clock: Clock,
         request_bytes_max: int,
+        body_limit_s: float,
         in_flight_max: int,
         timeout_default_s: float,
         timeout_max_s: float,
@@ -62,6 +64,7 @@ class UnaryEdge:
         self._forwarder = forwarder
         self._clock = clock
         self._request_bytes_max = request_bytes_max
+        self._body_limit_s = body_limit_s
         self._in_flight_max = in_flight_max
         self._in_flight = 0
         self._timeout_default_s = timeout_default_s
@@ -89,6 +92,9 @@ class UnaryEdge:
                     retry_delay_s=_RETRY_DELAY_S,
                 )
             return await self._forward(method, request, request_id, headers)
+        except BodyLate as error:
+            # What is still to come of the body must not be taken for the next request.
+            return error_reply(error, http_status=408, headers={**headers, "connection": "close"})
         except UnsupportedMediaType as error:
             return error_reply(error, http_status=415, headers=headers)
         except DomainError as error:
@@ -147,10 +153,18 @@ class UnaryEdge:
         if declared.isdecimal() and int(declared) > self._request_bytes_max:
             raise self._too_large(int(declared))
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._request_bytes_max:
-                raise self._too_large(len(body))
+        try:
+            async with asyncio.timeout(self._body_limit_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._request_bytes_max:
+                        raise self._too_large(len(body))
+        except TimeoutError as error:
+            raise BodyLate(
+                "DEADLINE_EXCEEDED",
+                f"the body did not arrive within {self._body_limit_s:g} s, {len(body)} bytes of it came: repeat",
+                metadata={"limit": f"{self._body_limit_s:g}", "value": len(body)},
+            ) from error
         return self._unzip(bytes(body)) if encoding == "gzip" else bytes(body)
 
     def _unzip(self, body: bytes) -> bytes:
@@ -173,6 +187,10 @@ class UnaryEdge:
             f"the body has at least {size_bytes} bytes, at most {self._request_bytes_max} are taken: send less at once",
             metadata={"field": "body", "value": size_bytes, "limit": self._request_bytes_max},
         )
+
+
+class BodyLate(DeadlineExceeded):
+    """The body did not arrive in time."""
 
 
 class UnsupportedMediaType(InvalidArgument):

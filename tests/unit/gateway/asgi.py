@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,9 @@ async def send(
     *,
     body: bytes = b"",
     headers: dict[str, str] | None = None,
+    stalls: bool = False,
 ) -> Reply:
-    """Returns the answer of an ASGI application."""
+    """Returns the answer of an ASGI application; a body that stalls never comes to its end."""
     lines = {"host": "127.0.0.1:8080", **(headers or {})}
     scope = {
         "type": "http",
@@ -55,10 +57,12 @@ async def send(
     chunks = [body[i : i + 1000] for i in range(0, len(body), 1000)] or [b""]
 
     async def receive() -> dict[str, Any]:
+        if not chunks and stalls:
+            await asyncio.Event().wait()
         if not chunks:
             return {"type": "http.disconnect"}
         chunk = chunks.pop(0)
-        return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunks) or stalls}
 
     async def collect(message: dict[str, Any]) -> None:
         sent.append(message)

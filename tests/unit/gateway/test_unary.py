@@ -56,6 +56,7 @@ class Recorder:
 def edge(forwarder: Recorder, **limits: Any) -> UnaryEdge:
     settings: dict[str, Any] = {
         "request_bytes_max": 4096,
+        "body_limit_s": 30.0,
         "in_flight_max": 2,
         "timeout_default_s": 30.0,
         "timeout_max_s": 120.0,
@@ -227,3 +228,15 @@ async def test_requests_beyond_the_limit() -> None:
     recorder.gate.set()
     assert [reply.status for reply in await asyncio.gather(*first)] == [200, 200]
     unary.close()
+
+
+async def test_a_body_that_does_not_arrive_is_given_up() -> None:
+    """A body that stays half-sent gets 408 and loses the connection; no service hears of it, and its place is free."""
+    recorder = Recorder()
+    unary = edge(recorder, body_limit_s=0.01, in_flight_max=1)
+    for _ in range(2):
+        reply = await send(app_of(unary.answer), "POST", PATH, body=b"{", headers=JSON, stalls=True)
+        assert (reply.status, reply.json["code"]) == (408, "deadline_exceeded")
+        assert (reply.reason, reply.headers["connection"]) == ("DEADLINE_EXCEEDED", "close")
+    unary.close()
+    assert recorder.calls == []
