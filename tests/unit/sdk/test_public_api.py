@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,41 @@ def test_the_environment_is_read_in_one_place() -> None:
         and any(w in path.read_text("utf-8") for w in ("os.environ", "getenv"))
     }
     assert readers == {"settings.py"}
+
+
+def test_names_that_come_later_can_be_imported() -> None:
+    """`from runyard import Artifact` works, so that its use can say that it comes later; nothing is an instance."""
+    from runyard import Artifact, agent, plot, sweep
+
+    uses: tuple[Any, ...] = (Artifact, agent, sweep)
+    for use in uses:
+        with pytest.raises(runyard.errors.NotOffered, match=rf"runyard.{use.__name__} is not off"):
+            use("name", type="model")
+    with pytest.raises(AttributeError, match=r"runyard.plot.line is not offered"):
+        plot.line("x")
+    assert not isinstance(3, Artifact) and not hasattr(plot, "bar")
+    assert runyard.Artifact is Artifact
+
+
+def test_calls_that_are_passed_over_can_be_imported() -> None:
+    """`from runyard import watch` works before init(); only the call needs a run."""
+    from runyard import watch
+
+    with pytest.raises(runyard.UsageError, match=r"call runyard.init\(\) before runyard.watch"):
+        watch(object())
+
+
+def test_scripts_speak_with_our_prefix(capsys: pytest.CaptureFixture[str]) -> None:
+    """Termlog, termwarn and termerror print; with repeat=False each text once."""
+    from runyard import termerror, termlog, termwarn
+
+    termlog("hello")
+    termlog("a", newline=False)
+    termlog()
+    for _ in range(2):
+        termwarn("careful", repeat=False)
+        termerror("bad")
+    assert capsys.readouterr().err == (
+        "runyard: hello\nrunyard: arunyard: \nrunyard: WARNING careful\n"
+        "runyard: ERROR bad\nrunyard: ERROR bad\n"
+    )

@@ -218,8 +218,8 @@ def test_what_would_lose_something_is_refused() -> None:
         runyard.init(fork_from="x?_step=3")
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         runyard.init(colour="red")
-    with pytest.raises(AttributeError, match=r"runyard.Image is not offered"):
-        _ = runyard.Image
+    with pytest.raises(NotOffered, match=r"runyard.Image is not offered"):
+        runyard.Image("x.png")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = runyard.nonsense
     run = runyard.init()

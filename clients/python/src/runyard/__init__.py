@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runyard.run_start import init
     from runyard.run_summary import Summary
     from runyard.settings import Settings
+    from runyard.terminal import termerror, termlog, termwarn
 
 __all__ = [
     "Api",
@@ -43,6 +44,9 @@ __all__ = [
     "setup",
     "summary",
     "teardown",
+    "termerror",
+    "termlog",
+    "termwarn",
 ]
 
 _HOMES = {
@@ -55,6 +59,9 @@ _HOMES = {
     "Summary": "runyard.run_summary",
     "UsageError": "runyard.errors",
     "init": "runyard.run_start",
+    "termerror": "runyard.terminal",
+    "termlog": "runyard.terminal",
+    "termwarn": "runyard.terminal",
 }
 """Where each public name that is loaded at its first use lives."""
 
@@ -157,9 +164,8 @@ def __getattr__(name: str) -> Any:
     # `from runyard import x` would ask here for the submodule x first.
     not_offered = importlib.import_module("runyard.not_offered")
     if name in not_offered.HARMLESS:
-        if run is None:
-            raise _no_run(name)
-        return getattr(run, name)
+        return lambda *arguments, **named: getattr(_current(name), name)(*arguments, **named)
     if name in not_offered.LATER:
-        raise AttributeError(not_offered.later_message(name, "runyard"))
+        value = globals()[name] = not_offered.placeholder(name)
+        return value
     raise AttributeError(f"module 'runyard' has no attribute {name!r}")

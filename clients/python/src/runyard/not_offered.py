@@ -23,7 +23,7 @@ LATER = frozenset(
         "Artifact", "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
         "Plotly", "Table", "Video", "link_artifact", "link_model", "log_artifact", "log_model", "plot",
         "plot_table", "restore", "sweep", "controller", "upsert_artifact", "finish_artifact", "use_artifact",
-        "use_model", "fork", "rewind",
+        "use_model", "fork", "rewind", "agent",
     }
 )  # fmt: skip
 """Names that come in a later version; passing over them would lose something."""
@@ -49,6 +49,23 @@ def later_message(name: str, owner: str) -> str:
         f"{owner}.{name} is not offered by this version of runyard: media, tables, artifacts and sweeps come later. "
         f"Numbers go through log(), files through save()"
     )
+
+
+class _Later(type):
+    """The type of placeholders: they can be imported, subclassed and asked about, but not used."""
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        raise NotOffered(later_message(cls.__name__, "runyard"))
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(later_message(f"{cls.__name__}.{name}", "runyard"))
+
+
+def placeholder(name: str) -> type:
+    """Returns what stands for a name of LATER: a class that nothing is an instance of; its use raises NotOffered."""
+    return _Later(name, (), {"__module__": "runyard", "__doc__": later_message(name, "runyard")})
 
 
 def harmless_call(name: str, note: Callable[[str, str], None]) -> Callable[..., None]:

@@ -20,6 +20,10 @@ _NOTE_COUNT_MAX = 1000
 Write = Callable[[str], None]
 
 
+def _nowhere(line: str) -> None:
+    """Takes what is said before there is a log."""
+
+
 class Terminal:
     """Prints lines with our prefix on stderr; says each note once. Nothing it does raises."""
 
@@ -48,6 +52,14 @@ class Terminal:
         self._log(text)
         if not self.is_silent:
             self._print(self._prefixed(text))
+
+    def say(self, text: str, word: str, colour: str, *, is_repeated: bool, end: str) -> None:
+        """Prints what a script says through us."""
+        if not is_repeated:
+            self._once(f"said.{word}.{text}", text, word, colour)
+            return
+        self.end_progress()
+        self._write(self._prefixed(f"{self._coloured(word, colour)} {text}".lstrip()) + end)
 
     def note(self, key: str, text: str) -> None:
         """Prints a remark once per key."""
@@ -86,8 +98,10 @@ class Terminal:
         self._log(f"{word} {text}")
         if self.is_silent:
             return
-        shown = f"\x1b[{colour}m{word}\x1b[0m" if self.is_coloured else word
-        self._print(self._prefixed(f"{shown} {text}"))
+        self._print(self._prefixed(f"{self._coloured(word, colour)} {text}".lstrip()))
+
+    def _coloured(self, word: str, colour: str) -> str:
+        return f"\x1b[{colour}m{word}\x1b[0m" if word and self.is_coloured else word
 
     def _prefixed(self, text: str) -> str:
         prefix = "\x1b[34m\x1b[1mrunyard\x1b[0m: " if self.is_coloured else PREFIX
@@ -109,8 +123,23 @@ class Terminal:
             return  # no stderr (pythonw, daemons), or it is closed: there is nobody to tell
 
 
-def _nowhere(line: str) -> None:
-    """Takes what is said before there is a log."""
+_scripts = Terminal()
+"""Through which scripts speak with our prefix."""
+
+
+def termlog(string: str = "", newline: bool = True, repeat: bool = True) -> None:
+    """Prints a line of the script's own with our prefix; with `repeat=False` each text once."""
+    _scripts.say(str(string), "", "", is_repeated=repeat, end="\n" if newline else "")
+
+
+def termwarn(string: str, newline: bool = True, repeat: bool = True) -> None:
+    """Prints a warning of the script's own; see termlog."""
+    _scripts.say(str(string), "WARNING", "33", is_repeated=repeat, end="\n" if newline else "")
+
+
+def termerror(string: str, newline: bool = True, repeat: bool = True) -> None:
+    """Prints an error of the script's own; see termlog."""
+    _scripts.say(str(string), "ERROR", "31", is_repeated=repeat, end="\n" if newline else "")
 
 
 def history_table(histories: Mapping[str, Sequence[float]], row_count_max: int) -> list[str]:
