@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import runyard
 from runyard import journal_format as form
 from runyard.journal_reader import JournalReader
-from runyard.run_folder import RunAnswer, RunFolder
+from runyard.run_folder import RunAnswer, RunFolder, fallback_root
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +117,27 @@ def test_a_summary_too_large_to_restore_is_told(capsys: pytest.CaptureFixture[st
     run.take_answer(RunAnswer("e/p/r", "", "", "", True, 0, config={"n": 1}, summary=None))
     assert run.config.n == 1 and len(run.summary) == 0
     assert "too large to be read back" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("kind", ["folder", "open", "link", "dangling", "file", "foreign"])
+def test_the_folder_for_such_is_ours_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name can be known: it is closed to others, and one that is no folder of ours is never written into."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if kind == "foreign":
+        monkeypatch.setattr("os.getuid", lambda: 12345)
+        (tmp_path / "runyard-12345").mkdir()
+    path, elsewhere = tmp_path / f"runyard-{os.getuid()}", tmp_path / "elsewhere"
+    if kind == "open":
+        path.mkdir(mode=0o755)
+    elif kind == "link":
+        elsewhere.mkdir()
+    elif kind == "file":
+        path.write_text("")
+    if kind in ("link", "dangling"):
+        path.symlink_to(elsewhere)
+    root = fallback_root()
+    assert (root == path) == (kind in ("folder", "open"))
+    assert root.parent == tmp_path and root.is_dir() and not root.is_symlink()
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700

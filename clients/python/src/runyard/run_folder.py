@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -170,9 +171,22 @@ class RunFolder:
 
 
 def fallback_root() -> Path:
-    """Returns the folder for journals where the wanted one cannot be written."""
+    """Makes the folder for journals where the wanted one cannot be written; raises OSError if that fails too.
+
+    Its name can be known, so somebody else may have put a folder or link there: then it is a fresh one.
+    """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"runyard-{user}"
+    path = Path(tempfile.gettempdir()) / f"runyard-{user}"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:  # a file, or a link to nothing
+        pass
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
+        return Path(tempfile.mkdtemp(prefix=f"runyard-{user}-"))
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
 
 
 def _object(value: Any) -> dict[str, Any] | None:

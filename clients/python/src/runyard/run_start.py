@@ -227,14 +227,14 @@ def _make_folder(
         return wanted, RunFolder.create(wanted, run_id, start_time_unix_ns)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
         why = getattr(error, "strerror", None) or str(error)
-        other = fallback_root()
         try:
+            other = fallback_root()
             folder = RunFolder.create(other, run_id, start_time_unix_ns)
-        except OSError:
+        except OSError as other_error:
             terminal.warn(
                 "folder",
-                f"neither {settings.dir} ({why}) nor {other} can be written: training goes on, and nothing of "
-                f"this run is kept. Set RUNYARD_DIR to a folder with room",
+                f"neither {settings.dir} ({why}) nor the folder for temporary files ({other_error}) can be "
+                f"written: training goes on, and nothing of this run is kept. Set RUNYARD_DIR to a folder with room",
             )
             return None, None
         terminal.warn("folder", f"{settings.dir} cannot be written ({why}): using {other}")
