@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ import runyard
 
 CLASSES = range(10)
 PIXELS = 8
+INTERRUPTED_EXIT_CODE = 130
 SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
@@ -87,7 +90,7 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
         # The rate falls with the number of images seen, as scikit-learn's "invscaling" says.
         images_seen = (epoch + 1) * len(train[0])
         learning_rate = arguments.learning_rate / images_seen**decay_power
-        model.partial_fit(*train, classes=np.array(CLASSES))
+        train_epoch(model, train)
         chances = model.predict_proba(train[0])
         matrix = confusion_matrix(test[1], model.predict(test[0]), labels=np.array(CLASSES))
         wrong = matrix.sum(axis=1) - matrix.diagonal()
@@ -103,6 +106,16 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
             }
         )
     save_confusion(run, matrix)
+
+
+def train_epoch(model: MLPClassifier, train: Images) -> None:
+    """Trains once over all images. scikit-learn takes Ctrl-C for the end of the epoch and warns; here it ends the run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Training interrupted by user", UserWarning)
+        try:
+            model.partial_fit(*train, classes=np.array(CLASSES))
+        except UserWarning:
+            raise KeyboardInterrupt from None
 
 
 def save_confusion(run: runyard.Run, matrix: NDArray[np.int64]) -> None:
@@ -123,4 +136,8 @@ def save_confusion(run: runyard.Run, matrix: NDArray[np.int64]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # leaving `with` has recorded the run as killed
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT_CODE)
