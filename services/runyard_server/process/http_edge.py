@@ -21,6 +21,7 @@ from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import Internal, NotFound, Unavailable
 from runyard_server.gateway.auth import CallerGuard
 from runyard_server.gateway.replies import error_reply
+from runyard_server.process.http_connections import BoundedConnection
 from runyard_server.rpc.calls import REQUEST_ID_KEY, accept_request_id
 from runyard_server.rpc.ports import PortTaken, candidates, listen, socket_address
 
@@ -86,7 +87,7 @@ class HttpEdge:
         assert self._socket is not None, "bind first"
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=BoundedConnection,
             loop="asyncio",
             lifespan="off",
             log_config=None,
