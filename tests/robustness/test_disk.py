@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.yard import Yard
+from tests.robustness.traffic import kill_agent
 
 SCRIPT = """
 import runyard
@@ -71,8 +72,13 @@ def test_a_folder_that_cannot_be_written_stops_no_training(tmp_path: Path) -> No
     """Where no journal can be made, the script says so once and trains to the end."""
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
-    environment = Yard(tmp_path / "yard").environment(in_the_way / "runyard")
-    done = run_script(environment, tmp_path)
+    environment = Yard(tmp_path / "yard").environment(in_the_way / "runyard", TMPDIR=str(tmp_path))
+    try:
+        done = run_script(environment, tmp_path)
+    finally:
+        # The journal goes to the folder of temporary files; its agent would wait for a server that never comes.
+        for root in tmp_path.glob("runyard-*"):
+            kill_agent(root)
     assert done.returncode == 0, done.stderr
     assert "trained to the end" in done.stdout
     told = [line for line in done.stderr.splitlines() if str(in_the_way) in line]
