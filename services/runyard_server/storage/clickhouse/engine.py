@@ -91,7 +91,7 @@ class ClickHouseConfig:
     """Longest wait for a query; the engine gives it up at that time too."""
     connect_timeout_s: float = 5.0
     """Longest wait for a connection to a server."""
-    memory_bytes_max: int = 1_200_000_000
+    memory_bytes_max: int = 1_000_000_000
     """What the engine may use; the process uses about 150 MB more. Beyond it inserts and queries fail and are repeated."""
     mark_cache_bytes: int = 64 * 1024 * 1024
     """Cache of the index marks."""
