@@ -37,8 +37,9 @@ def test_engine_options_are_valid_xml(tmp_path: Path) -> None:
     """The memory limit and the temporary folder are the engine's, whatever the folder is called."""
     folder = tmp_path / "a & <b>"
     folder.mkdir()
-    root = ElementTree.parse(write_engine_config(folder, ClickHouseConfig())).getroot()
-    assert root.findtext("max_server_memory_usage") == "1200000000"
+    config = ClickHouseConfig(memory_bytes_max=123_456_789)
+    root = ElementTree.parse(write_engine_config(folder, config)).getroot()
+    assert root.findtext("max_server_memory_usage") == "123456789"
     assert root.findtext("tmp_path") == f"{folder}/data/tmp/"
 
 
