@@ -53,6 +53,9 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         return 0
     # The services are imported only when one is to run: --help and --list-targets answer at once.
     from runyard_server.process import wiring
+    from runyard_server.process.allocator import limit_allocator
+
+    limit_allocator()
 
     try:
         config = load(

@@ -68,7 +68,7 @@ def write_engine_config(folder: Path, limits: EngineLimits) -> Path:
         "uncompressed_cache_size": 0,
         "page_cache_max_size": 0,
         "background_pool_size": limits.merge_threads,
-        "background_merges_mutations_concurrency_ratio": 2,
+        "background_merges_mutations_concurrency_ratio": 1,
         "background_schedule_pool_size": 4,
         "background_common_pool_size": 2,
         "background_fetches_pool_size": 1,
