@@ -50,6 +50,8 @@ class TransitionCause(enum.Enum):
     HEARTBEAT_LOST = "heartbeat_lost"
     HEARTBEAT_RETURNED = "heartbeat_returned"
     USER_REQUEST = "user_request"
+    PREEMPTED = "preempted"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 _STARTS = frozenset({TransitionCause.STARTED})
@@ -61,10 +63,15 @@ _VANISHES = frozenset(
         TransitionCause.PROCESS_VANISHED,
         TransitionCause.PROCESS_EXITED,
         TransitionCause.HEARTBEAT_LOST,
+        TransitionCause.OUT_OF_MEMORY,
     }
 )
 _FORCES = frozenset({TransitionCause.SIGNAL, TransitionCause.USER_REQUEST})
-_PREEMPTS = _FORCES | _ENDS_BADLY
+_PREEMPTS = _FORCES | _ENDS_BADLY | {TransitionCause.PREEMPTED}
+_CORRECTS = frozenset({TransitionCause.PROCESS_EXITED, TransitionCause.SIGNAL}) | (
+    _VANISHES - {TransitionCause.HEARTBEAT_LOST}
+)
+"""What the system may say of a process after its own word: that it ended otherwise than it believed."""
 _ENDINGS: dict[RunState, frozenset[TransitionCause]] = {
     RunState.FINISHED: _ENDS_WELL,
     RunState.FAILED: _ENDS_BADLY,
@@ -92,7 +99,12 @@ RUN_TRANSITIONS: dict[RunState | None, dict[RunState, frozenset[TransitionCause]
         RunState.RUNNING: _RESUMES | {TransitionCause.HEARTBEAT_RETURNED},
         **_LATE_ENDINGS,
     },
-    RunState.FINISHED: {RunState.RUNNING: _RESUMES},
+    RunState.FINISHED: {
+        RunState.RUNNING: _RESUMES,
+        RunState.FAILED: _CORRECTS & _ENDS_BADLY,
+        RunState.CRASHED: _CORRECTS & _VANISHES,
+        RunState.KILLED: _CORRECTS & _FORCES,
+    },
     RunState.FAILED: {RunState.RUNNING: _RESUMES},
     RunState.KILLED: {RunState.RUNNING: _RESUMES},
     RunState.PREEMPTED: {RunState.RUNNING: _RESUMES},
@@ -105,6 +117,7 @@ RUN_TRANSITIONS: dict[RunState | None, dict[RunState, frozenset[TransitionCause]
                 ▼          ▼ │resumed   ▼
             finished  failed  killed  preempted        crashed → running: resumed, or a late heartbeat
                       crashed ──► finished …           crashed → an end: the truth arrived after the verdict
+                      finished ──► failed …            finished → a worse end: the process said 0, the system says otherwise
 ```
 """
 
@@ -126,7 +139,13 @@ def end_state(cause: TransitionCause, exit_code: int | None) -> RunState:
             return RunState.FAILED
         case TransitionCause.SIGNAL | TransitionCause.USER_REQUEST:
             return RunState.KILLED
-        case TransitionCause.PROCESS_VANISHED | TransitionCause.HEARTBEAT_LOST:
+        case TransitionCause.PREEMPTED:
+            return RunState.PREEMPTED
+        case (
+            TransitionCause.PROCESS_VANISHED
+            | TransitionCause.HEARTBEAT_LOST
+            | TransitionCause.OUT_OF_MEMORY
+        ):
             return RunState.CRASHED
     if exit_code is None:
         is_told = cause is TransitionCause.FINISH_CALLED
@@ -149,13 +168,80 @@ class RunTransition:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What the monitor needs to know of a live run; `crash_timeout_s` None means the monitor's default."""
+    """What the monitor needs to know of a live run; None, and 0 steps, mean the monitor's default."""
 
     run_key: RunKey
     path: str
     state: RunState
     attempt_count: int
     crash_timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    straggler_steps: int = 0
+    stalled_since_unix_ns: int | None = None
+
+
+class StopStage(enum.IntEnum):
+    """How far a stop has come; see metadata.v1.StopStage. Later stages are greater."""
+
+    REQUESTED = 1
+    ACKNOWLEDGED = 2
+    DRAINING = 3
+    TERMINATED = 4
+    KILLED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StopStatus:
+    """A stop that was asked for, and how far it has come; see metadata.v1.StopStatus."""
+
+    stage: StopStage
+    requested_by: str
+    reason: str
+    request_time_unix_ns: int
+    grace_s: float
+    may_kill: bool
+    acknowledge_time_unix_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunException:
+    """The exception that ended a run; see metadata.v1.RunException."""
+
+    type: str
+    message: str
+    traceback: str
+    writer_label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkPoint:
+    """Where a fork left its parent: the parent's points up to `step` are its own."""
+
+    run_path: str
+    run_key: RunKey
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one rewind superseded: points of the writers up to `writer_max` at steps above `last_step`."""
+
+    writer_max: int
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPart:
+    """Points that are part of a run's current history: its own or an ancestor's.
+
+    A point of the run counts if its step is at most `last_step` (None: any), its writer at most `writer_max` (0: any), and
+    no cut takes it away. For one (metric, step) that several parts hold, all count: they differ in run and writer.
+    """
+
+    run_key: RunKey
+    last_step: int | None = None
+    writer_max: int = 0
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +298,19 @@ class RunDocument:
     attempt_count: int = 1
     writer_count: int = 1
     is_deleted: bool = False
+    delete_time_unix_ns: int | None = None
+    exception: RunException | None = None
+    stop: StopStatus | None = None
+    """The stop that was asked for in the current attempt."""
+    stalled_since_unix_ns: int | None = None
+    fork: ForkPoint | None = None
+    history_parts: tuple[HistoryPart, ...] = ()
+    """Where the current history lies, the run's own part first; () means all of the run's own points and no others."""
+    preemption_notice: str = ""
+    past_active_ns: int = 0
+    """Time computed in attempts that have ended."""
+    attempt_start_unix_ns: int | None = None
+    """When the current attempt began, by the server's clock; None once it has ended."""
     version: int = 0
     """Rises with each change of the document; the index keeps the highest."""
 

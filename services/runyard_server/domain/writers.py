@@ -30,6 +30,19 @@ class WriterEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class WriterIdentity:
+    """What a writer is in a distributed run; see metadata.v1.WriterIdentity."""
+
+    rank: int | None = None
+    local_rank: int | None = None
+    world_size: int = 0
+    node: str = ""
+    gpus: tuple[str, ...] = ()
+    source: str = ""
+    is_primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Writer:
     """One process that logs into a run; numbered from 1 within the run."""
 
@@ -47,6 +60,9 @@ class Writer:
     is_counted: bool = True
     """Whether its end has a say in the run's state; False once the run ended and was resumed by another."""
     end: WriterEnd | None = None
+    identity: WriterIdentity = WriterIdentity()
+    hostname: str = ""
+    pid: int = 0
 
 
 def run_outcome(writers: Sequence[Writer]) -> WriterEnd | None:

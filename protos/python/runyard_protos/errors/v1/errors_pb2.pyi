@@ -74,6 +74,22 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The body is not a message of the type that the method takes. Metadata: method."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 25
     """The call took longer than it may. Repeat with a longer deadline, or ask for less. Metadata: method, limit."""
+    ERROR_REASON_RUN_NOT_LIVE: _ErrorReason.ValueType  # 26
+    """The run has ended: there is nothing to stop. Metadata: run, state."""
+    ERROR_REASON_RUN_IS_LIVE: _ErrorReason.ValueType  # 27
+    """The run is live: stop it before it is deleted. Metadata: run, state."""
+    ERROR_REASON_RUN_HAS_FORKS: _ErrorReason.ValueType  # 28
+    """Other runs were forked from it and read their history from it. Metadata: run, forks."""
+    ERROR_REASON_RUN_PURGED: _ErrorReason.ValueType  # 29
+    """The run was purged: nothing of it is left to restore. Metadata: run."""
+    ERROR_REASON_RUN_NOT_DELETED: _ErrorReason.ValueType  # 30
+    """The run is not deleted: it cannot be purged. Metadata: run."""
+    ERROR_REASON_STEP_NOT_REACHED: _ErrorReason.ValueType  # 31
+    """The run has no step as high as the one to go back to. Metadata: run, step, limit."""
+    ERROR_REASON_FORK_TOO_DEEP: _ErrorReason.ValueType  # 32
+    """The fork would have more ancestors than a run may have. Metadata: run, limit."""
+    ERROR_REASON_WRITER_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """The run has no writer of that label. Metadata: run, writer."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a request was refused.
@@ -132,4 +148,20 @@ ERROR_REASON_BODY_MALFORMED: ErrorReason.ValueType  # 24
 """The body is not a message of the type that the method takes. Metadata: method."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
 """The call took longer than it may. Repeat with a longer deadline, or ask for less. Metadata: method, limit."""
+ERROR_REASON_RUN_NOT_LIVE: ErrorReason.ValueType  # 26
+"""The run has ended: there is nothing to stop. Metadata: run, state."""
+ERROR_REASON_RUN_IS_LIVE: ErrorReason.ValueType  # 27
+"""The run is live: stop it before it is deleted. Metadata: run, state."""
+ERROR_REASON_RUN_HAS_FORKS: ErrorReason.ValueType  # 28
+"""Other runs were forked from it and read their history from it. Metadata: run, forks."""
+ERROR_REASON_RUN_PURGED: ErrorReason.ValueType  # 29
+"""The run was purged: nothing of it is left to restore. Metadata: run."""
+ERROR_REASON_RUN_NOT_DELETED: ErrorReason.ValueType  # 30
+"""The run is not deleted: it cannot be purged. Metadata: run."""
+ERROR_REASON_STEP_NOT_REACHED: ErrorReason.ValueType  # 31
+"""The run has no step as high as the one to go back to. Metadata: run, step, limit."""
+ERROR_REASON_FORK_TOO_DEEP: ErrorReason.ValueType  # 32
+"""The fork would have more ancestors than a run may have. Metadata: run, limit."""
+ERROR_REASON_WRITER_NOT_FOUND: ErrorReason.ValueType  # 33
+"""The run has no writer of that label. Metadata: run, writer."""
 global___ErrorReason = ErrorReason

@@ -325,3 +325,73 @@ class DeleteFilesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["deleted_count", b"deleted_count", "freed_bytes", b"freed_bytes"]) -> None: ...
 
 global___DeleteFilesResponse = DeleteFilesResponse
+
+@typing.final
+class PurgeRunsRequest(google.protobuf.message.Message):
+    """Names deleted runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEYS_FIELD_NUMBER: builtins.int
+    @property
+    def run_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The runs. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        run_keys: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_keys", b"run_keys"]) -> None: ...
+
+global___PurgeRunsRequest = PurgeRunsRequest
+
+@typing.final
+class PurgeRunsResponse(google.protobuf.message.Message):
+    """What was freed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: builtins.int
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FilesPurge]:
+        """One entry per run, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        runs: collections.abc.Iterable[global___FilesPurge] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["runs", b"runs"]) -> None: ...
+
+global___PurgeRunsResponse = PurgeRunsResponse
+
+@typing.final
+class FilesPurge(google.protobuf.message.Message):
+    """What was freed of one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    OBJECTS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    files: builtins.int
+    """Names removed."""
+    objects: builtins.int
+    """Objects removed from the object store."""
+    bytes: builtins.int
+    """Their bytes."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        files: builtins.int = ...,
+        objects: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "files", b"files", "objects", b"objects", "run_key", b"run_key"]) -> None: ...
+
+global___FilesPurge = FilesPurge

@@ -40,6 +40,11 @@ class FilesServiceStub(object):
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesRequest.SerializeToString,
                 response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesResponse.FromString,
                 )
+        self.PurgeRuns = channel.unary_unary(
+                '/runyard.files.v1.FilesService/PurgeRuns',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.FromString,
+                )
 
 
 class FilesServiceServicer(object):
@@ -84,6 +89,15 @@ class FilesServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeRuns(self, request, context):
+        """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
+        them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
+        Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FilesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +125,11 @@ def add_FilesServiceServicer_to_server(servicer, server):
                     servicer.DeleteFiles,
                     request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesRequest.FromString,
                     response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesResponse.SerializeToString,
+            ),
+            'PurgeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeRuns,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -205,5 +224,22 @@ class FilesService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/DeleteFiles',
             runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesRequest.SerializeToString,
             runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PurgeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/PurgeRuns',
+            runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -56,6 +56,15 @@ class FilesServiceStub:
     ]
     """Removes files from a run and frees their bytes. Names that do not exist are passed over. Safe to repeat."""
 
+    PurgeRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.PurgeRunsRequest,
+        runyard_protos.files.v1.files_pb2.PurgeRunsResponse,
+    ]
+    """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
+    them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
+    Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+    """
+
 class FilesServiceAsyncStub:
     """Keeps the files of runs. Bytes go straight between client and object storage."""
 
@@ -93,6 +102,15 @@ class FilesServiceAsyncStub:
         runyard_protos.files.v1.files_pb2.DeleteFilesResponse,
     ]
     """Removes files from a run and frees their bytes. Names that do not exist are passed over. Safe to repeat."""
+
+    PurgeRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.PurgeRunsRequest,
+        runyard_protos.files.v1.files_pb2.PurgeRunsResponse,
+    ]
+    """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
+    them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
+    Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+    """
 
 class FilesServiceServicer(metaclass=abc.ABCMeta):
     """Keeps the files of runs. Bytes go straight between client and object storage."""
@@ -141,5 +159,16 @@ class FilesServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.files.v1.files_pb2.DeleteFilesResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.DeleteFilesResponse]]:
         """Removes files from a run and frees their bytes. Names that do not exist are passed over. Safe to repeat."""
+
+    @abc.abstractmethod
+    def PurgeRuns(
+        self,
+        request: runyard_protos.files.v1.files_pb2.PurgeRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.PurgeRunsResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.PurgeRunsResponse]]:
+        """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
+        them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
+        Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+        """
 
 def add_FilesServiceServicer_to_server(servicer: FilesServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -16,7 +16,7 @@ from runyard_protos.errors.v1 import errors_pb2 as runyard_dot_errors_dot_v1_dot
 from runyard_protos.points.v1 import points_pb2 as runyard_dot_points_dot_v1_dot_points__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunyard/ingest/v1/ingest.proto\x12\x11runyard.ingest.v1\x1a\x1erunyard/errors/v1/errors.proto\x1a\x1erunyard/points/v1/points.proto\"\xe3\x01\n\x11WriteBatchRequest\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cmetric_names\x18\x05 \x03(\t\x12-\n\x06tables\x18\x06 \x03(\x0b\x32\x1d.runyard.points.v1.PointTable\x12\x39\n\x0fsummary_changes\x18\x07 \x03(\x0b\x32 .runyard.ingest.v1.SummaryChange\"B\n\rSummaryChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\"\x88\x01\n\x12WriteBatchResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.runyard.ingest.v1.Rejection\x12\x11\n\tis_repeat\x18\x04 \x01(\x08\"l\n\tRejection\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.runyard.errors.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x04\x32j\n\rIngestService\x12Y\n\nWriteBatch\x12$.runyard.ingest.v1.WriteBatchRequest\x1a%.runyard.ingest.v1.WriteBatchResponseBS\n\x15\x64\x65v.runyard.ingest.v1P\x01Z8github.com/runyard/runyard/clients/go/ingest/v1;ingestv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunyard/ingest/v1/ingest.proto\x12\x11runyard.ingest.v1\x1a\x1erunyard/errors/v1/errors.proto\x1a\x1erunyard/points/v1/points.proto\"\xe3\x01\n\x11WriteBatchRequest\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cmetric_names\x18\x05 \x03(\t\x12-\n\x06tables\x18\x06 \x03(\x0b\x32\x1d.runyard.points.v1.PointTable\x12\x39\n\x0fsummary_changes\x18\x07 \x03(\x0b\x32 .runyard.ingest.v1.SummaryChange\"B\n\rSummaryChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\"\x88\x01\n\x12WriteBatchResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.runyard.ingest.v1.Rejection\x12\x11\n\tis_repeat\x18\x04 \x01(\x08\"l\n\tRejection\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.runyard.errors.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x04\"$\n\x10PurgeRunsRequest\x12\x10\n\x08run_keys\x18\x01 \x03(\x06\"B\n\x11PurgeRunsResponse\x12-\n\x06tables\x18\x01 \x03(\x0b\x32\x1d.runyard.ingest.v1.TablePurge\"8\n\nTablePurge\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x32\xc2\x01\n\rIngestService\x12Y\n\nWriteBatch\x12$.runyard.ingest.v1.WriteBatchRequest\x1a%.runyard.ingest.v1.WriteBatchResponse\x12V\n\tPurgeRuns\x12#.runyard.ingest.v1.PurgeRunsRequest\x1a$.runyard.ingest.v1.PurgeRunsResponseBS\n\x15\x64\x65v.runyard.ingest.v1P\x01Z8github.com/runyard/runyard/clients/go/ingest/v1;ingestv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,6 +32,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_WRITEBATCHRESPONSE']._serialized_end=552
   _globals['_REJECTION']._serialized_start=554
   _globals['_REJECTION']._serialized_end=662
-  _globals['_INGESTSERVICE']._serialized_start=664
-  _globals['_INGESTSERVICE']._serialized_end=770
+  _globals['_PURGERUNSREQUEST']._serialized_start=664
+  _globals['_PURGERUNSREQUEST']._serialized_end=700
+  _globals['_PURGERUNSRESPONSE']._serialized_start=702
+  _globals['_PURGERUNSRESPONSE']._serialized_end=768
+  _globals['_TABLEPURGE']._serialized_start=770
+  _globals['_TABLEPURGE']._serialized_end=826
+  _globals['_INGESTSERVICE']._serialized_start=829
+  _globals['_INGESTSERVICE']._serialized_end=1023
 # @@protoc_insertion_point(module_scope)

@@ -151,3 +151,71 @@ class Rejection(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["message", b"message", "metric", b"metric", "points", b"points", "reason", b"reason"]) -> None: ...
 
 global___Rejection = Rejection
+
+@typing.final
+class PurgeRunsRequest(google.protobuf.message.Message):
+    """Names deleted runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEYS_FIELD_NUMBER: builtins.int
+    @property
+    def run_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The runs. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        run_keys: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_keys", b"run_keys"]) -> None: ...
+
+global___PurgeRunsRequest = PurgeRunsRequest
+
+@typing.final
+class PurgeRunsResponse(google.protobuf.message.Message):
+    """What was freed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TABLES_FIELD_NUMBER: builtins.int
+    @property
+    def tables(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TablePurge]:
+        """By table."""
+
+    def __init__(
+        self,
+        *,
+        tables: collections.abc.Iterable[global___TablePurge] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["tables", b"tables"]) -> None: ...
+
+global___PurgeRunsResponse = PurgeRunsResponse
+
+@typing.final
+class TablePurge(google.protobuf.message.Message):
+    """What was freed in one table."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    table: builtins.str
+    """Name of the table."""
+    bytes: builtins.int
+    """How many bytes the table is smaller on the disk, all runs together."""
+    @property
+    def rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Rows removed, by run, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        table: builtins.str = ...,
+        rows: collections.abc.Iterable[builtins.int] | None = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "rows", b"rows", "table", b"table"]) -> None: ...
+
+global___TablePurge = TablePurge

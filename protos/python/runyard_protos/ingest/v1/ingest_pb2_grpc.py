@@ -20,6 +20,11 @@ class IngestServiceStub(object):
                 request_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchRequest.SerializeToString,
                 response_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchResponse.FromString,
                 )
+        self.PurgeRuns = channel.unary_unary(
+                '/runyard.ingest.v1.IngestService/PurgeRuns',
+                request_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.FromString,
+                )
 
 
 class IngestServiceServicer(object):
@@ -37,6 +42,15 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeRuns(self, request, context):
+        """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
+        For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
+        Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -44,6 +58,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.WriteBatch,
                     request_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchRequest.FromString,
                     response_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchResponse.SerializeToString,
+            ),
+            'PurgeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeRuns,
+                    request_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.FromString,
+                    response_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -70,5 +89,22 @@ class IngestService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.ingest.v1.IngestService/WriteBatch',
             runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchRequest.SerializeToString,
             runyard_dot_ingest_dot_v1_dot_ingest__pb2.WriteBatchResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PurgeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.ingest.v1.IngestService/PurgeRuns',
+            runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.SerializeToString,
+            runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -32,6 +32,15 @@ class IngestServiceStub:
     a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
     """
 
+    PurgeRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.ingest.v1.ingest_pb2.PurgeRunsRequest,
+        runyard_protos.ingest.v1.ingest_pb2.PurgeRunsResponse,
+    ]
+    """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
+    For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
+    Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+    """
+
 class IngestServiceAsyncStub:
     """Takes what writers stream. An answer without error means: durable in the store."""
 
@@ -44,6 +53,15 @@ class IngestServiceAsyncStub:
     one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
     Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
     a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
+    """
+
+    PurgeRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.ingest.v1.ingest_pb2.PurgeRunsRequest,
+        runyard_protos.ingest.v1.ingest_pb2.PurgeRunsResponse,
+    ]
+    """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
+    For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
+    Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
     """
 
 class IngestServiceServicer(metaclass=abc.ABCMeta):
@@ -60,6 +78,17 @@ class IngestServiceServicer(metaclass=abc.ABCMeta):
         one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
         Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
         a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
+        """
+
+    @abc.abstractmethod
+    def PurgeRuns(
+        self,
+        request: runyard_protos.ingest.v1.ingest_pb2.PurgeRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.ingest.v1.ingest_pb2.PurgeRunsResponse, collections.abc.Awaitable[runyard_protos.ingest.v1.ingest_pb2.PurgeRunsResponse]]:
+        """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
+        For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
+        Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

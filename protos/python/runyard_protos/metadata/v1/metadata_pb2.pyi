@@ -126,6 +126,10 @@ class _TransitionCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     """A heartbeat came after the verdict `crashed`."""
     TRANSITION_CAUSE_USER_REQUEST: _TransitionCause.ValueType  # 10
     """A user asked for it."""
+    TRANSITION_CAUSE_PREEMPTED: _TransitionCause.ValueType  # 11
+    """The machine was taken away with notice (Slurm, Kubernetes, a spot instance), or the script said so."""
+    TRANSITION_CAUSE_OUT_OF_MEMORY: _TransitionCause.ValueType  # 12
+    """The system ended the process because memory ran out."""
 
 class TransitionCause(_TransitionCause, metaclass=_TransitionCauseEnumTypeWrapper):
     """Why a run changed state."""
@@ -152,7 +156,263 @@ TRANSITION_CAUSE_HEARTBEAT_RETURNED: TransitionCause.ValueType  # 9
 """A heartbeat came after the verdict `crashed`."""
 TRANSITION_CAUSE_USER_REQUEST: TransitionCause.ValueType  # 10
 """A user asked for it."""
+TRANSITION_CAUSE_PREEMPTED: TransitionCause.ValueType  # 11
+"""The machine was taken away with notice (Slurm, Kubernetes, a spot instance), or the script said so."""
+TRANSITION_CAUSE_OUT_OF_MEMORY: TransitionCause.ValueType  # 12
+"""The system ended the process because memory ran out."""
 global___TransitionCause = TransitionCause
+
+class _RunEventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RunEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunEventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RUN_EVENT_KIND_UNSPECIFIED: _RunEventKind.ValueType  # 0
+    """Not set."""
+    RUN_EVENT_KIND_TRANSITION: _RunEventKind.ValueType  # 1
+    """Its state changed."""
+    RUN_EVENT_KIND_STOP_REQUESTED: _RunEventKind.ValueType  # 2
+    """A user asked that it stop."""
+    RUN_EVENT_KIND_STOP_ACKNOWLEDGED: _RunEventKind.ValueType  # 3
+    """An agent has the request."""
+    RUN_EVENT_KIND_STOP_DRAINING: _RunEventKind.ValueType  # 4
+    """The training process was told, and is winding up."""
+    RUN_EVENT_KIND_STOP_FORCED: _RunEventKind.ValueType  # 5
+    """The grace time is over: the agent sent SIGTERM or SIGKILL."""
+    RUN_EVENT_KIND_STALLED: _RunEventKind.ValueType  # 6
+    """It beats, but no step came for the stall timeout."""
+    RUN_EVENT_KIND_PROGRESSED: _RunEventKind.ValueType  # 7
+    """Steps come again."""
+    RUN_EVENT_KIND_WRITER_LOST: _RunEventKind.ValueType  # 8
+    """One of several writers fell silent while others beat."""
+    RUN_EVENT_KIND_WRITER_RETURNED: _RunEventKind.ValueType  # 9
+    """A writer that was silent beats again."""
+    RUN_EVENT_KIND_ALERT: _RunEventKind.ValueType  # 10
+    """The script called alert()."""
+    RUN_EVENT_KIND_REWOUND: _RunEventKind.ValueType  # 11
+    """An attempt began that replaces what came after a step."""
+    RUN_EVENT_KIND_FORKED: _RunEventKind.ValueType  # 12
+    """It began as a fork of another run."""
+    RUN_EVENT_KIND_DELETED: _RunEventKind.ValueType  # 13
+    """It was moved to the trash."""
+    RUN_EVENT_KIND_RESTORED: _RunEventKind.ValueType  # 14
+    """It was taken out of the trash."""
+    RUN_EVENT_KIND_PREEMPTION_NOTICED: _RunEventKind.ValueType  # 15
+    """The machine said that it will be taken away."""
+
+class RunEventKind(_RunEventKind, metaclass=_RunEventKindEnumTypeWrapper):
+    """What happened to a run."""
+
+RUN_EVENT_KIND_UNSPECIFIED: RunEventKind.ValueType  # 0
+"""Not set."""
+RUN_EVENT_KIND_TRANSITION: RunEventKind.ValueType  # 1
+"""Its state changed."""
+RUN_EVENT_KIND_STOP_REQUESTED: RunEventKind.ValueType  # 2
+"""A user asked that it stop."""
+RUN_EVENT_KIND_STOP_ACKNOWLEDGED: RunEventKind.ValueType  # 3
+"""An agent has the request."""
+RUN_EVENT_KIND_STOP_DRAINING: RunEventKind.ValueType  # 4
+"""The training process was told, and is winding up."""
+RUN_EVENT_KIND_STOP_FORCED: RunEventKind.ValueType  # 5
+"""The grace time is over: the agent sent SIGTERM or SIGKILL."""
+RUN_EVENT_KIND_STALLED: RunEventKind.ValueType  # 6
+"""It beats, but no step came for the stall timeout."""
+RUN_EVENT_KIND_PROGRESSED: RunEventKind.ValueType  # 7
+"""Steps come again."""
+RUN_EVENT_KIND_WRITER_LOST: RunEventKind.ValueType  # 8
+"""One of several writers fell silent while others beat."""
+RUN_EVENT_KIND_WRITER_RETURNED: RunEventKind.ValueType  # 9
+"""A writer that was silent beats again."""
+RUN_EVENT_KIND_ALERT: RunEventKind.ValueType  # 10
+"""The script called alert()."""
+RUN_EVENT_KIND_REWOUND: RunEventKind.ValueType  # 11
+"""An attempt began that replaces what came after a step."""
+RUN_EVENT_KIND_FORKED: RunEventKind.ValueType  # 12
+"""It began as a fork of another run."""
+RUN_EVENT_KIND_DELETED: RunEventKind.ValueType  # 13
+"""It was moved to the trash."""
+RUN_EVENT_KIND_RESTORED: RunEventKind.ValueType  # 14
+"""It was taken out of the trash."""
+RUN_EVENT_KIND_PREEMPTION_NOTICED: RunEventKind.ValueType  # 15
+"""The machine said that it will be taken away."""
+global___RunEventKind = RunEventKind
+
+class _AlertLevel:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AlertLevelEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AlertLevel.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ALERT_LEVEL_UNSPECIFIED: _AlertLevel.ValueType  # 0
+    """As ALERT_LEVEL_INFO."""
+    ALERT_LEVEL_INFO: _AlertLevel.ValueType  # 1
+    """Good to know."""
+    ALERT_LEVEL_WARN: _AlertLevel.ValueType  # 2
+    """Somebody should look."""
+    ALERT_LEVEL_ERROR: _AlertLevel.ValueType  # 3
+    """Something is wrong."""
+
+class AlertLevel(_AlertLevel, metaclass=_AlertLevelEnumTypeWrapper):
+    """How much an alert matters."""
+
+ALERT_LEVEL_UNSPECIFIED: AlertLevel.ValueType  # 0
+"""As ALERT_LEVEL_INFO."""
+ALERT_LEVEL_INFO: AlertLevel.ValueType  # 1
+"""Good to know."""
+ALERT_LEVEL_WARN: AlertLevel.ValueType  # 2
+"""Somebody should look."""
+ALERT_LEVEL_ERROR: AlertLevel.ValueType  # 3
+"""Something is wrong."""
+global___AlertLevel = AlertLevel
+
+class _StopStage:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _StopStageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_StopStage.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    STOP_STAGE_UNSPECIFIED: _StopStage.ValueType  # 0
+    """No stop was asked for."""
+    STOP_STAGE_REQUESTED: _StopStage.ValueType  # 1
+    """A user asked."""
+    STOP_STAGE_ACKNOWLEDGED: _StopStage.ValueType  # 2
+    """An agent has the request."""
+    STOP_STAGE_DRAINING: _StopStage.ValueType  # 3
+    """The training process was told and winds up."""
+    STOP_STAGE_TERMINATED: _StopStage.ValueType  # 4
+    """The grace time is over, SIGTERM was sent."""
+    STOP_STAGE_KILLED: _StopStage.ValueType  # 5
+    """SIGKILL was sent."""
+
+class StopStage(_StopStage, metaclass=_StopStageEnumTypeWrapper):
+    """How far a stop has come."""
+
+STOP_STAGE_UNSPECIFIED: StopStage.ValueType  # 0
+"""No stop was asked for."""
+STOP_STAGE_REQUESTED: StopStage.ValueType  # 1
+"""A user asked."""
+STOP_STAGE_ACKNOWLEDGED: StopStage.ValueType  # 2
+"""An agent has the request."""
+STOP_STAGE_DRAINING: StopStage.ValueType  # 3
+"""The training process was told and winds up."""
+STOP_STAGE_TERMINATED: StopStage.ValueType  # 4
+"""The grace time is over, SIGTERM was sent."""
+STOP_STAGE_KILLED: StopStage.ValueType  # 5
+"""SIGKILL was sent."""
+global___StopStage = StopStage
+
+class _EndRule:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EndRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EndRule.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    END_RULE_UNSPECIFIED: _EndRule.ValueType  # 0
+    """As END_RULE_LAST_WRITER."""
+    END_RULE_LAST_WRITER: _EndRule.ValueType  # 1
+    """When its last writer has ended; the worst end decides the state."""
+    END_RULE_PRIMARY: _EndRule.ValueType  # 2
+    """When its primary writer (rank 0, or the first) ends; that end decides the state."""
+
+class EndRule(_EndRule, metaclass=_EndRuleEnumTypeWrapper):
+    """When a run with several writers ends."""
+
+END_RULE_UNSPECIFIED: EndRule.ValueType  # 0
+"""As END_RULE_LAST_WRITER."""
+END_RULE_LAST_WRITER: EndRule.ValueType  # 1
+"""When its last writer has ended; the worst end decides the state."""
+END_RULE_PRIMARY: EndRule.ValueType  # 2
+"""When its primary writer (rank 0, or the first) ends; that end decides the state."""
+global___EndRule = EndRule
+
+class _AttemptKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AttemptKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AttemptKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ATTEMPT_KIND_UNSPECIFIED: _AttemptKind.ValueType  # 0
+    """Not set."""
+    ATTEMPT_KIND_START: _AttemptKind.ValueType  # 1
+    """The run was new."""
+    ATTEMPT_KIND_RESUME: _AttemptKind.ValueType  # 2
+    """The run was continued."""
+    ATTEMPT_KIND_REWIND: _AttemptKind.ValueType  # 3
+    """The run was continued from an earlier step; what came later is superseded."""
+    ATTEMPT_KIND_FORK: _AttemptKind.ValueType  # 4
+    """The run was new and began as a fork."""
+
+class AttemptKind(_AttemptKind, metaclass=_AttemptKindEnumTypeWrapper):
+    """Why an attempt began."""
+
+ATTEMPT_KIND_UNSPECIFIED: AttemptKind.ValueType  # 0
+"""Not set."""
+ATTEMPT_KIND_START: AttemptKind.ValueType  # 1
+"""The run was new."""
+ATTEMPT_KIND_RESUME: AttemptKind.ValueType  # 2
+"""The run was continued."""
+ATTEMPT_KIND_REWIND: AttemptKind.ValueType  # 3
+"""The run was continued from an earlier step; what came later is superseded."""
+ATTEMPT_KIND_FORK: AttemptKind.ValueType  # 4
+"""The run was new and began as a fork."""
+global___AttemptKind = AttemptKind
+
+class _NotificationFormat:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _NotificationFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_NotificationFormat.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    NOTIFICATION_FORMAT_UNSPECIFIED: _NotificationFormat.ValueType  # 0
+    """As NOTIFICATION_FORMAT_JSON."""
+    NOTIFICATION_FORMAT_JSON: _NotificationFormat.ValueType  # 1
+    """JSON, signed with the target's secret."""
+    NOTIFICATION_FORMAT_SLACK: _NotificationFormat.ValueType  # 2
+    """A message as Slack's incoming webhooks take it."""
+
+class NotificationFormat(_NotificationFormat, metaclass=_NotificationFormatEnumTypeWrapper):
+    """How a notification is sent."""
+
+NOTIFICATION_FORMAT_UNSPECIFIED: NotificationFormat.ValueType  # 0
+"""As NOTIFICATION_FORMAT_JSON."""
+NOTIFICATION_FORMAT_JSON: NotificationFormat.ValueType  # 1
+"""JSON, signed with the target's secret."""
+NOTIFICATION_FORMAT_SLACK: NotificationFormat.ValueType  # 2
+"""A message as Slack's incoming webhooks take it."""
+global___NotificationFormat = NotificationFormat
+
+class _NotificationState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _NotificationStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_NotificationState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    NOTIFICATION_STATE_UNSPECIFIED: _NotificationState.ValueType  # 0
+    """Not set."""
+    NOTIFICATION_STATE_PENDING: _NotificationState.ValueType  # 1
+    """To be sent, or sent again."""
+    NOTIFICATION_STATE_SENT: _NotificationState.ValueType  # 2
+    """The receiver took it."""
+    NOTIFICATION_STATE_DEAD: _NotificationState.ValueType  # 3
+    """Given up."""
+    NOTIFICATION_STATE_SUPPRESSED: _NotificationState.ValueType  # 4
+    """Left out, for the run had sent too many."""
+
+class NotificationState(_NotificationState, metaclass=_NotificationStateEnumTypeWrapper):
+    """What became of a notification."""
+
+NOTIFICATION_STATE_UNSPECIFIED: NotificationState.ValueType  # 0
+"""Not set."""
+NOTIFICATION_STATE_PENDING: NotificationState.ValueType  # 1
+"""To be sent, or sent again."""
+NOTIFICATION_STATE_SENT: NotificationState.ValueType  # 2
+"""The receiver took it."""
+NOTIFICATION_STATE_DEAD: NotificationState.ValueType  # 3
+"""Given up."""
+NOTIFICATION_STATE_SUPPRESSED: NotificationState.ValueType  # 4
+"""Left out, for the run had sent too many."""
+global___NotificationState = NotificationState
 
 @typing.final
 class Run(google.protobuf.message.Message):
@@ -182,6 +442,14 @@ class Run(google.protobuf.message.Message):
     WRITER_COUNT_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     HEARTBEAT_TIME_FIELD_NUMBER: builtins.int
+    ACTIVE_DURATION_FIELD_NUMBER: builtins.int
+    EXCEPTION_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
+    STALLED_SINCE_TIME_FIELD_NUMBER: builtins.int
+    FORK_FIELD_NUMBER: builtins.int
+    HISTORY_PARTS_FIELD_NUMBER: builtins.int
+    DELETE_TIME_FIELD_NUMBER: builtins.int
+    PREEMPTION_NOTICE_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Path entity/project/run_id."""
     run_key: builtins.int
@@ -212,6 +480,8 @@ class Run(google.protobuf.message.Message):
     """Attempts so far: 1 for a run that was never resumed."""
     writer_count: builtins.int
     """Writers so far."""
+    preemption_notice: builtins.str
+    """Name of the agent's machine's or the script's reason for a preemption that was announced. Empty: none was."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels, unique, in the order given."""
@@ -246,6 +516,34 @@ class Run(google.protobuf.message.Message):
         as of the last state change in lists.
         """
 
+    @property
+    def active_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """Time that was spent computing: all attempts, without the pauses between them. Up to now for a live run."""
+
+    @property
+    def exception(self) -> global___RunException:
+        """The exception that ended the run. Absent if none did."""
+
+    @property
+    def stop(self) -> global___StopStatus:
+        """The stop that was asked for in the current attempt. Absent: none."""
+
+    @property
+    def stalled_since_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when the run beats without a new step. Absent: it is not stalled."""
+
+    @property
+    def fork(self) -> global___ForkPoint:
+        """The run and step that it was forked from. Absent: it is no fork."""
+
+    @property
+    def history_parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryPart]:
+        """Where its history lies, its own part first. Empty: all points of the run itself, and no others."""
+
+    @property
+    def delete_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was moved to the trash. Absent: it is not deleted."""
+
     def __init__(
         self,
         *,
@@ -271,12 +569,419 @@ class Run(google.protobuf.message.Message):
         writer_count: builtins.int = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         heartbeat_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        active_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        exception: global___RunException | None = ...,
+        stop: global___StopStatus | None = ...,
+        stalled_since_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        fork: global___ForkPoint | None = ...,
+        history_parts: collections.abc.Iterable[global___HistoryPart] | None = ...,
+        delete_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        preemption_notice: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "heartbeat_time", b"heartbeat_time", "host", b"host", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_count", b"attempt_count", "config_json", b"config_json", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "entity", b"entity", "exit_code", b"exit_code", "group", b"group", "heartbeat_time", b"heartbeat_time", "host", b"host", "job_type", b"job_type", "metric_definitions", b"metric_definitions", "notes", b"notes", "path", b"path", "project", b"project", "run_id", b"run_id", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "tags", b"tags", "update_time", b"update_time", "writer_count", b"writer_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "active_duration", b"active_duration", "create_time", b"create_time", "delete_time", b"delete_time", "end_time", b"end_time", "exception", b"exception", "exit_code", b"exit_code", "fork", b"fork", "heartbeat_time", b"heartbeat_time", "host", b"host", "stalled_since_time", b"stalled_since_time", "start_time", b"start_time", "stop", b"stop", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "active_duration", b"active_duration", "attempt_count", b"attempt_count", "config_json", b"config_json", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "entity", b"entity", "exception", b"exception", "exit_code", b"exit_code", "fork", b"fork", "group", b"group", "heartbeat_time", b"heartbeat_time", "history_parts", b"history_parts", "host", b"host", "job_type", b"job_type", "metric_definitions", b"metric_definitions", "notes", b"notes", "path", b"path", "preemption_notice", b"preemption_notice", "project", b"project", "run_id", b"run_id", "run_key", b"run_key", "stalled_since_time", b"stalled_since_time", "start_time", b"start_time", "state", b"state", "stop", b"stop", "tags", b"tags", "update_time", b"update_time", "writer_count", b"writer_count"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 global___Run = Run
+
+@typing.final
+class RunException(google.protobuf.message.Message):
+    """The exception that ended a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    TRACEBACK_FIELD_NUMBER: builtins.int
+    WRITER_LABEL_FIELD_NUMBER: builtins.int
+    type: builtins.str
+    """Its class, with module unless built in. At most 512 characters."""
+    message: builtins.str
+    """What str() of it says. At most 4,096 characters."""
+    traceback: builtins.str
+    """The traceback as Python prints it; the end of it where it is over 16,000 characters."""
+    writer_label: builtins.str
+    """Label of the writer whose process it ended."""
+    def __init__(
+        self,
+        *,
+        type: builtins.str = ...,
+        message: builtins.str = ...,
+        traceback: builtins.str = ...,
+        writer_label: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "traceback", b"traceback", "type", b"type", "writer_label", b"writer_label"]) -> None: ...
+
+global___RunException = RunException
+
+@typing.final
+class StopStatus(google.protobuf.message.Message):
+    """A stop that was asked for, and how far it has come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: builtins.int
+    REQUESTED_BY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    REQUEST_TIME_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_TIME_FIELD_NUMBER: builtins.int
+    GRACE_FIELD_NUMBER: builtins.int
+    MAY_KILL_FIELD_NUMBER: builtins.int
+    stage: global___StopStage.ValueType
+    """How far: the furthest that any writer has come."""
+    requested_by: builtins.str
+    """Who asked."""
+    reason: builtins.str
+    """Why. Empty: not said."""
+    may_kill: builtins.bool
+    """Whether SIGKILL may follow SIGTERM."""
+    @property
+    def request_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @property
+    def acknowledge_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When an agent first had it. Absent: not yet."""
+
+    @property
+    def grace(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the training process may take before SIGTERM."""
+
+    def __init__(
+        self,
+        *,
+        stage: global___StopStage.ValueType = ...,
+        requested_by: builtins.str = ...,
+        reason: builtins.str = ...,
+        request_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        acknowledge_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        grace: google.protobuf.duration_pb2.Duration | None = ...,
+        may_kill: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["acknowledge_time", b"acknowledge_time", "grace", b"grace", "request_time", b"request_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge_time", b"acknowledge_time", "grace", b"grace", "may_kill", b"may_kill", "reason", b"reason", "request_time", b"request_time", "requested_by", b"requested_by", "stage", b"stage"]) -> None: ...
+
+global___StopStatus = StopStatus
+
+@typing.final
+class ForkPoint(google.protobuf.message.Message):
+    """A step of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id of the parent."""
+    run_key: builtins.int
+    """Key of the parent."""
+    step: builtins.int
+    """The last step that is the parent's."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        run_key: builtins.int = ...,
+        step: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_key", b"run_key", "run_path", b"run_path", "step", b"step"]) -> None: ...
+
+global___ForkPoint = ForkPoint
+
+@typing.final
+class HistoryPart(google.protobuf.message.Message):
+    """Points that are part of a run's current history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    WRITER_MAX_FIELD_NUMBER: builtins.int
+    CUTS_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run whose points they are: the run itself or an ancestor that it was forked from."""
+    last_step: builtins.int
+    """Only steps up to this one. Absent: all."""
+    writer_max: builtins.int
+    """Only writers up to this number. 0: all."""
+    @property
+    def cuts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cut]:
+        """What was superseded by rewinding."""
+
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        last_step: builtins.int | None = ...,
+        writer_max: builtins.int = ...,
+        cuts: collections.abc.Iterable[global___Cut] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last_step", b"_last_step", "last_step", b"last_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_step", b"_last_step", "cuts", b"cuts", "last_step", b"last_step", "run_key", b"run_key", "writer_max", b"writer_max"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_last_step", b"_last_step"]) -> typing.Literal["last_step"] | None: ...
+
+global___HistoryPart = HistoryPart
+
+@typing.final
+class Cut(google.protobuf.message.Message):
+    """Points that a rewind superseded: those of the writers up to `writer_max` at steps above `last_step`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_MAX_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    writer_max: builtins.int
+    """The last writer of the attempts before."""
+    last_step: builtins.int
+    """The last step that still counts."""
+    def __init__(
+        self,
+        *,
+        writer_max: builtins.int = ...,
+        last_step: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_step", b"last_step", "writer_max", b"writer_max"]) -> None: ...
+
+global___Cut = Cut
+
+@typing.final
+class WriterIdentity(google.protobuf.message.Message):
+    """What a writer is in a distributed run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    LOCAL_RANK_FIELD_NUMBER: builtins.int
+    WORLD_SIZE_FIELD_NUMBER: builtins.int
+    NODE_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    IS_PRIMARY_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    """Rank over all nodes. Absent: not known."""
+    local_rank: builtins.int
+    """Rank on its node. Absent: not known."""
+    world_size: builtins.int
+    """Number of ranks. 0: not known."""
+    node: builtins.str
+    """Name of its node. Empty: the host's name."""
+    source: builtins.str
+    """What told so: "torchrun", "slurm", "mpi", "kubernetes", "given". Empty: nothing did."""
+    is_primary: builtins.bool
+    """True: the run's primary writer, whose end may be the run's (see EndRule)."""
+    @property
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """GPUs it uses, as the process names them ("0", a UUID). Empty: not known."""
+
+    def __init__(
+        self,
+        *,
+        rank: builtins.int | None = ...,
+        local_rank: builtins.int | None = ...,
+        world_size: builtins.int = ...,
+        node: builtins.str = ...,
+        gpus: collections.abc.Iterable[builtins.str] | None = ...,
+        source: builtins.str = ...,
+        is_primary: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "local_rank", b"local_rank", "rank", b"rank"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "gpus", b"gpus", "is_primary", b"is_primary", "local_rank", b"local_rank", "node", b"node", "rank", b"rank", "source", b"source", "world_size", b"world_size"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_local_rank", b"_local_rank"]) -> typing.Literal["local_rank"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rank", b"_rank"]) -> typing.Literal["rank"] | None: ...
+
+global___WriterIdentity = WriterIdentity
+
+@typing.final
+class RunWriter(google.protobuf.message.Message):
+    """One writer of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    IDENTITY_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    EXIT_CODE_FIELD_NUMBER: builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: builtins.int
+    IS_CURRENT_FIELD_NUMBER: builtins.int
+    HOSTNAME_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    writer: builtins.int
+    """Its number in the run, from 1."""
+    label: builtins.str
+    """Its label."""
+    attempt: builtins.int
+    """The attempt that it belongs to, from 1."""
+    state: global___RunState.ValueType
+    """How it ended; RUNNING while it lives."""
+    cause: global___TransitionCause.ValueType
+    """Why it ended."""
+    evidence: builtins.str
+    """What shows it."""
+    exit_code: builtins.int
+    """Exit code of its process. Absent: not known."""
+    last_sequence: builtins.int
+    """Sequence of its last record, as its end said. 0 while it lives."""
+    is_current: builtins.bool
+    """False for writers of an attempt that had ended before a later one began."""
+    hostname: builtins.str
+    """Host name."""
+    pid: builtins.int
+    """Process id."""
+    @property
+    def identity(self) -> global___WriterIdentity:
+        """What it is in a distributed run."""
+
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its init() ran."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended. Absent while it lives."""
+
+    def __init__(
+        self,
+        *,
+        writer: builtins.int = ...,
+        label: builtins.str = ...,
+        attempt: builtins.int = ...,
+        identity: global___WriterIdentity | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        state: global___RunState.ValueType = ...,
+        cause: global___TransitionCause.ValueType = ...,
+        evidence: builtins.str = ...,
+        exit_code: builtins.int | None = ...,
+        last_sequence: builtins.int = ...,
+        is_current: builtins.bool = ...,
+        hostname: builtins.str = ...,
+        pid: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "identity", b"identity", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exit_code", b"exit_code", "hostname", b"hostname", "identity", b"identity", "is_current", b"is_current", "label", b"label", "last_sequence", b"last_sequence", "pid", b"pid", "start_time", b"start_time", "state", b"state", "writer", b"writer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
+
+global___RunWriter = RunWriter
+
+@typing.final
+class RunAttempt(google.protobuf.message.Message):
+    """One attempt at a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REWOUND_TO_STEP_FIELD_NUMBER: builtins.int
+    FIRST_WRITER_FIELD_NUMBER: builtins.int
+    HOSTNAME_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """Number, from 1."""
+    kind: global___AttemptKind.ValueType
+    """Why it began."""
+    state: global___RunState.ValueType
+    """The run's state at its end; the state now for the current attempt."""
+    rewound_to_step: builtins.int
+    """For a rewind: the last step of before that still counts. For a fork: the last step of the parent."""
+    first_writer: builtins.int
+    """Number of its first writer."""
+    hostname: builtins.str
+    """Host name."""
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended. Absent while it lives."""
+
+    def __init__(
+        self,
+        *,
+        attempt: builtins.int = ...,
+        kind: global___AttemptKind.ValueType = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        state: global___RunState.ValueType = ...,
+        rewound_to_step: builtins.int | None = ...,
+        first_writer: builtins.int = ...,
+        hostname: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rewound_to_step", b"_rewound_to_step", "end_time", b"end_time", "rewound_to_step", b"rewound_to_step", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rewound_to_step", b"_rewound_to_step", "attempt", b"attempt", "end_time", b"end_time", "first_writer", b"first_writer", "hostname", b"hostname", "kind", b"kind", "rewound_to_step", b"rewound_to_step", "start_time", b"start_time", "state", b"state"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rewound_to_step", b"_rewound_to_step"]) -> typing.Literal["rewound_to_step"] | None: ...
+
+global___RunAttempt = RunAttempt
+
+@typing.final
+class RunEvent(google.protobuf.message.Message):
+    """One thing that happened to a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    RECORD_TIME_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    TRANSITION_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Number, rising over all runs."""
+    kind: global___RunEventKind.ValueType
+    """What happened."""
+    actor: builtins.str
+    """Who."""
+    evidence: builtins.str
+    """What shows it, in words; of an alert its text."""
+    attempt: builtins.int
+    """The attempt that it belongs to, from 1."""
+    title: builtins.str
+    """For ALERT: its title."""
+    level: global___AlertLevel.ValueType
+    """For ALERT: how much it matters."""
+    writer: builtins.int
+    """The writer that it is about. 0: the run as a whole."""
+    @property
+    def record_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the server recorded it."""
+
+    @property
+    def transition(self) -> global___RunTransition:
+        """For TRANSITION: which."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        kind: global___RunEventKind.ValueType = ...,
+        record_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        actor: builtins.str = ...,
+        evidence: builtins.str = ...,
+        attempt: builtins.int = ...,
+        transition: global___RunTransition | None = ...,
+        title: builtins.str = ...,
+        level: global___AlertLevel.ValueType = ...,
+        writer: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["record_time", b"record_time", "transition", b"transition"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "attempt", b"attempt", "evidence", b"evidence", "kind", b"kind", "level", b"level", "number", b"number", "record_time", b"record_time", "title", b"title", "transition", b"transition", "writer", b"writer"]) -> None: ...
+
+global___RunEvent = RunEvent
 
 @typing.final
 class Host(google.protobuf.message.Message):
@@ -392,6 +1097,9 @@ class StartRunRequest(google.protobuf.message.Message):
     START_TIME_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     WRITER_LABEL_FIELD_NUMBER: builtins.int
+    IDENTITY_FIELD_NUMBER: builtins.int
+    REWIND_TO_STEP_FIELD_NUMBER: builtins.int
+    FORK_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Random, chosen once per init(), 16 to 64 characters; makes repeats safe and names the attempt."""
     entity: builtins.str
@@ -414,6 +1122,10 @@ class StartRunRequest(google.protobuf.message.Message):
     """Kind of work."""
     writer_label: builtins.str
     """Readable label of this writer ("rank17"). Empty: "main"."""
+    rewind_to_step: builtins.int
+    """Rewinds the run: what earlier attempts logged after this step is superseded. The run must exist. Absent: no rewind.
+    Error: STEP_NOT_REACHED if the run has no step that high.
+    """
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels."""
@@ -425,6 +1137,16 @@ class StartRunRequest(google.protobuf.message.Message):
     @property
     def host(self) -> global___Host:
         """Machine and program."""
+
+    @property
+    def identity(self) -> global___WriterIdentity:
+        """What this writer is in a distributed run. Absent: the only one."""
+
+    @property
+    def fork(self) -> global___ForkPoint:
+        """Starts a new run as a fork: its history is the parent's up to this step (`run_key` is not read). The run must not exist.
+        Errors: RUN_NOT_FOUND, RUN_DELETED (of the parent), FORK_TOO_DEEP.
+        """
 
     def __init__(
         self,
@@ -443,9 +1165,13 @@ class StartRunRequest(google.protobuf.message.Message):
         start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         host: global___Host | None = ...,
         writer_label: builtins.str = ...,
+        identity: global___WriterIdentity | None = ...,
+        rewind_to_step: builtins.int | None = ...,
+        fork: global___ForkPoint | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["host", b"host", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config_json", b"config_json", "display_name", b"display_name", "entity", b"entity", "group", b"group", "host", b"host", "job_type", b"job_type", "notes", b"notes", "project", b"project", "request_id", b"request_id", "resume", b"resume", "run_id", b"run_id", "start_time", b"start_time", "tags", b"tags", "writer_label", b"writer_label"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rewind_to_step", b"_rewind_to_step", "fork", b"fork", "host", b"host", "identity", b"identity", "rewind_to_step", b"rewind_to_step", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rewind_to_step", b"_rewind_to_step", "config_json", b"config_json", "display_name", b"display_name", "entity", b"entity", "fork", b"fork", "group", b"group", "host", b"host", "identity", b"identity", "job_type", b"job_type", "notes", b"notes", "project", b"project", "request_id", b"request_id", "resume", b"resume", "rewind_to_step", b"rewind_to_step", "run_id", b"run_id", "start_time", b"start_time", "tags", b"tags", "writer_label", b"writer_label"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rewind_to_step", b"_rewind_to_step"]) -> typing.Literal["rewind_to_step"] | None: ...
 
 global___StartRunRequest = StartRunRequest
 
@@ -523,6 +1249,8 @@ class RunChange(google.protobuf.message.Message):
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    ALERT_FIELD_NUMBER: builtins.int
+    PREEMPTION_NOTICE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Sequence of the journal record that holds it."""
     config_set_json: builtins.str
@@ -531,6 +1259,8 @@ class RunChange(google.protobuf.message.Message):
     """New name."""
     notes: builtins.str
     """New notes."""
+    preemption_notice: builtins.str
+    """The script or its machine says that it will be taken away; why ("SLURM", "mark_preempting()" ...). Absent: no change."""
     @property
     def config_removed_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Keys of the config that are removed."""
@@ -543,6 +1273,10 @@ class RunChange(google.protobuf.message.Message):
     def tags(self) -> global___TagList:
         """New tags, all of them."""
 
+    @property
+    def alert(self) -> global___Alert:
+        """An alert that the script raised."""
+
     def __init__(
         self,
         *,
@@ -553,15 +1287,52 @@ class RunChange(google.protobuf.message.Message):
         display_name: builtins.str | None = ...,
         notes: builtins.str | None = ...,
         tags: global___TagList | None = ...,
+        alert: global___Alert | None = ...,
+        preemption_notice: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "tags", b"tags"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "config_removed_keys", b"config_removed_keys", "config_set_json", b"config_set_json", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "sequence", b"sequence", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "_preemption_notice", b"_preemption_notice", "alert", b"alert", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "preemption_notice", b"preemption_notice", "tags", b"tags"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "_preemption_notice", b"_preemption_notice", "alert", b"alert", "config_removed_keys", b"config_removed_keys", "config_set_json", b"config_set_json", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "preemption_notice", b"preemption_notice", "sequence", b"sequence", "tags", b"tags"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_display_name", b"_display_name"]) -> typing.Literal["display_name"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_notes", b"_notes"]) -> typing.Literal["notes"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_preemption_notice", b"_preemption_notice"]) -> typing.Literal["preemption_notice"] | None: ...
 
 global___RunChange = RunChange
+
+@typing.final
+class Alert(google.protobuf.message.Message):
+    """What a script wants people to know."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    WAIT_DURATION_FIELD_NUMBER: builtins.int
+    title: builtins.str
+    """Title, 1 to 256 characters."""
+    text: builtins.str
+    """Text, at most 4,096 characters."""
+    level: global___AlertLevel.ValueType
+    """How much it matters."""
+    @property
+    def wait_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """Alerts of this title within this time after one are not sent again. Absent: none are held back."""
+
+    def __init__(
+        self,
+        *,
+        title: builtins.str = ...,
+        text: builtins.str = ...,
+        level: global___AlertLevel.ValueType = ...,
+        wait_duration: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wait_duration", b"wait_duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["level", b"level", "text", b"text", "title", b"title", "wait_duration", b"wait_duration"]) -> None: ...
+
+global___Alert = Alert
 
 @typing.final
 class TagList(google.protobuf.message.Message):
@@ -614,6 +1385,8 @@ class FinishRunRequest(google.protobuf.message.Message):
     CAUSE_FIELD_NUMBER: builtins.int
     EVIDENCE_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    EXCEPTION_FIELD_NUMBER: builtins.int
+    IS_CORRECTION_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run."""
     writer: builtins.int
@@ -626,9 +1399,17 @@ class FinishRunRequest(google.protobuf.message.Message):
     """Why it ended."""
     evidence: builtins.str
     """What shows it: exception, signal name, "pid 412 is gone" ... Free text, at most 16 KiB."""
+    is_correction: builtins.bool
+    """True: the process has ended since, and the system's word differs from the end that was told before; it replaces that
+    end. Passed over if the writer has no end yet, or a later attempt began.
+    """
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When, by the training machine's clock."""
+
+    @property
+    def exception(self) -> global___RunException:
+        """The exception that ended the process. Absent: none."""
 
     def __init__(
         self,
@@ -640,9 +1421,11 @@ class FinishRunRequest(google.protobuf.message.Message):
         cause: global___TransitionCause.ValueType = ...,
         evidence: builtins.str = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        exception: global___RunException | None = ...,
+        is_correction: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exit_code", b"exit_code", "last_sequence", b"last_sequence", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exception", b"exception", "exit_code", b"exit_code"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exception", b"exception", "exit_code", b"exit_code", "is_correction", b"is_correction", "last_sequence", b"last_sequence", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 global___FinishRunRequest = FinishRunRequest
@@ -1013,6 +1796,9 @@ class LiveRun(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: builtins.int
     CRASH_TIMEOUT_FIELD_NUMBER: builtins.int
+    STALL_TIMEOUT_FIELD_NUMBER: builtins.int
+    STRAGGLER_STEPS_FIELD_NUMBER: builtins.int
+    STALLED_SINCE_TIME_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run."""
     path: builtins.str
@@ -1021,9 +1807,19 @@ class LiveRun(google.protobuf.message.Message):
     """State."""
     attempt_count: builtins.int
     """Attempts so far."""
+    straggler_steps: builtins.int
+    """Steps behind the median after which a writer counts as a straggler. 0: the monitor's default."""
     @property
     def crash_timeout(self) -> google.protobuf.duration_pb2.Duration:
         """Silence after which it counts as crashed. Absent: the monitor's default."""
+
+    @property
+    def stall_timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """Time without a new step after which it is flagged as stalled. Absent: the monitor's default; 0: never."""
+
+    @property
+    def stalled_since_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when it is flagged as stalled. Absent: it is not."""
 
     def __init__(
         self,
@@ -1033,9 +1829,12 @@ class LiveRun(google.protobuf.message.Message):
         state: global___RunState.ValueType = ...,
         attempt_count: builtins.int = ...,
         crash_timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        stall_timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        straggler_steps: builtins.int = ...,
+        stalled_since_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_count", b"attempt_count", "crash_timeout", b"crash_timeout", "path", b"path", "run_key", b"run_key", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout", "stall_timeout", b"stall_timeout", "stalled_since_time", b"stalled_since_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt_count", b"attempt_count", "crash_timeout", b"crash_timeout", "path", b"path", "run_key", b"run_key", "stall_timeout", b"stall_timeout", "stalled_since_time", b"stalled_since_time", "state", b"state", "straggler_steps", b"straggler_steps"]) -> None: ...
 
 global___LiveRun = LiveRun
 
@@ -1077,6 +1876,7 @@ class Project(google.protobuf.message.Message):
     ACTIVITY_TIME_FIELD_NUMBER: builtins.int
     RUN_COUNT_FIELD_NUMBER: builtins.int
     LIVE_RUN_COUNT_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Path entity/project."""
     entity: builtins.str
@@ -1097,6 +1897,10 @@ class Project(google.protobuf.message.Message):
     def activity_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When a run of it last changed."""
 
+    @property
+    def settings(self) -> global___ProjectSettings:
+        """How its runs are watched, and who is told. Left out of lists."""
+
     def __init__(
         self,
         *,
@@ -1108,11 +1912,101 @@ class Project(google.protobuf.message.Message):
         activity_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         run_count: builtins.int = ...,
         live_run_count: builtins.int = ...,
+        settings: global___ProjectSettings | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["activity_time", b"activity_time", "create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "description", b"description", "entity", b"entity", "live_run_count", b"live_run_count", "name", b"name", "path", b"path", "run_count", b"run_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "description", b"description", "entity", b"entity", "live_run_count", b"live_run_count", "name", b"name", "path", b"path", "run_count", b"run_count", "settings", b"settings"]) -> None: ...
 
 global___Project = Project
+
+@typing.final
+class ProjectSettings(google.protobuf.message.Message):
+    """How the runs of a project are watched and kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CRASH_TIMEOUT_FIELD_NUMBER: builtins.int
+    STALL_TIMEOUT_FIELD_NUMBER: builtins.int
+    STRAGGLER_STEPS_FIELD_NUMBER: builtins.int
+    END_RULE_FIELD_NUMBER: builtins.int
+    TRASH_WINDOW_FIELD_NUMBER: builtins.int
+    NOTIFICATION_TARGETS_FIELD_NUMBER: builtins.int
+    straggler_steps: builtins.int
+    """Steps behind the median after which a writer counts as a straggler. 0: the server's default."""
+    end_rule: global___EndRule.ValueType
+    """When a run with several writers ends."""
+    @property
+    def crash_timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """Silence after which a run counts as crashed; 10 s to 7 days. Absent: the server's default."""
+
+    @property
+    def stall_timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """Time without a new step after which a run is flagged as stalled; 10 s to 30 days, 0 for never. Absent: the server's default."""
+
+    @property
+    def trash_window(self) -> google.protobuf.duration_pb2.Duration:
+        """How long deleted runs stay in the trash; at most 365 days. Absent: the server's default (7 days)."""
+
+    @property
+    def notification_targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NotificationTarget]:
+        """Who is told of what. At most 20."""
+
+    def __init__(
+        self,
+        *,
+        crash_timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        stall_timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        straggler_steps: builtins.int = ...,
+        end_rule: global___EndRule.ValueType = ...,
+        trash_window: google.protobuf.duration_pb2.Duration | None = ...,
+        notification_targets: collections.abc.Iterable[global___NotificationTarget] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout", "stall_timeout", b"stall_timeout", "trash_window", b"trash_window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout", "end_rule", b"end_rule", "notification_targets", b"notification_targets", "stall_timeout", b"stall_timeout", "straggler_steps", b"straggler_steps", "trash_window", b"trash_window"]) -> None: ...
+
+global___ProjectSettings = ProjectSettings
+
+@typing.final
+class NotificationTarget(google.protobuf.message.Message):
+    """A receiver of notifications."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    IS_DISABLED_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name, unique in the project. 1 to 64 characters."""
+    url: builtins.str
+    """Where to, http or https. At most 2,048 characters."""
+    format: global___NotificationFormat.ValueType
+    """How."""
+    secret: builtins.str
+    """Key of the signature of JSON notifications. Written only: comes back as "***" where one is set, and "***" keeps it."""
+    is_disabled: builtins.bool
+    """True: nothing is sent."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Which: any of "failed", "crashed", "killed", "finished", "preempted", "stalled", "alert". Empty: failed, crashed, stalled,
+        killed, alert.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        url: builtins.str = ...,
+        format: global___NotificationFormat.ValueType = ...,
+        secret: builtins.str = ...,
+        events: collections.abc.Iterable[builtins.str] | None = ...,
+        is_disabled: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "format", b"format", "is_disabled", b"is_disabled", "name", b"name", "secret", b"secret", "url", b"url"]) -> None: ...
+
+global___NotificationTarget = NotificationTarget
 
 @typing.final
 class CreateProjectRequest(google.protobuf.message.Message):
@@ -1249,3 +2143,1048 @@ class ListProjectsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "projects", b"projects"]) -> None: ...
 
 global___ListProjectsResponse = ListProjectsResponse
+
+@typing.final
+class UpdateProjectRequest(google.protobuf.message.Message):
+    """Changes a project."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @property
+    def project(self) -> global___Project:
+        """New values; `path` says which project."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields of `project` to take: description, settings, or single settings ("settings.crash_timeout")."""
+
+    def __init__(
+        self,
+        *,
+        project: global___Project | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["project", b"project", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["project", b"project", "update_mask", b"update_mask"]) -> None: ...
+
+global___UpdateProjectRequest = UpdateProjectRequest
+
+@typing.final
+class UpdateProjectResponse(google.protobuf.message.Message):
+    """Answers UpdateProject."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: builtins.int
+    @property
+    def project(self) -> global___Project:
+        """The project as it now is."""
+
+    def __init__(
+        self,
+        *,
+        project: global___Project | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["project", b"project"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["project", b"project"]) -> None: ...
+
+global___UpdateProjectResponse = UpdateProjectResponse
+
+@typing.final
+class ListRunEventsRequest(google.protobuf.message.Message):
+    """Asks for a run's events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    page_size: builtins.int
+    """Most in one reply; 0 means 100, more than 1,000 means 1,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_path", b"run_path"]) -> None: ...
+
+global___ListRunEventsRequest = ListRunEventsRequest
+
+@typing.final
+class ListRunEventsResponse(google.protobuf.message.Message):
+    """A page of events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunEvent]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___RunEvent] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListRunEventsResponse = ListRunEventsResponse
+
+@typing.final
+class RecordRunEventRequest(google.protobuf.message.Message):
+    """Tells of something that happened to a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    SINCE_TIME_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    kind: global___RunEventKind.ValueType
+    """What: STALLED, PROGRESSED, WRITER_LOST, WRITER_RETURNED or PREEMPTION_NOTICED."""
+    evidence: builtins.str
+    """What shows it. Free text, at most 16 KiB."""
+    actor: builtins.str
+    """Who says so."""
+    attempt_count: builtins.int
+    """The number of attempts the caller knows of; an event of an older attempt is passed over."""
+    writer: builtins.int
+    """The writer that it is about. 0: the run as a whole."""
+    @property
+    def since_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """For STALLED: since when."""
+
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        kind: global___RunEventKind.ValueType = ...,
+        evidence: builtins.str = ...,
+        actor: builtins.str = ...,
+        attempt_count: builtins.int = ...,
+        writer: builtins.int = ...,
+        since_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since_time", b"since_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "attempt_count", b"attempt_count", "evidence", b"evidence", "kind", b"kind", "run_key", b"run_key", "since_time", b"since_time", "writer", b"writer"]) -> None: ...
+
+global___RecordRunEventRequest = RecordRunEventRequest
+
+@typing.final
+class RecordRunEventResponse(google.protobuf.message.Message):
+    """Answers RecordRunEvent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IS_APPLIED_FIELD_NUMBER: builtins.int
+    is_applied: builtins.bool
+    """True if it was recorded by this call."""
+    def __init__(
+        self,
+        *,
+        is_applied: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_applied", b"is_applied"]) -> None: ...
+
+global___RecordRunEventResponse = RecordRunEventResponse
+
+@typing.final
+class ListRunWritersRequest(google.protobuf.message.Message):
+    """Asks for a run's writers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    run_key: builtins.int
+    """Internal key."""
+    page_size: builtins.int
+    """Most in one reply; 0 means 1,000, more than 10,000 means 10,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        run_key: builtins.int = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run", "run_key", b"run_key", "run_path", b"run_path"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run", b"run", "run_key", b"run_key", "run_path", b"run_path"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["run", b"run"]) -> typing.Literal["run_path", "run_key"] | None: ...
+
+global___ListRunWritersRequest = ListRunWritersRequest
+
+@typing.final
+class ListRunWritersResponse(google.protobuf.message.Message):
+    """A page of writers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITERS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunWriter]:
+        """By number."""
+
+    def __init__(
+        self,
+        *,
+        writers: collections.abc.Iterable[global___RunWriter] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "writers", b"writers"]) -> None: ...
+
+global___ListRunWritersResponse = ListRunWritersResponse
+
+@typing.final
+class ListRunAttemptsRequest(google.protobuf.message.Message):
+    """Asks for a run's attempts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+
+global___ListRunAttemptsRequest = ListRunAttemptsRequest
+
+@typing.final
+class ListRunAttemptsResponse(google.protobuf.message.Message):
+    """All attempts of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    @property
+    def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunAttempt]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        attempts: collections.abc.Iterable[global___RunAttempt] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts"]) -> None: ...
+
+global___ListRunAttemptsResponse = ListRunAttemptsResponse
+
+@typing.final
+class RequestStopRequest(google.protobuf.message.Message):
+    """Asks that a run be stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    GRACE_FIELD_NUMBER: builtins.int
+    MAY_KILL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    REQUESTED_BY_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    may_kill: builtins.bool
+    """Whether SIGKILL may follow, 10 s after SIGTERM."""
+    reason: builtins.str
+    """Why; shown to all. At most 1,024 characters."""
+    requested_by: builtins.str
+    """Who asks, as shown to all; the caller's account where there are accounts. At most 256 characters."""
+    @property
+    def grace(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the training process may take before SIGTERM; at most a day. Absent: 60 s."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        grace: google.protobuf.duration_pb2.Duration | None = ...,
+        may_kill: builtins.bool = ...,
+        reason: builtins.str = ...,
+        requested_by: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["grace", b"grace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["grace", b"grace", "may_kill", b"may_kill", "reason", b"reason", "requested_by", b"requested_by", "run_path", b"run_path"]) -> None: ...
+
+global___RequestStopRequest = RequestStopRequest
+
+@typing.final
+class RequestStopResponse(google.protobuf.message.Message):
+    """Answers RequestStop."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @property
+    def run(self) -> global___Run:
+        """The run as it now is."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___RequestStopResponse = RequestStopResponse
+
+@typing.final
+class RecordStopStageRequest(google.protobuf.message.Message):
+    """Tells how far a stop has come at one writer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    writer: builtins.int
+    """The writer."""
+    stage: global___StopStage.ValueType
+    """How far."""
+    evidence: builtins.str
+    """What shows it. Free text, at most 16 KiB."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        writer: builtins.int = ...,
+        stage: global___StopStage.ValueType = ...,
+        evidence: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["evidence", b"evidence", "run_key", b"run_key", "stage", b"stage", "writer", b"writer"]) -> None: ...
+
+global___RecordStopStageRequest = RecordStopStageRequest
+
+@typing.final
+class RecordStopStageResponse(google.protobuf.message.Message):
+    """Answers RecordStopStage."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    state: global___RunState.ValueType
+    """The run's state now."""
+    def __init__(
+        self,
+        *,
+        state: global___RunState.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["state", b"state"]) -> None: ...
+
+global___RecordStopStageResponse = RecordStopStageResponse
+
+@typing.final
+class ListStopRequestsRequest(google.protobuf.message.Message):
+    """Asks for stops that are not done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Most in one reply; 0 means 1,000, more than 10,000 means 10,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListStopRequestsRequest = ListStopRequestsRequest
+
+@typing.final
+class StopRequest(google.protobuf.message.Message):
+    """A run that is to be stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    @property
+    def stop(self) -> global___StopStatus:
+        """The stop."""
+
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        stop: global___StopStatus | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["stop", b"stop"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run_key", b"run_key", "stop", b"stop"]) -> None: ...
+
+global___StopRequest = StopRequest
+
+@typing.final
+class ListStopRequestsResponse(google.protobuf.message.Message):
+    """A page of stops."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STOP_REQUESTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    @property
+    def stop_requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StopRequest]:
+        """By run key."""
+
+    def __init__(
+        self,
+        *,
+        stop_requests: collections.abc.Iterable[global___StopRequest] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "stop_requests", b"stop_requests"]) -> None: ...
+
+global___ListStopRequestsResponse = ListStopRequestsResponse
+
+@typing.final
+class RenewMonitorReplicaRequest(google.protobuf.message.Message):
+    """Keeps a monitor replica in the list."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPLICA_ID_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    IS_LEAVING_FIELD_NUMBER: builtins.int
+    replica_id: builtins.str
+    """Names the process; new at each of its starts. 1 to 128 characters."""
+    address: builtins.str
+    """Where its siblings reach it, HOST:PORT."""
+    is_leaving: builtins.bool
+    """True: it is going, and is taken off the list."""
+    @property
+    def lease(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it counts as living after this call."""
+
+    def __init__(
+        self,
+        *,
+        replica_id: builtins.str = ...,
+        address: builtins.str = ...,
+        lease: google.protobuf.duration_pb2.Duration | None = ...,
+        is_leaving: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "is_leaving", b"is_leaving", "lease", b"lease", "replica_id", b"replica_id"]) -> None: ...
+
+global___RenewMonitorReplicaRequest = RenewMonitorReplicaRequest
+
+@typing.final
+class RenewMonitorReplicaResponse(google.protobuf.message.Message):
+    """The living replicas."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: builtins.int
+    @property
+    def replicas(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MonitorReplica]:
+        """All whose lease has not ended, the caller's among them, by replica_id."""
+
+    def __init__(
+        self,
+        *,
+        replicas: collections.abc.Iterable[global___MonitorReplica] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["replicas", b"replicas"]) -> None: ...
+
+global___RenewMonitorReplicaResponse = RenewMonitorReplicaResponse
+
+@typing.final
+class MonitorReplica(google.protobuf.message.Message):
+    """One monitor process."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPLICA_ID_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    replica_id: builtins.str
+    """Its name."""
+    address: builtins.str
+    """Where it answers, HOST:PORT."""
+    def __init__(
+        self,
+        *,
+        replica_id: builtins.str = ...,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "replica_id", b"replica_id"]) -> None: ...
+
+global___MonitorReplica = MonitorReplica
+
+@typing.final
+class DeleteRunsRequest(google.protobuf.message.Message):
+    """Names runs to delete."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATHS_FIELD_NUMBER: builtins.int
+    IS_NOW_FIELD_NUMBER: builtins.int
+    REQUESTED_BY_FIELD_NUMBER: builtins.int
+    is_now: builtins.bool
+    """True: they are purged at once, without a time in the trash."""
+    requested_by: builtins.str
+    """Who asks, as shown to all."""
+    @property
+    def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Paths entity/project/run_id. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        run_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        is_now: builtins.bool = ...,
+        requested_by: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_now", b"is_now", "requested_by", b"requested_by", "run_paths", b"run_paths"]) -> None: ...
+
+global___DeleteRunsRequest = DeleteRunsRequest
+
+@typing.final
+class DeleteRunsResponse(google.protobuf.message.Message):
+    """Answers DeleteRuns."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DELETED_RUNS_FIELD_NUMBER: builtins.int
+    REFUSALS_FIELD_NUMBER: builtins.int
+    @property
+    def deleted_runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DeletedRun]:
+        """Those that are in the trash or purged now."""
+
+    @property
+    def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunRefusal]:
+        """Those that could not be deleted."""
+
+    def __init__(
+        self,
+        *,
+        deleted_runs: collections.abc.Iterable[global___DeletedRun] | None = ...,
+        refusals: collections.abc.Iterable[global___RunRefusal] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted_runs", b"deleted_runs", "refusals", b"refusals"]) -> None: ...
+
+global___DeleteRunsResponse = DeleteRunsResponse
+
+@typing.final
+class RunRefusal(google.protobuf.message.Message):
+    """A run for which something could not be done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    reason: builtins.str
+    """Why, as an ErrorReason (RUN_NOT_FOUND, RUN_IS_LIVE, RUN_HAS_FORKS, RUN_PURGED)."""
+    message: builtins.str
+    """What is wrong and what to do, in a sentence."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "run_path", b"run_path"]) -> None: ...
+
+global___RunRefusal = RunRefusal
+
+@typing.final
+class DeletedRun(google.protobuf.message.Message):
+    """A run in the trash, or what is left of one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    DELETE_TIME_FIELD_NUMBER: builtins.int
+    DELETED_BY_FIELD_NUMBER: builtins.int
+    PURGE_DUE_TIME_FIELD_NUMBER: builtins.int
+    PURGE_TIME_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    run_key: builtins.int
+    """Its key."""
+    display_name: builtins.str
+    """Its readable name."""
+    state: global___RunState.ValueType
+    """The state that it had."""
+    deleted_by: builtins.str
+    """Who deleted it."""
+    @property
+    def delete_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was deleted."""
+
+    @property
+    def purge_due_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its purge is due."""
+
+    @property
+    def purge_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was purged. Absent: not yet."""
+
+    @property
+    def receipt(self) -> global___PurgeReceipt:
+        """What the purge has freed so far."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        run_key: builtins.int = ...,
+        display_name: builtins.str = ...,
+        state: global___RunState.ValueType = ...,
+        delete_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        deleted_by: builtins.str = ...,
+        purge_due_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        purge_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        receipt: global___PurgeReceipt | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["delete_time", b"delete_time", "purge_due_time", b"purge_due_time", "purge_time", b"purge_time", "receipt", b"receipt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["delete_time", b"delete_time", "deleted_by", b"deleted_by", "display_name", b"display_name", "purge_due_time", b"purge_due_time", "purge_time", b"purge_time", "receipt", b"receipt", "run_key", b"run_key", "run_path", b"run_path", "state", b"state"]) -> None: ...
+
+global___DeletedRun = DeletedRun
+
+@typing.final
+class PurgeReceipt(google.protobuf.message.Message):
+    """What a purge freed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STORES_FIELD_NUMBER: builtins.int
+    IS_COMPLETE_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    is_complete: builtins.bool
+    """True once all is done."""
+    trouble: builtins.str
+    """What holds it up. Empty: nothing."""
+    @property
+    def stores(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StoreReceipt]:
+        """By store: "clickhouse", "objects", "sql"."""
+
+    def __init__(
+        self,
+        *,
+        stores: collections.abc.Iterable[global___StoreReceipt] | None = ...,
+        is_complete: builtins.bool = ...,
+        trouble: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_complete", b"is_complete", "stores", b"stores", "trouble", b"trouble"]) -> None: ...
+
+global___PurgeReceipt = PurgeReceipt
+
+@typing.final
+class StoreReceipt(google.protobuf.message.Message):
+    """What a purge freed in one store."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    OBJECTS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    store: builtins.str
+    """The store."""
+    rows: builtins.int
+    """Rows removed."""
+    objects: builtins.int
+    """Objects removed."""
+    bytes: builtins.int
+    """Bytes freed: of objects their sizes, of tables how much smaller they are on the disk."""
+    def __init__(
+        self,
+        *,
+        store: builtins.str = ...,
+        rows: builtins.int = ...,
+        objects: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "objects", b"objects", "rows", b"rows", "store", b"store"]) -> None: ...
+
+global___StoreReceipt = StoreReceipt
+
+@typing.final
+class RestoreRunsRequest(google.protobuf.message.Message):
+    """Names runs to restore."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATHS_FIELD_NUMBER: builtins.int
+    REQUESTED_BY_FIELD_NUMBER: builtins.int
+    requested_by: builtins.str
+    """Who asks, as shown to all."""
+    @property
+    def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Paths entity/project/run_id. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        run_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        requested_by: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["requested_by", b"requested_by", "run_paths", b"run_paths"]) -> None: ...
+
+global___RestoreRunsRequest = RestoreRunsRequest
+
+@typing.final
+class RestoreRunsResponse(google.protobuf.message.Message):
+    """Answers RestoreRuns."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATHS_FIELD_NUMBER: builtins.int
+    REFUSALS_FIELD_NUMBER: builtins.int
+    @property
+    def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Paths of those that are there again."""
+
+    @property
+    def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunRefusal]:
+        """Those that could not be restored."""
+
+    def __init__(
+        self,
+        *,
+        run_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        refusals: collections.abc.Iterable[global___RunRefusal] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["refusals", b"refusals", "run_paths", b"run_paths"]) -> None: ...
+
+global___RestoreRunsResponse = RestoreRunsResponse
+
+@typing.final
+class ListDeletedRunsRequest(google.protobuf.message.Message):
+    """Asks for deleted runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROJECT_PATH_FIELD_NUMBER: builtins.int
+    IS_WITH_PURGED_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    project_path: builtins.str
+    """Path entity/project, or entity alone. Empty: all that the caller may see."""
+    is_with_purged: builtins.bool
+    """True: purged ones too."""
+    page_size: builtins.int
+    """Most in one reply; 0 means 100, more than 1,000 means 1,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    def __init__(
+        self,
+        *,
+        project_path: builtins.str = ...,
+        is_with_purged: builtins.bool = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_with_purged", b"is_with_purged", "page_size", b"page_size", "page_token", b"page_token", "project_path", b"project_path"]) -> None: ...
+
+global___ListDeletedRunsRequest = ListDeletedRunsRequest
+
+@typing.final
+class ListDeletedRunsResponse(google.protobuf.message.Message):
+    """A page of deleted runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DELETED_RUNS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    @property
+    def deleted_runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DeletedRun]:
+        """Latest deletion first."""
+
+    def __init__(
+        self,
+        *,
+        deleted_runs: collections.abc.Iterable[global___DeletedRun] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted_runs", b"deleted_runs", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListDeletedRunsResponse = ListDeletedRunsResponse
+
+@typing.final
+class Notification(google.protobuf.message.Message):
+    """A notification to one target."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTIFICATION_ID_FIELD_NUMBER: builtins.int
+    PROJECT_PATH_FIELD_NUMBER: builtins.int
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    RUN_DISPLAY_NAME_FIELD_NUMBER: builtins.int
+    EVENT_NAME_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    TRY_COUNT_FIELD_NUMBER: builtins.int
+    LAST_ERROR_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: builtins.int
+    notification_id: builtins.int
+    """Its number."""
+    project_path: builtins.str
+    """Path entity/project."""
+    run_path: builtins.str
+    """The run."""
+    run_display_name: builtins.str
+    """The run's readable name."""
+    event_name: builtins.str
+    """The event, as its target's `events` name it."""
+    state: global___NotificationState.ValueType
+    """What became of it."""
+    try_count: builtins.int
+    """Tries so far."""
+    last_error: builtins.str
+    """What the last try gave. Empty: none yet, or success."""
+    @property
+    def event(self) -> global___RunEvent:
+        """What happened."""
+
+    @property
+    def target(self) -> global___NotificationTarget:
+        """Where it goes. In lists `secret` is left out."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @property
+    def next_try_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the next try is due. Absent: none is."""
+
+    def __init__(
+        self,
+        *,
+        notification_id: builtins.int = ...,
+        project_path: builtins.str = ...,
+        run_path: builtins.str = ...,
+        run_display_name: builtins.str = ...,
+        event_name: builtins.str = ...,
+        event: global___RunEvent | None = ...,
+        target: global___NotificationTarget | None = ...,
+        state: global___NotificationState.ValueType = ...,
+        try_count: builtins.int = ...,
+        last_error: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        next_try_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "event", b"event", "next_try_time", b"next_try_time", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "event", b"event", "event_name", b"event_name", "last_error", b"last_error", "next_try_time", b"next_try_time", "notification_id", b"notification_id", "project_path", b"project_path", "run_display_name", b"run_display_name", "run_path", b"run_path", "state", b"state", "target", b"target", "try_count", b"try_count"]) -> None: ...
+
+global___Notification = Notification
+
+@typing.final
+class LeaseNotificationsRequest(google.protobuf.message.Message):
+    """Asks for notifications to send."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """Most in one reply; 0 means 100, more than 1,000 means 1,000."""
+    @property
+    def lease(self) -> google.protobuf.duration_pb2.Duration:
+        """How long nobody else gets them."""
+
+    def __init__(
+        self,
+        *,
+        limit: builtins.int = ...,
+        lease: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "limit", b"limit"]) -> None: ...
+
+global___LeaseNotificationsRequest = LeaseNotificationsRequest
+
+@typing.final
+class LeaseNotificationsResponse(google.protobuf.message.Message):
+    """Notifications to send."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTIFICATIONS_FIELD_NUMBER: builtins.int
+    @property
+    def notifications(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Notification]:
+        """Earliest due first."""
+
+    def __init__(
+        self,
+        *,
+        notifications: collections.abc.Iterable[global___Notification] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["notifications", b"notifications"]) -> None: ...
+
+global___LeaseNotificationsResponse = LeaseNotificationsResponse
+
+@typing.final
+class ReportNotificationsRequest(google.protobuf.message.Message):
+    """Tells what became of notifications."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPORTS_FIELD_NUMBER: builtins.int
+    @property
+    def reports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NotificationReport]:
+        """What became of each. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        reports: collections.abc.Iterable[global___NotificationReport] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reports", b"reports"]) -> None: ...
+
+global___ReportNotificationsRequest = ReportNotificationsRequest
+
+@typing.final
+class NotificationReport(google.protobuf.message.Message):
+    """What became of one notification."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTIFICATION_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: builtins.int
+    notification_id: builtins.int
+    """Which."""
+    state: global___NotificationState.ValueType
+    """SENT, PENDING (another try at `next_try_time`), or DEAD."""
+    error: builtins.str
+    """What the try gave. Empty: success."""
+    @property
+    def next_try_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """For PENDING: when to try again."""
+
+    def __init__(
+        self,
+        *,
+        notification_id: builtins.int = ...,
+        state: global___NotificationState.ValueType = ...,
+        error: builtins.str = ...,
+        next_try_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["next_try_time", b"next_try_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "next_try_time", b"next_try_time", "notification_id", b"notification_id", "state", b"state"]) -> None: ...
+
+global___NotificationReport = NotificationReport
+
+@typing.final
+class ReportNotificationsResponse(google.protobuf.message.Message):
+    """Answers ReportNotifications."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ReportNotificationsResponse = ReportNotificationsResponse
+
+@typing.final
+class ListNotificationsRequest(google.protobuf.message.Message):
+    """Asks for notifications of a project."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROJECT_PATH_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    project_path: builtins.str
+    """Path entity/project."""
+    page_size: builtins.int
+    """Most in one reply; 0 means 100, more than 1,000 means 1,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___NotificationState.ValueType]:
+        """Only these states. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        project_path: builtins.str = ...,
+        states: collections.abc.Iterable[global___NotificationState.ValueType] | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "project_path", b"project_path", "states", b"states"]) -> None: ...
+
+global___ListNotificationsRequest = ListNotificationsRequest
+
+@typing.final
+class ListNotificationsResponse(google.protobuf.message.Message):
+    """A page of notifications."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTIFICATIONS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    @property
+    def notifications(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Notification]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        notifications: collections.abc.Iterable[global___Notification] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "notifications", b"notifications"]) -> None: ...
+
+global___ListNotificationsResponse = ListNotificationsResponse

@@ -55,6 +55,76 @@ class MetadataServiceStub(object):
                 request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunTransitionsRequest.SerializeToString,
                 response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunTransitionsResponse.FromString,
                 )
+        self.ListRunEvents = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListRunEvents',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsResponse.FromString,
+                )
+        self.RecordRunEvent = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RecordRunEvent',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventResponse.FromString,
+                )
+        self.ListRunWriters = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListRunWriters',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersResponse.FromString,
+                )
+        self.ListRunAttempts = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListRunAttempts',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsResponse.FromString,
+                )
+        self.RequestStop = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RequestStop',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopResponse.FromString,
+                )
+        self.RecordStopStage = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RecordStopStage',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageResponse.FromString,
+                )
+        self.ListStopRequests = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListStopRequests',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsResponse.FromString,
+                )
+        self.RenewMonitorReplica = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RenewMonitorReplica',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaResponse.FromString,
+                )
+        self.DeleteRuns = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/DeleteRuns',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsResponse.FromString,
+                )
+        self.RestoreRuns = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/RestoreRuns',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsResponse.FromString,
+                )
+        self.ListDeletedRuns = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListDeletedRuns',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsResponse.FromString,
+                )
+        self.LeaseNotifications = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/LeaseNotifications',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsResponse.FromString,
+                )
+        self.ReportNotifications = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ReportNotifications',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsResponse.FromString,
+                )
+        self.ListNotifications = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/ListNotifications',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsResponse.FromString,
+                )
         self.ListLiveRuns = channel.unary_unary(
                 '/runyard.metadata.v1.MetadataService/ListLiveRuns',
                 request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListLiveRunsRequest.SerializeToString,
@@ -64,6 +134,11 @@ class MetadataServiceStub(object):
                 '/runyard.metadata.v1.MetadataService/CreateProject',
                 request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectRequest.SerializeToString,
                 response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectResponse.FromString,
+                )
+        self.UpdateProject = channel.unary_unary(
+                '/runyard.metadata.v1.MetadataService/UpdateProject',
+                request_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectRequest.SerializeToString,
+                response_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectResponse.FromString,
                 )
         self.GetProject = channel.unary_unary(
                 '/runyard.metadata.v1.MetadataService/GetProject',
@@ -142,6 +217,108 @@ class MetadataServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRunEvents(self, request, context):
+        """Lists all that happened to a run, oldest first: transitions, steps of a stop, stalls, alerts, rewinds, deletion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordRunEvent(self, request, context):
+        """Records what happened to a live run without changing its state (the monitor saw it stall, a writer fell silent).
+        Passed over if the latest event of that kind and attempt says the same. Errors: RUN_NOT_FOUND, RUN_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunWriters(self, request, context):
+        """Lists the writers of a run, by number: who they are, and how each ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunAttempts(self, request, context):
+        """Lists the attempts of a run, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestStop(self, request, context):
+        """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
+        to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordStopStage(self, request, context):
+        """Tells how far the stop of a run has come at one writer; the first acknowledgement makes the run `stopping`.
+        Safe to repeat: a stage at or before the recorded one is passed over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStopRequests(self, request, context):
+        """Lists the stops that are asked for and not done, by run key; the monitor hands them to agents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewMonitorReplica(self, request, context):
+        """Keeps a monitor replica in the list of those that share the runs; returns the living ones. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRuns(self, request, context):
+        """Moves runs to the trash, from where they can be restored until their purge time. Live ones are refused.
+        Safe to repeat: a run that is in the trash stays there, and `is_now` brings its purge forward.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreRuns(self, request, context):
+        """Takes runs out of the trash, as they were. Errors per run: RUN_PURGED, RUN_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeletedRuns(self, request, context):
+        """Lists deleted runs, latest deletion first: those in the trash, and those that are purged, with what that freed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaseNotifications(self, request, context):
+        """Hands out notifications that are due, each to one caller until its lease ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportNotifications(self, request, context):
+        """Tells what became of leased notifications. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNotifications(self, request, context):
+        """Lists notifications of a project, newest first, with what became of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLiveRuns(self, request, context):
         """Lists runs that are in a live state, by key; the monitor rebuilds its memory from it.
         """
@@ -151,6 +328,13 @@ class MetadataServiceServicer(object):
 
     def CreateProject(self, request, context):
         """Makes a project. Safe to repeat: an existing one is returned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateProject(self, request, context):
+        """Changes a project's description and settings. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +397,76 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunTransitionsRequest.FromString,
                     response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunTransitionsResponse.SerializeToString,
             ),
+            'ListRunEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunEvents,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsResponse.SerializeToString,
+            ),
+            'RecordRunEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordRunEvent,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventResponse.SerializeToString,
+            ),
+            'ListRunWriters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunWriters,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersResponse.SerializeToString,
+            ),
+            'ListRunAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunAttempts,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsResponse.SerializeToString,
+            ),
+            'RequestStop': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestStop,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopResponse.SerializeToString,
+            ),
+            'RecordStopStage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordStopStage,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageResponse.SerializeToString,
+            ),
+            'ListStopRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStopRequests,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsResponse.SerializeToString,
+            ),
+            'RenewMonitorReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewMonitorReplica,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaResponse.SerializeToString,
+            ),
+            'DeleteRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRuns,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsResponse.SerializeToString,
+            ),
+            'RestoreRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreRuns,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsResponse.SerializeToString,
+            ),
+            'ListDeletedRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeletedRuns,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsResponse.SerializeToString,
+            ),
+            'LeaseNotifications': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseNotifications,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsResponse.SerializeToString,
+            ),
+            'ReportNotifications': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportNotifications,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsResponse.SerializeToString,
+            ),
+            'ListNotifications': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNotifications,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsResponse.SerializeToString,
+            ),
             'ListLiveRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLiveRuns,
                     request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListLiveRunsRequest.FromString,
@@ -222,6 +476,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.CreateProject,
                     request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectRequest.FromString,
                     response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectResponse.SerializeToString,
+            ),
+            'UpdateProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProject,
+                    request_deserializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectRequest.FromString,
+                    response_serializer=runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectResponse.SerializeToString,
             ),
             'GetProject': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProject,
@@ -381,6 +640,244 @@ class MetadataService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def ListRunEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListRunEvents',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunEventsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RecordRunEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RecordRunEvent',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordRunEventResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListRunWriters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListRunWriters',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunWritersResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListRunAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListRunAttempts',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListRunAttemptsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RequestStop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RequestStop',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RequestStopResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RecordStopStage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RecordStopStage',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RecordStopStageResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListStopRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListStopRequests',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListStopRequestsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RenewMonitorReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RenewMonitorReplica',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RenewMonitorReplicaResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/DeleteRuns',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.DeleteRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RestoreRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/RestoreRuns',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.RestoreRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListDeletedRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListDeletedRuns',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListDeletedRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def LeaseNotifications(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/LeaseNotifications',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.LeaseNotificationsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReportNotifications(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ReportNotifications',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ReportNotificationsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListNotifications(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/ListNotifications',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.ListNotificationsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListLiveRuns(request,
             target,
             options=(),
@@ -411,6 +908,23 @@ class MetadataService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/CreateProject',
             runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectRequest.SerializeToString,
             runyard_dot_metadata_dot_v1_dot_metadata__pb2.CreateProjectResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UpdateProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.metadata.v1.MetadataService/UpdateProject',
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectRequest.SerializeToString,
+            runyard_dot_metadata_dot_v1_dot_metadata__pb2.UpdateProjectResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

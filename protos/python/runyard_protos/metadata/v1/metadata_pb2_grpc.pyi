@@ -78,6 +78,98 @@ class MetadataServiceStub:
     ]
     """Lists a run's state transitions, oldest first."""
 
+    ListRunEvents: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunEventsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunEventsResponse,
+    ]
+    """Lists all that happened to a run, oldest first: transitions, steps of a stop, stalls, alerts, rewinds, deletion."""
+
+    RecordRunEvent: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordRunEventRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordRunEventResponse,
+    ]
+    """Records what happened to a live run without changing its state (the monitor saw it stall, a writer fell silent).
+    Passed over if the latest event of that kind and attempt says the same. Errors: RUN_NOT_FOUND, RUN_DELETED.
+    """
+
+    ListRunWriters: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunWritersRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunWritersResponse,
+    ]
+    """Lists the writers of a run, by number: who they are, and how each ended."""
+
+    ListRunAttempts: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsResponse,
+    ]
+    """Lists the attempts of a run, oldest first."""
+
+    RequestStop: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse,
+    ]
+    """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
+    to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+    """
+
+    RecordStopStage: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordStopStageRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordStopStageResponse,
+    ]
+    """Tells how far the stop of a run has come at one writer; the first acknowledgement makes the run `stopping`.
+    Safe to repeat: a stage at or before the recorded one is passed over.
+    """
+
+    ListStopRequests: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsResponse,
+    ]
+    """Lists the stops that are asked for and not done, by run key; the monitor hands them to agents."""
+
+    RenewMonitorReplica: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaResponse,
+    ]
+    """Keeps a monitor replica in the list of those that share the runs; returns the living ones. Safe to repeat."""
+
+    DeleteRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.DeleteRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.DeleteRunsResponse,
+    ]
+    """Moves runs to the trash, from where they can be restored until their purge time. Live ones are refused.
+    Safe to repeat: a run that is in the trash stays there, and `is_now` brings its purge forward.
+    """
+
+    RestoreRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RestoreRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RestoreRunsResponse,
+    ]
+    """Takes runs out of the trash, as they were. Errors per run: RUN_PURGED, RUN_NOT_FOUND."""
+
+    ListDeletedRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsResponse,
+    ]
+    """Lists deleted runs, latest deletion first: those in the trash, and those that are purged, with what that freed."""
+
+    LeaseNotifications: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsResponse,
+    ]
+    """Hands out notifications that are due, each to one caller until its lease ends."""
+
+    ReportNotifications: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsResponse,
+    ]
+    """Tells what became of leased notifications. Safe to repeat."""
+
+    ListNotifications: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListNotificationsResponse,
+    ]
+    """Lists notifications of a project, newest first, with what became of them."""
+
     ListLiveRuns: grpc.UnaryUnaryMultiCallable[
         runyard_protos.metadata.v1.metadata_pb2.ListLiveRunsRequest,
         runyard_protos.metadata.v1.metadata_pb2.ListLiveRunsResponse,
@@ -89,6 +181,12 @@ class MetadataServiceStub:
         runyard_protos.metadata.v1.metadata_pb2.CreateProjectResponse,
     ]
     """Makes a project. Safe to repeat: an existing one is returned."""
+
+    UpdateProject: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.UpdateProjectRequest,
+        runyard_protos.metadata.v1.metadata_pb2.UpdateProjectResponse,
+    ]
+    """Changes a project's description and settings. Safe to repeat."""
 
     GetProject: grpc.UnaryUnaryMultiCallable[
         runyard_protos.metadata.v1.metadata_pb2.GetProjectRequest,
@@ -162,6 +260,98 @@ class MetadataServiceAsyncStub:
     ]
     """Lists a run's state transitions, oldest first."""
 
+    ListRunEvents: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunEventsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunEventsResponse,
+    ]
+    """Lists all that happened to a run, oldest first: transitions, steps of a stop, stalls, alerts, rewinds, deletion."""
+
+    RecordRunEvent: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordRunEventRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordRunEventResponse,
+    ]
+    """Records what happened to a live run without changing its state (the monitor saw it stall, a writer fell silent).
+    Passed over if the latest event of that kind and attempt says the same. Errors: RUN_NOT_FOUND, RUN_DELETED.
+    """
+
+    ListRunWriters: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunWritersRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunWritersResponse,
+    ]
+    """Lists the writers of a run, by number: who they are, and how each ended."""
+
+    ListRunAttempts: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsResponse,
+    ]
+    """Lists the attempts of a run, oldest first."""
+
+    RequestStop: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse,
+    ]
+    """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
+    to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+    """
+
+    RecordStopStage: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RecordStopStageRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RecordStopStageResponse,
+    ]
+    """Tells how far the stop of a run has come at one writer; the first acknowledgement makes the run `stopping`.
+    Safe to repeat: a stage at or before the recorded one is passed over.
+    """
+
+    ListStopRequests: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsResponse,
+    ]
+    """Lists the stops that are asked for and not done, by run key; the monitor hands them to agents."""
+
+    RenewMonitorReplica: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaResponse,
+    ]
+    """Keeps a monitor replica in the list of those that share the runs; returns the living ones. Safe to repeat."""
+
+    DeleteRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.DeleteRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.DeleteRunsResponse,
+    ]
+    """Moves runs to the trash, from where they can be restored until their purge time. Live ones are refused.
+    Safe to repeat: a run that is in the trash stays there, and `is_now` brings its purge forward.
+    """
+
+    RestoreRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.RestoreRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.RestoreRunsResponse,
+    ]
+    """Takes runs out of the trash, as they were. Errors per run: RUN_PURGED, RUN_NOT_FOUND."""
+
+    ListDeletedRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsResponse,
+    ]
+    """Lists deleted runs, latest deletion first: those in the trash, and those that are purged, with what that freed."""
+
+    LeaseNotifications: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsResponse,
+    ]
+    """Hands out notifications that are due, each to one caller until its lease ends."""
+
+    ReportNotifications: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsResponse,
+    ]
+    """Tells what became of leased notifications. Safe to repeat."""
+
+    ListNotifications: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.ListNotificationsRequest,
+        runyard_protos.metadata.v1.metadata_pb2.ListNotificationsResponse,
+    ]
+    """Lists notifications of a project, newest first, with what became of them."""
+
     ListLiveRuns: grpc.aio.UnaryUnaryMultiCallable[
         runyard_protos.metadata.v1.metadata_pb2.ListLiveRunsRequest,
         runyard_protos.metadata.v1.metadata_pb2.ListLiveRunsResponse,
@@ -173,6 +363,12 @@ class MetadataServiceAsyncStub:
         runyard_protos.metadata.v1.metadata_pb2.CreateProjectResponse,
     ]
     """Makes a project. Safe to repeat: an existing one is returned."""
+
+    UpdateProject: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.metadata.v1.metadata_pb2.UpdateProjectRequest,
+        runyard_protos.metadata.v1.metadata_pb2.UpdateProjectResponse,
+    ]
+    """Changes a project's description and settings. Safe to repeat."""
 
     GetProject: grpc.aio.UnaryUnaryMultiCallable[
         runyard_protos.metadata.v1.metadata_pb2.GetProjectRequest,
@@ -263,6 +459,126 @@ class MetadataServiceServicer(metaclass=abc.ABCMeta):
         """Lists a run's state transitions, oldest first."""
 
     @abc.abstractmethod
+    def ListRunEvents(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListRunEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListRunEventsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListRunEventsResponse]]:
+        """Lists all that happened to a run, oldest first: transitions, steps of a stop, stalls, alerts, rewinds, deletion."""
+
+    @abc.abstractmethod
+    def RecordRunEvent(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RecordRunEventRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RecordRunEventResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RecordRunEventResponse]]:
+        """Records what happened to a live run without changing its state (the monitor saw it stall, a writer fell silent).
+        Passed over if the latest event of that kind and attempt says the same. Errors: RUN_NOT_FOUND, RUN_DELETED.
+        """
+
+    @abc.abstractmethod
+    def ListRunWriters(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListRunWritersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListRunWritersResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListRunWritersResponse]]:
+        """Lists the writers of a run, by number: who they are, and how each ended."""
+
+    @abc.abstractmethod
+    def ListRunAttempts(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListRunAttemptsResponse]]:
+        """Lists the attempts of a run, oldest first."""
+
+    @abc.abstractmethod
+    def RequestStop(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse]]:
+        """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
+        to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+        """
+
+    @abc.abstractmethod
+    def RecordStopStage(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RecordStopStageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RecordStopStageResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RecordStopStageResponse]]:
+        """Tells how far the stop of a run has come at one writer; the first acknowledgement makes the run `stopping`.
+        Safe to repeat: a stage at or before the recorded one is passed over.
+        """
+
+    @abc.abstractmethod
+    def ListStopRequests(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListStopRequestsResponse]]:
+        """Lists the stops that are asked for and not done, by run key; the monitor hands them to agents."""
+
+    @abc.abstractmethod
+    def RenewMonitorReplica(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RenewMonitorReplicaResponse]]:
+        """Keeps a monitor replica in the list of those that share the runs; returns the living ones. Safe to repeat."""
+
+    @abc.abstractmethod
+    def DeleteRuns(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.DeleteRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.DeleteRunsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.DeleteRunsResponse]]:
+        """Moves runs to the trash, from where they can be restored until their purge time. Live ones are refused.
+        Safe to repeat: a run that is in the trash stays there, and `is_now` brings its purge forward.
+        """
+
+    @abc.abstractmethod
+    def RestoreRuns(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.RestoreRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RestoreRunsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RestoreRunsResponse]]:
+        """Takes runs out of the trash, as they were. Errors per run: RUN_PURGED, RUN_NOT_FOUND."""
+
+    @abc.abstractmethod
+    def ListDeletedRuns(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListDeletedRunsResponse]]:
+        """Lists deleted runs, latest deletion first: those in the trash, and those that are purged, with what that freed."""
+
+    @abc.abstractmethod
+    def LeaseNotifications(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.LeaseNotificationsResponse]]:
+        """Hands out notifications that are due, each to one caller until its lease ends."""
+
+    @abc.abstractmethod
+    def ReportNotifications(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ReportNotificationsResponse]]:
+        """Tells what became of leased notifications. Safe to repeat."""
+
+    @abc.abstractmethod
+    def ListNotifications(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.ListNotificationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.ListNotificationsResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.ListNotificationsResponse]]:
+        """Lists notifications of a project, newest first, with what became of them."""
+
+    @abc.abstractmethod
     def ListLiveRuns(
         self,
         request: runyard_protos.metadata.v1.metadata_pb2.ListLiveRunsRequest,
@@ -277,6 +593,14 @@ class MetadataServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.CreateProjectResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.CreateProjectResponse]]:
         """Makes a project. Safe to repeat: an existing one is returned."""
+
+    @abc.abstractmethod
+    def UpdateProject(
+        self,
+        request: runyard_protos.metadata.v1.metadata_pb2.UpdateProjectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.UpdateProjectResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.UpdateProjectResponse]]:
+        """Changes a project's description and settings. Safe to repeat."""
 
     @abc.abstractmethod
     def GetProject(

@@ -22,8 +22,11 @@ class HeartbeatRequest(google.protobuf.message.Message):
 
     AGENT_ID_FIELD_NUMBER: builtins.int
     BEATS_FIELD_NUMBER: builtins.int
+    IS_FORWARDED_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Identifies the agent process; any string of 1 to 128 bytes."""
+    is_forwarded: builtins.bool
+    """True: a sibling passes on beats of runs that are the receiver's. They are not passed on again."""
     @property
     def beats(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Beat]:
         """One entry for each live run and writer. At most 10,000."""
@@ -33,8 +36,9 @@ class HeartbeatRequest(google.protobuf.message.Message):
         *,
         agent_id: builtins.str = ...,
         beats: collections.abc.Iterable[global___Beat] | None = ...,
+        is_forwarded: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "beats", b"beats"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "beats", b"beats", "is_forwarded", b"is_forwarded"]) -> None: ...
 
 global___HeartbeatRequest = HeartbeatRequest
 
@@ -119,17 +123,38 @@ class StopOrder(google.protobuf.message.Message):
 
     RUN_KEY_FIELD_NUMBER: builtins.int
     REQUESTED_BY_FIELD_NUMBER: builtins.int
+    GRACE_FIELD_NUMBER: builtins.int
+    MAY_KILL_FIELD_NUMBER: builtins.int
+    REQUEST_TIME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run."""
     requested_by: builtins.str
     """Who asked, as shown to the user."""
+    may_kill: builtins.bool
+    """Whether SIGKILL may follow, 10 s after SIGTERM."""
+    reason: builtins.str
+    """Why. Empty: not said."""
+    @property
+    def grace(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the training process may take before SIGTERM."""
+
+    @property
+    def request_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked for; tells a further request from the same one."""
+
     def __init__(
         self,
         *,
         run_key: builtins.int = ...,
         requested_by: builtins.str = ...,
+        grace: google.protobuf.duration_pb2.Duration | None = ...,
+        may_kill: builtins.bool = ...,
+        request_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["requested_by", b"requested_by", "run_key", b"run_key"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["grace", b"grace", "request_time", b"request_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["grace", b"grace", "may_kill", b"may_kill", "reason", b"reason", "request_time", b"request_time", "requested_by", b"requested_by", "run_key", b"run_key"]) -> None: ...
 
 global___StopOrder = StopOrder
 
@@ -184,12 +209,26 @@ class Liveness(google.protobuf.message.Message):
     CRASH_TIMEOUT_FIELD_NUMBER: builtins.int
     RECORDS_WRITTEN_FIELD_NUMBER: builtins.int
     RECORDS_DURABLE_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    PROGRESS_TIME_FIELD_NUMBER: builtins.int
+    STALLED_SINCE_TIME_FIELD_NUMBER: builtins.int
+    WRITERS_BEATING_FIELD_NUMBER: builtins.int
+    WRITERS_SILENT_FIELD_NUMBER: builtins.int
+    STRAGGLER_COUNT_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
     records_written: builtins.int
     """Records written to the journals, as the last beats said, summed over writers."""
     records_durable: builtins.int
     """Records durable, as the last beats said, summed over writers."""
+    last_step: builtins.int
+    """Highest step that any writer has told of. Absent: none."""
+    writers_beating: builtins.int
+    """Writers that beat, or did within the crash timeout."""
+    writers_silent: builtins.int
+    """Writers that are silent for longer, though they have not ended."""
+    straggler_count: builtins.int
+    """Writers whose step lags behind the median by the project's margin or more."""
     @property
     def last_beat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Server time of the last beat. Absent: none since the monitor started."""
@@ -197,6 +236,14 @@ class Liveness(google.protobuf.message.Message):
     @property
     def crash_timeout(self) -> google.protobuf.duration_pb2.Duration:
         """Silence after which the verdict is `crashed`."""
+
+    @property
+    def progress_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Server time at which the last new step was heard of. Absent: none since the monitor started."""
+
+    @property
+    def stalled_since_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when it is flagged as stalled. Absent: it is not."""
 
     def __init__(
         self,
@@ -206,8 +253,117 @@ class Liveness(google.protobuf.message.Message):
         crash_timeout: google.protobuf.duration_pb2.Duration | None = ...,
         records_written: builtins.int = ...,
         records_durable: builtins.int = ...,
+        last_step: builtins.int | None = ...,
+        progress_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        stalled_since_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writers_beating: builtins.int = ...,
+        writers_silent: builtins.int = ...,
+        straggler_count: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout", "last_beat_time", b"last_beat_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["crash_timeout", b"crash_timeout", "last_beat_time", b"last_beat_time", "records_durable", b"records_durable", "records_written", b"records_written", "run_path", b"run_path"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last_step", b"_last_step", "crash_timeout", b"crash_timeout", "last_beat_time", b"last_beat_time", "last_step", b"last_step", "progress_time", b"progress_time", "stalled_since_time", b"stalled_since_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_step", b"_last_step", "crash_timeout", b"crash_timeout", "last_beat_time", b"last_beat_time", "last_step", b"last_step", "progress_time", b"progress_time", "records_durable", b"records_durable", "records_written", b"records_written", "run_path", b"run_path", "stalled_since_time", b"stalled_since_time", "straggler_count", b"straggler_count", "writers_beating", b"writers_beating", "writers_silent", b"writers_silent"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_last_step", b"_last_step"]) -> typing.Literal["last_step"] | None: ...
 
 global___Liveness = Liveness
+
+@typing.final
+class ListWriterLivenessRequest(google.protobuf.message.Message):
+    """Names a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+
+global___ListWriterLivenessRequest = ListWriterLivenessRequest
+
+@typing.final
+class ListWriterLivenessResponse(google.protobuf.message.Message):
+    """What is known of a run's writers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITERS_FIELD_NUMBER: builtins.int
+    MEDIAN_STEP_FIELD_NUMBER: builtins.int
+    STRAGGLER_STEPS_FIELD_NUMBER: builtins.int
+    median_step: builtins.int
+    """Median of the writers' last steps. Absent: none told of a step."""
+    straggler_steps: builtins.int
+    """Steps behind the median that make a straggler."""
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterLiveness]:
+        """By number."""
+
+    def __init__(
+        self,
+        *,
+        writers: collections.abc.Iterable[global___WriterLiveness] | None = ...,
+        median_step: builtins.int | None = ...,
+        straggler_steps: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_median_step", b"_median_step", "median_step", b"median_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_median_step", b"_median_step", "median_step", b"median_step", "straggler_steps", b"straggler_steps", "writers", b"writers"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_median_step", b"_median_step"]) -> typing.Literal["median_step"] | None: ...
+
+global___ListWriterLivenessResponse = ListWriterLivenessResponse
+
+@typing.final
+class WriterLiveness(google.protobuf.message.Message):
+    """One writer of a live run, as its beats tell."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    LAST_BEAT_TIME_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    RECORDS_WRITTEN_FIELD_NUMBER: builtins.int
+    RECORDS_DURABLE_FIELD_NUMBER: builtins.int
+    IS_STRAGGLER_FIELD_NUMBER: builtins.int
+    IS_SILENT_FIELD_NUMBER: builtins.int
+    IS_PROCESS_ALIVE_FIELD_NUMBER: builtins.int
+    AGENT_ID_FIELD_NUMBER: builtins.int
+    writer: builtins.int
+    """The writer."""
+    last_step: builtins.int
+    """Its highest step. Absent: none yet."""
+    records_written: builtins.int
+    """Records written to its journal."""
+    records_durable: builtins.int
+    """Of these, durable ones."""
+    is_straggler: builtins.bool
+    """True: its step lags behind the median by the margin or more."""
+    is_silent: builtins.bool
+    """True: it is silent for longer than the crash timeout."""
+    is_process_alive: builtins.bool
+    """True while its process was seen alive."""
+    agent_id: builtins.str
+    """The agent that speaks for it."""
+    @property
+    def last_beat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Server time of its last beat. Absent: none since the monitor started."""
+
+    def __init__(
+        self,
+        *,
+        writer: builtins.int = ...,
+        last_beat_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        last_step: builtins.int | None = ...,
+        records_written: builtins.int = ...,
+        records_durable: builtins.int = ...,
+        is_straggler: builtins.bool = ...,
+        is_silent: builtins.bool = ...,
+        is_process_alive: builtins.bool = ...,
+        agent_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last_step", b"_last_step", "last_beat_time", b"last_beat_time", "last_step", b"last_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_step", b"_last_step", "agent_id", b"agent_id", "is_process_alive", b"is_process_alive", "is_silent", b"is_silent", "is_straggler", b"is_straggler", "last_beat_time", b"last_beat_time", "last_step", b"last_step", "records_durable", b"records_durable", "records_written", b"records_written", "writer", b"writer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_last_step", b"_last_step"]) -> typing.Literal["last_step"] | None: ...
+
+global___WriterLiveness = WriterLiveness

@@ -25,6 +25,11 @@ class MonitorServiceStub(object):
                 request_serializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessRequest.SerializeToString,
                 response_deserializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessResponse.FromString,
                 )
+        self.ListWriterLiveness = channel.unary_unary(
+                '/runyard.monitor.v1.MonitorService/ListWriterLiveness',
+                request_serializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessRequest.SerializeToString,
+                response_deserializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessResponse.FromString,
+                )
 
 
 class MonitorServiceServicer(object):
@@ -46,6 +51,14 @@ class MonitorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWriterLiveness(self, request, context):
+        """Returns what the monitor knows of each writer of one live run, those that lag behind marked. Errors: RUN_NOT_FOUND,
+        RUN_DELETED. Empty for a run that is not live.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +71,11 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.GetLiveness,
                     request_deserializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessRequest.FromString,
                     response_serializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessResponse.SerializeToString,
+            ),
+            'ListWriterLiveness': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWriterLiveness,
+                    request_deserializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessRequest.FromString,
+                    response_serializer=runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -101,5 +119,22 @@ class MonitorService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.monitor.v1.MonitorService/GetLiveness',
             runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessRequest.SerializeToString,
             runyard_dot_monitor_dot_v1_dot_monitor__pb2.GetLivenessResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListWriterLiveness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.monitor.v1.MonitorService/ListWriterLiveness',
+            runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessRequest.SerializeToString,
+            runyard_dot_monitor_dot_v1_dot_monitor__pb2.ListWriterLivenessResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -35,6 +35,14 @@ class MonitorServiceStub:
     ]
     """Returns what the monitor knows of runs' lives. Runs that are not live are left out."""
 
+    ListWriterLiveness: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessRequest,
+        runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessResponse,
+    ]
+    """Returns what the monitor knows of each writer of one live run, those that lag behind marked. Errors: RUN_NOT_FOUND,
+    RUN_DELETED. Empty for a run that is not live.
+    """
+
 class MonitorServiceAsyncStub:
     """Receives heartbeats and decides which runs are alive."""
 
@@ -51,6 +59,14 @@ class MonitorServiceAsyncStub:
         runyard_protos.monitor.v1.monitor_pb2.GetLivenessResponse,
     ]
     """Returns what the monitor knows of runs' lives. Runs that are not live are left out."""
+
+    ListWriterLiveness: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessRequest,
+        runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessResponse,
+    ]
+    """Returns what the monitor knows of each writer of one live run, those that lag behind marked. Errors: RUN_NOT_FOUND,
+    RUN_DELETED. Empty for a run that is not live.
+    """
 
 class MonitorServiceServicer(metaclass=abc.ABCMeta):
     """Receives heartbeats and decides which runs are alive."""
@@ -72,5 +88,15 @@ class MonitorServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.monitor.v1.monitor_pb2.GetLivenessResponse, collections.abc.Awaitable[runyard_protos.monitor.v1.monitor_pb2.GetLivenessResponse]]:
         """Returns what the monitor knows of runs' lives. Runs that are not live are left out."""
+
+    @abc.abstractmethod
+    def ListWriterLiveness(
+        self,
+        request: runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessResponse, collections.abc.Awaitable[runyard_protos.monitor.v1.monitor_pb2.ListWriterLivenessResponse]]:
+        """Returns what the monitor knows of each writer of one live run, those that lag behind marked. Errors: RUN_NOT_FOUND,
+        RUN_DELETED. Empty for a run that is not live.
+        """
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

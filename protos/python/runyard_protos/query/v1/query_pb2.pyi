@@ -7,11 +7,42 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import runyard_protos.metadata.v1.metadata_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _AttemptSelection:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AttemptSelectionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AttemptSelection.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ATTEMPT_SELECTION_UNSPECIFIED: _AttemptSelection.ValueType  # 0
+    """As ATTEMPT_SELECTION_CURRENT."""
+    ATTEMPT_SELECTION_CURRENT: _AttemptSelection.ValueType  # 1
+    """The current history: what a rewind superseded is left out, and a fork has its parent's points up to the fork."""
+    ATTEMPT_SELECTION_ALL: _AttemptSelection.ValueType  # 2
+    """All points that were logged into the run itself, superseded ones too; none of a parent."""
+
+class AttemptSelection(_AttemptSelection, metaclass=_AttemptSelectionEnumTypeWrapper):
+    """Which attempts of a run are read."""
+
+ATTEMPT_SELECTION_UNSPECIFIED: AttemptSelection.ValueType  # 0
+"""As ATTEMPT_SELECTION_CURRENT."""
+ATTEMPT_SELECTION_CURRENT: AttemptSelection.ValueType  # 1
+"""The current history: what a rewind superseded is left out, and a fork has its parent's points up to the fork."""
+ATTEMPT_SELECTION_ALL: AttemptSelection.ValueType  # 2
+"""All points that were logged into the run itself, superseded ones too; none of a parent."""
+global___AttemptSelection = AttemptSelection
 
 @typing.final
 class StepRange(google.protobuf.message.Message):
@@ -50,12 +81,16 @@ class QuerySeriesRequest(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     RANGE_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
     limit: builtins.int
     """Most points per series; 0 means 10,000, more than 200,000 means 200,000.
     All series together hold at most 400,000 points a reply: see `next_step`.
     """
+    attempts: global___AttemptSelection.ValueType
+    """Which attempts."""
     @property
     def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of metrics, 1 to 1,000. One that the run does not have gives an empty series."""
@@ -64,6 +99,10 @@ class QuerySeriesRequest(google.protobuf.message.Message):
     def range(self) -> global___StepRange:
         """Steps wanted. Absent: all."""
 
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Only points of these writers of the run, at most 1,000; an ancestor's points are left out then. Empty: all writers."""
+
     def __init__(
         self,
         *,
@@ -71,9 +110,11 @@ class QuerySeriesRequest(google.protobuf.message.Message):
         metrics: collections.abc.Iterable[builtins.str] | None = ...,
         range: global___StepRange | None = ...,
         limit: builtins.int = ...,
+        attempts: global___AttemptSelection.ValueType = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["range", b"range"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "metrics", b"metrics", "range", b"range", "run_path", b"run_path"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "limit", b"limit", "metrics", b"metrics", "range", b"range", "run_path", b"run_path", "writers", b"writers"]) -> None: ...
 
 global___QuerySeriesRequest = QuerySeriesRequest
 
@@ -157,10 +198,14 @@ class QueryBucketsRequest(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     RANGE_FIELD_NUMBER: builtins.int
     BUCKET_COUNT_MAX_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
     bucket_count_max: builtins.int
     """Most buckets per series; 0 means 1,500, more than 10,000 means 10,000.
     A range that holds no more points than this comes as raw points: one bucket each.
     """
+    attempts: global___AttemptSelection.ValueType
+    """Which attempts."""
     @property
     def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Paths entity/project/run_id, 1 to 1,000."""
@@ -173,6 +218,12 @@ class QueryBucketsRequest(google.protobuf.message.Message):
     def range(self) -> global___StepRange:
         """Steps wanted. Absent: all."""
 
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Only points of these writers, at most 1,000; for a request of one run only. Empty: all writers: each bucket then spans
+        their points (lows, highs and means over ranks), and where a step has points of several, it is one bucket, not raw.
+        """
+
     def __init__(
         self,
         *,
@@ -180,9 +231,11 @@ class QueryBucketsRequest(google.protobuf.message.Message):
         metrics: collections.abc.Iterable[builtins.str] | None = ...,
         range: global___StepRange | None = ...,
         bucket_count_max: builtins.int = ...,
+        attempts: global___AttemptSelection.ValueType = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["range", b"range"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bucket_count_max", b"bucket_count_max", "metrics", b"metrics", "range", b"range", "run_paths", b"run_paths"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "bucket_count_max", b"bucket_count_max", "metrics", b"metrics", "range", b"range", "run_paths", b"run_paths", "writers", b"writers"]) -> None: ...
 
 global___QueryBucketsRequest = QueryBucketsRequest
 
@@ -517,6 +570,11 @@ class WriterReceipt(google.protobuf.message.Message):
     GAPS_FIELD_NUMBER: builtins.int
     POINTS_REJECTED_FIELD_NUMBER: builtins.int
     POINTS_ACCEPTED_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    RECORDS_WRITTEN_FIELD_NUMBER: builtins.int
+    RECORDS_REFUSED_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    HAS_ENDED_FIELD_NUMBER: builtins.int
     writer: builtins.int
     """The writer."""
     records_durable: builtins.int
@@ -529,6 +587,16 @@ class WriterReceipt(google.protobuf.message.Message):
     """Points refused for good (see ingest.v1.Rejection)."""
     points_accepted: builtins.int
     """Points accepted, each of a repeated batch counted once."""
+    label: builtins.str
+    """Its label."""
+    records_written: builtins.int
+    """Records written to its journal: as its end said, else as its last beat said. Absent: not known."""
+    records_refused: builtins.int
+    """Records of the journal that the server or a damaged disk refused for good, as its end said."""
+    attempt: builtins.int
+    """The attempt that it belongs to."""
+    has_ended: builtins.bool
+    """True once its end is recorded: nothing more is to come."""
     @property
     def gaps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SequenceRange]:
         """Missing ranges below last_sequence, at most 100, lowest first."""
@@ -543,8 +611,15 @@ class WriterReceipt(google.protobuf.message.Message):
         gaps: collections.abc.Iterable[global___SequenceRange] | None = ...,
         points_rejected: builtins.int = ...,
         points_accepted: builtins.int = ...,
+        label: builtins.str = ...,
+        records_written: builtins.int | None = ...,
+        records_refused: builtins.int = ...,
+        attempt: builtins.int = ...,
+        has_ended: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contiguous_sequence", b"contiguous_sequence", "gaps", b"gaps", "last_sequence", b"last_sequence", "points_accepted", b"points_accepted", "points_rejected", b"points_rejected", "records_durable", b"records_durable", "writer", b"writer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_records_written", b"_records_written", "records_written", b"records_written"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_records_written", b"_records_written", "attempt", b"attempt", "contiguous_sequence", b"contiguous_sequence", "gaps", b"gaps", "has_ended", b"has_ended", "label", b"label", "last_sequence", b"last_sequence", "points_accepted", b"points_accepted", "points_rejected", b"points_rejected", "records_durable", b"records_durable", "records_refused", b"records_refused", "records_written", b"records_written", "writer", b"writer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_records_written", b"_records_written"]) -> typing.Literal["records_written"] | None: ...
 
 global___WriterReceipt = WriterReceipt
 

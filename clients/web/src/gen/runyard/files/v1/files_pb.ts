@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/files/v1/files.proto.
  */
 export const file_runyard_files_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoIBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDCJkChRDcmVhdGVVcGxvYWRSZXNwb25zZRIRCgl1cGxvYWRfaWQYASABKAkSEgoKaXNfcHJlc2VudBgCIAEoCBISCgpwYXJ0X2J5dGVzGAMgASgEEhEKCXBhcnRfdXJscxgEIAMoCSI+ChVDb21wbGV0ZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnBhcnRfZXRhZ3MYAiADKAkiPgoWQ29tcGxldGVVcGxvYWRSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlIlsKEExpc3RGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDgoGcHJlZml4GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIn0KEUxpc3RGaWxlc1Jlc3BvbnNlEiUKBWZpbGVzGAEgAygLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoBBITCgt0b3RhbF9ieXRlcxgEIAEoBCJHCg5HZXRGaWxlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEhUKDWFzX2F0dGFjaG1lbnQYAyABKAgiTQoPR2V0RmlsZVJlc3BvbnNlEiQKBGZpbGUYASABKAsyFi5ydW55YXJkLmZpbGVzLnYxLkZpbGUSFAoMZG93bmxvYWRfdXJsGAIgASgJIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQy1AMKDEZpbGVzU2VydmljZRJdCgxDcmVhdGVVcGxvYWQSJS5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaJi5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlEmMKDkNvbXBsZXRlVXBsb2FkEicucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlcXVlc3QaKC5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USVAoJTGlzdEZpbGVzEiIucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXNwb25zZRJOCgdHZXRGaWxlEiAucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVxdWVzdBohLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlc3BvbnNlEloKC0RlbGV0ZUZpbGVzEiQucnVueWFyZC5maWxlcy52MS5EZWxldGVGaWxlc1JlcXVlc3QaJS5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQuZmlsZXMudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9maWxlcy92MTtmaWxlc3YxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoIBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDCJkChRDcmVhdGVVcGxvYWRSZXNwb25zZRIRCgl1cGxvYWRfaWQYASABKAkSEgoKaXNfcHJlc2VudBgCIAEoCBISCgpwYXJ0X2J5dGVzGAMgASgEEhEKCXBhcnRfdXJscxgEIAMoCSI+ChVDb21wbGV0ZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnBhcnRfZXRhZ3MYAiADKAkiPgoWQ29tcGxldGVVcGxvYWRSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlIlsKEExpc3RGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDgoGcHJlZml4GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIn0KEUxpc3RGaWxlc1Jlc3BvbnNlEiUKBWZpbGVzGAEgAygLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoBBITCgt0b3RhbF9ieXRlcxgEIAEoBCJHCg5HZXRGaWxlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEhUKDWFzX2F0dGFjaG1lbnQYAyABKAgiTQoPR2V0RmlsZVJlc3BvbnNlEiQKBGZpbGUYASABKAsyFi5ydW55YXJkLmZpbGVzLnYxLkZpbGUSFAoMZG93bmxvYWRfdXJsGAIgASgJIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEMqoECgxGaWxlc1NlcnZpY2USXQoMQ3JlYXRlVXBsb2FkEiUucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0GiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJjCg5Db21wbGV0ZVVwbG9hZBInLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXF1ZXN0GigucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlc3BvbnNlElQKCUxpc3RGaWxlcxIiLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVzcG9uc2USTgoHR2V0RmlsZRIgLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlcXVlc3QaIS5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXNwb25zZRJaCgtEZWxldGVGaWxlcxIkLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXF1ZXN0GiUucnVueWFyZC5maWxlcy52MS5EZWxldGVGaWxlc1Jlc3BvbnNlElQKCVB1cmdlUnVucxIiLnJ1bnlhcmQuZmlsZXMudjEuUHVyZ2VSdW5zUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQuZmlsZXMudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9maWxlcy92MTtmaWxlc3YxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * One file of a run.
@@ -416,6 +416,90 @@ export const DeleteFilesResponseSchema: GenMessage<DeleteFilesResponse> = /*@__P
   messageDesc(file_runyard_files_v1_files, 10);
 
 /**
+ * Names deleted runs.
+ *
+ * @generated from message runyard.files.v1.PurgeRunsRequest
+ */
+export type PurgeRunsRequest = Message<"runyard.files.v1.PurgeRunsRequest"> & {
+  /**
+   * The runs. At most 1,000.
+   *
+   * @generated from field: repeated fixed64 run_keys = 1;
+   */
+  runKeys: bigint[];
+};
+
+/**
+ * Describes the message runyard.files.v1.PurgeRunsRequest.
+ * Use `create(PurgeRunsRequestSchema)` to create a new message.
+ */
+export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 11);
+
+/**
+ * What was freed.
+ *
+ * @generated from message runyard.files.v1.PurgeRunsResponse
+ */
+export type PurgeRunsResponse = Message<"runyard.files.v1.PurgeRunsResponse"> & {
+  /**
+   * One entry per run, in the order of the request.
+   *
+   * @generated from field: repeated runyard.files.v1.FilesPurge runs = 1;
+   */
+  runs: FilesPurge[];
+};
+
+/**
+ * Describes the message runyard.files.v1.PurgeRunsResponse.
+ * Use `create(PurgeRunsResponseSchema)` to create a new message.
+ */
+export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 12);
+
+/**
+ * What was freed of one run.
+ *
+ * @generated from message runyard.files.v1.FilesPurge
+ */
+export type FilesPurge = Message<"runyard.files.v1.FilesPurge"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: fixed64 run_key = 1;
+   */
+  runKey: bigint;
+
+  /**
+   * Names removed.
+   *
+   * @generated from field: uint64 files = 2;
+   */
+  files: bigint;
+
+  /**
+   * Objects removed from the object store.
+   *
+   * @generated from field: uint64 objects = 3;
+   */
+  objects: bigint;
+
+  /**
+   * Their bytes.
+   *
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message runyard.files.v1.FilesPurge.
+ * Use `create(FilesPurgeSchema)` to create a new message.
+ */
+export const FilesPurgeSchema: GenMessage<FilesPurge> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 13);
+
+/**
  * Keeps the files of runs. Bytes go straight between client and object storage.
  *
  * @generated from service runyard.files.v1.FilesService
@@ -473,6 +557,18 @@ export const FilesService: GenService<{
     methodKind: "unary";
     input: typeof DeleteFilesRequestSchema;
     output: typeof DeleteFilesResponseSchema;
+  },
+  /**
+   * Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
+   * them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
+   * Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.PurgeRuns
+   */
+  purgeRuns: {
+    methodKind: "unary";
+    input: typeof PurgeRunsRequestSchema;
+    output: typeof PurgeRunsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_files_v1_files, 0);

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/ingest/v1/ingest.proto.
  */
 export const file_runyard_ingest_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIuMBChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2UiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBDJqCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZUJTChVkZXYucnVueWFyZC5pbmdlc3QudjFQAVo4Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9pbmdlc3QvdjE7aW5nZXN0djFiBnByb3RvMw", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
+  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIuMBChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2UiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIkIKEVB1cmdlUnVuc1Jlc3BvbnNlEi0KBnRhYmxlcxgBIAMoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLlRhYmxlUHVyZ2UiOAoKVGFibGVQdXJnZRINCgV0YWJsZRgBIAEoCRIMCgRyb3dzGAIgAygEEg0KBWJ5dGVzGAMgASgEMsIBCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZRJWCglQdXJnZVJ1bnMSIy5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXF1ZXN0GiQucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUwoVZGV2LnJ1bnlhcmQuaW5nZXN0LnYxUAFaOGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vaW5nZXN0L3YxO2luZ2VzdHYxYgZwcm90bzM", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
 
 /**
  * Holds a gapless range of one writer's journal records. At most 4 MiB.
@@ -202,6 +202,83 @@ export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
   messageDesc(file_runyard_ingest_v1_ingest, 3);
 
 /**
+ * Names deleted runs.
+ *
+ * @generated from message runyard.ingest.v1.PurgeRunsRequest
+ */
+export type PurgeRunsRequest = Message<"runyard.ingest.v1.PurgeRunsRequest"> & {
+  /**
+   * The runs. At most 1,000.
+   *
+   * @generated from field: repeated fixed64 run_keys = 1;
+   */
+  runKeys: bigint[];
+};
+
+/**
+ * Describes the message runyard.ingest.v1.PurgeRunsRequest.
+ * Use `create(PurgeRunsRequestSchema)` to create a new message.
+ */
+export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 4);
+
+/**
+ * What was freed.
+ *
+ * @generated from message runyard.ingest.v1.PurgeRunsResponse
+ */
+export type PurgeRunsResponse = Message<"runyard.ingest.v1.PurgeRunsResponse"> & {
+  /**
+   * By table.
+   *
+   * @generated from field: repeated runyard.ingest.v1.TablePurge tables = 1;
+   */
+  tables: TablePurge[];
+};
+
+/**
+ * Describes the message runyard.ingest.v1.PurgeRunsResponse.
+ * Use `create(PurgeRunsResponseSchema)` to create a new message.
+ */
+export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 5);
+
+/**
+ * What was freed in one table.
+ *
+ * @generated from message runyard.ingest.v1.TablePurge
+ */
+export type TablePurge = Message<"runyard.ingest.v1.TablePurge"> & {
+  /**
+   * Name of the table.
+   *
+   * @generated from field: string table = 1;
+   */
+  table: string;
+
+  /**
+   * Rows removed, by run, in the order of the request.
+   *
+   * @generated from field: repeated uint64 rows = 2;
+   */
+  rows: bigint[];
+
+  /**
+   * How many bytes the table is smaller on the disk, all runs together.
+   *
+   * @generated from field: uint64 bytes = 3;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message runyard.ingest.v1.TablePurge.
+ * Use `create(TablePurgeSchema)` to create a new message.
+ */
+export const TablePurgeSchema: GenMessage<TablePurge> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 6);
+
+/**
  * Takes what writers stream. An answer without error means: durable in the store.
  *
  * @generated from service runyard.ingest.v1.IngestService
@@ -220,6 +297,18 @@ export const IngestService: GenService<{
     methodKind: "unary";
     input: typeof WriteBatchRequestSchema;
     output: typeof WriteBatchResponseSchema;
+  },
+  /**
+   * Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
+   * For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
+   * Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+   *
+   * @generated from rpc runyard.ingest.v1.IngestService.PurgeRuns
+   */
+  purgeRuns: {
+    methodKind: "unary";
+    input: typeof PurgeRunsRequestSchema;
+    output: typeof PurgeRunsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_ingest_v1_ingest, 0);

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/monitor/v1/monitor.proto.
  */
 export const file_runyard_monitor_v1_monitor: GenFile = /*@__PURE__*/
-  fileDesc("CiBydW55YXJkL21vbml0b3IvdjEvbW9uaXRvci5wcm90bxIScnVueWFyZC5tb25pdG9yLnYxIk0KEEhlYXJ0YmVhdFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSJwoFYmVhdHMYAiADKAsyGC5ydW55YXJkLm1vbml0b3IudjEuQmVhdCKZAQoEQmVhdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIYChBpc19wcm9jZXNzX2FsaXZlGAMgASgIEhYKCWxhc3Rfc3RlcBgEIAEoA0gAiAEBEhcKD3JlY29yZHNfd3JpdHRlbhgFIAEoBBIXCg9yZWNvcmRzX2R1cmFibGUYBiABKARCDAoKX2xhc3Rfc3RlcCKPAQoRSGVhcnRiZWF0UmVzcG9uc2USLAoJbmV4dF9iZWF0GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhgKEHVua25vd25fcnVuX2tleXMYAiADKAYSMgoLc3RvcF9vcmRlcnMYAyADKAsyHS5ydW55YXJkLm1vbml0b3IudjEuU3RvcE9yZGVyIjIKCVN0b3BPcmRlchIPCgdydW5fa2V5GAEgASgGEhQKDHJlcXVlc3RlZF9ieRgCIAEoCSInChJHZXRMaXZlbmVzc1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJIkUKE0dldExpdmVuZXNzUmVzcG9uc2USLgoIbGl2ZW5lc3MYASADKAsyHC5ydW55YXJkLm1vbml0b3IudjEuTGl2ZW5lc3MitAEKCExpdmVuZXNzEhAKCHJ1bl9wYXRoGAEgASgJEjIKDmxhc3RfYmVhdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCg1jcmFzaF90aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD3JlY29yZHNfd3JpdHRlbhgEIAEoBBIXCg9yZWNvcmRzX2R1cmFibGUYBSABKAQyygEKDk1vbml0b3JTZXJ2aWNlElgKCUhlYXJ0YmVhdBIkLnJ1bnlhcmQubW9uaXRvci52MS5IZWFydGJlYXRSZXF1ZXN0GiUucnVueWFyZC5tb25pdG9yLnYxLkhlYXJ0YmVhdFJlc3BvbnNlEl4KC0dldExpdmVuZXNzEiYucnVueWFyZC5tb25pdG9yLnYxLkdldExpdmVuZXNzUmVxdWVzdBonLnJ1bnlhcmQubW9uaXRvci52MS5HZXRMaXZlbmVzc1Jlc3BvbnNlQlYKFmRldi5ydW55YXJkLm1vbml0b3IudjFQAVo6Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9tb25pdG9yL3YxO21vbml0b3J2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiBydW55YXJkL21vbml0b3IvdjEvbW9uaXRvci5wcm90bxIScnVueWFyZC5tb25pdG9yLnYxImMKEEhlYXJ0YmVhdFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSJwoFYmVhdHMYAiADKAsyGC5ydW55YXJkLm1vbml0b3IudjEuQmVhdBIUCgxpc19mb3J3YXJkZWQYAyABKAgimQEKBEJlYXQSDwoHcnVuX2tleRgBIAEoBhIOCgZ3cml0ZXIYAiABKA0SGAoQaXNfcHJvY2Vzc19hbGl2ZRgDIAEoCBIWCglsYXN0X3N0ZXAYBCABKANIAIgBARIXCg9yZWNvcmRzX3dyaXR0ZW4YBSABKAQSFwoPcmVjb3Jkc19kdXJhYmxlGAYgASgEQgwKCl9sYXN0X3N0ZXAijwEKEUhlYXJ0YmVhdFJlc3BvbnNlEiwKCW5leHRfYmVhdBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChB1bmtub3duX3J1bl9rZXlzGAIgAygGEjIKC3N0b3Bfb3JkZXJzGAMgAygLMh0ucnVueWFyZC5tb25pdG9yLnYxLlN0b3BPcmRlciKwAQoJU3RvcE9yZGVyEg8KB3J1bl9rZXkYASABKAYSFAoMcmVxdWVzdGVkX2J5GAIgASgJEigKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCG1heV9raWxsGAQgASgIEjAKDHJlcXVlc3RfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAYgASgJIicKEkdldExpdmVuZXNzUmVxdWVzdBIRCglydW5fcGF0aHMYASADKAkiRQoTR2V0TGl2ZW5lc3NSZXNwb25zZRIuCghsaXZlbmVzcxgBIAMoCzIcLnJ1bnlhcmQubW9uaXRvci52MS5MaXZlbmVzcyKPAwoITGl2ZW5lc3MSEAoIcnVuX3BhdGgYASABKAkSMgoObGFzdF9iZWF0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDWNyYXNoX3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFwoPcmVjb3Jkc193cml0dGVuGAQgASgEEhcKD3JlY29yZHNfZHVyYWJsZRgFIAEoBBIWCglsYXN0X3N0ZXAYBiABKANIAIgBARIxCg1wcm9ncmVzc190aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChJzdGFsbGVkX3NpbmNlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3dyaXRlcnNfYmVhdGluZxgJIAEoDRIWCg53cml0ZXJzX3NpbGVudBgKIAEoDRIXCg9zdHJhZ2dsZXJfY291bnQYCyABKA1CDAoKX2xhc3Rfc3RlcCItChlMaXN0V3JpdGVyTGl2ZW5lc3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJIpQBChpMaXN0V3JpdGVyTGl2ZW5lc3NSZXNwb25zZRIzCgd3cml0ZXJzGAEgAygLMiIucnVueWFyZC5tb25pdG9yLnYxLldyaXRlckxpdmVuZXNzEhgKC21lZGlhbl9zdGVwGAIgASgDSACIAQESFwoPc3RyYWdnbGVyX3N0ZXBzGAMgASgEQg4KDF9tZWRpYW5fc3RlcCKBAgoOV3JpdGVyTGl2ZW5lc3MSDgoGd3JpdGVyGAEgASgNEjIKDmxhc3RfYmVhdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCglsYXN0X3N0ZXAYAyABKANIAIgBARIXCg9yZWNvcmRzX3dyaXR0ZW4YBCABKAQSFwoPcmVjb3Jkc19kdXJhYmxlGAUgASgEEhQKDGlzX3N0cmFnZ2xlchgGIAEoCBIRCglpc19zaWxlbnQYByABKAgSGAoQaXNfcHJvY2Vzc19hbGl2ZRgIIAEoCBIQCghhZ2VudF9pZBgJIAEoCUIMCgpfbGFzdF9zdGVwMr8CCg5Nb25pdG9yU2VydmljZRJYCglIZWFydGJlYXQSJC5ydW55YXJkLm1vbml0b3IudjEuSGVhcnRiZWF0UmVxdWVzdBolLnJ1bnlhcmQubW9uaXRvci52MS5IZWFydGJlYXRSZXNwb25zZRJeCgtHZXRMaXZlbmVzcxImLnJ1bnlhcmQubW9uaXRvci52MS5HZXRMaXZlbmVzc1JlcXVlc3QaJy5ydW55YXJkLm1vbml0b3IudjEuR2V0TGl2ZW5lc3NSZXNwb25zZRJzChJMaXN0V3JpdGVyTGl2ZW5lc3MSLS5ydW55YXJkLm1vbml0b3IudjEuTGlzdFdyaXRlckxpdmVuZXNzUmVxdWVzdBouLnJ1bnlhcmQubW9uaXRvci52MS5MaXN0V3JpdGVyTGl2ZW5lc3NSZXNwb25zZUJWChZkZXYucnVueWFyZC5tb25pdG9yLnYxUAFaOmdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vbW9uaXRvci92MTttb25pdG9ydjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Beats of one agent.
@@ -35,6 +35,13 @@ export type HeartbeatRequest = Message<"runyard.monitor.v1.HeartbeatRequest"> & 
    * @generated from field: repeated runyard.monitor.v1.Beat beats = 2;
    */
   beats: Beat[];
+
+  /**
+   * True: a sibling passes on beats of runs that are the receiver's. They are not passed on again.
+   *
+   * @generated from field: bool is_forwarded = 3;
+   */
+  isForwarded: boolean;
 };
 
 /**
@@ -154,6 +161,34 @@ export type StopOrder = Message<"runyard.monitor.v1.StopOrder"> & {
    * @generated from field: string requested_by = 2;
    */
   requestedBy: string;
+
+  /**
+   * How long the training process may take before SIGTERM.
+   *
+   * @generated from field: google.protobuf.Duration grace = 3;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * Whether SIGKILL may follow, 10 s after SIGTERM.
+   *
+   * @generated from field: bool may_kill = 4;
+   */
+  mayKill: boolean;
+
+  /**
+   * When it was asked for; tells a further request from the same one.
+   *
+   * @generated from field: google.protobuf.Timestamp request_time = 5;
+   */
+  requestTime?: Timestamp | undefined;
+
+  /**
+   * Why. Empty: not said.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
 };
 
 /**
@@ -245,6 +280,48 @@ export type Liveness = Message<"runyard.monitor.v1.Liveness"> & {
    * @generated from field: uint64 records_durable = 5;
    */
   recordsDurable: bigint;
+
+  /**
+   * Highest step that any writer has told of. Absent: none.
+   *
+   * @generated from field: optional int64 last_step = 6;
+   */
+  lastStep?: bigint | undefined;
+
+  /**
+   * Server time at which the last new step was heard of. Absent: none since the monitor started.
+   *
+   * @generated from field: google.protobuf.Timestamp progress_time = 7;
+   */
+  progressTime?: Timestamp | undefined;
+
+  /**
+   * Since when it is flagged as stalled. Absent: it is not.
+   *
+   * @generated from field: google.protobuf.Timestamp stalled_since_time = 8;
+   */
+  stalledSinceTime?: Timestamp | undefined;
+
+  /**
+   * Writers that beat, or did within the crash timeout.
+   *
+   * @generated from field: uint32 writers_beating = 9;
+   */
+  writersBeating: number;
+
+  /**
+   * Writers that are silent for longer, though they have not ended.
+   *
+   * @generated from field: uint32 writers_silent = 10;
+   */
+  writersSilent: number;
+
+  /**
+   * Writers whose step lags behind the median by the project's margin or more.
+   *
+   * @generated from field: uint32 straggler_count = 11;
+   */
+  stragglerCount: number;
 };
 
 /**
@@ -253,6 +330,139 @@ export type Liveness = Message<"runyard.monitor.v1.Liveness"> & {
  */
 export const LivenessSchema: GenMessage<Liveness> = /*@__PURE__*/
   messageDesc(file_runyard_monitor_v1_monitor, 6);
+
+/**
+ * Names a run.
+ *
+ * @generated from message runyard.monitor.v1.ListWriterLivenessRequest
+ */
+export type ListWriterLivenessRequest = Message<"runyard.monitor.v1.ListWriterLivenessRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+};
+
+/**
+ * Describes the message runyard.monitor.v1.ListWriterLivenessRequest.
+ * Use `create(ListWriterLivenessRequestSchema)` to create a new message.
+ */
+export const ListWriterLivenessRequestSchema: GenMessage<ListWriterLivenessRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_monitor_v1_monitor, 7);
+
+/**
+ * What is known of a run's writers.
+ *
+ * @generated from message runyard.monitor.v1.ListWriterLivenessResponse
+ */
+export type ListWriterLivenessResponse = Message<"runyard.monitor.v1.ListWriterLivenessResponse"> & {
+  /**
+   * By number.
+   *
+   * @generated from field: repeated runyard.monitor.v1.WriterLiveness writers = 1;
+   */
+  writers: WriterLiveness[];
+
+  /**
+   * Median of the writers' last steps. Absent: none told of a step.
+   *
+   * @generated from field: optional int64 median_step = 2;
+   */
+  medianStep?: bigint | undefined;
+
+  /**
+   * Steps behind the median that make a straggler.
+   *
+   * @generated from field: uint64 straggler_steps = 3;
+   */
+  stragglerSteps: bigint;
+};
+
+/**
+ * Describes the message runyard.monitor.v1.ListWriterLivenessResponse.
+ * Use `create(ListWriterLivenessResponseSchema)` to create a new message.
+ */
+export const ListWriterLivenessResponseSchema: GenMessage<ListWriterLivenessResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_monitor_v1_monitor, 8);
+
+/**
+ * One writer of a live run, as its beats tell.
+ *
+ * @generated from message runyard.monitor.v1.WriterLiveness
+ */
+export type WriterLiveness = Message<"runyard.monitor.v1.WriterLiveness"> & {
+  /**
+   * The writer.
+   *
+   * @generated from field: uint32 writer = 1;
+   */
+  writer: number;
+
+  /**
+   * Server time of its last beat. Absent: none since the monitor started.
+   *
+   * @generated from field: google.protobuf.Timestamp last_beat_time = 2;
+   */
+  lastBeatTime?: Timestamp | undefined;
+
+  /**
+   * Its highest step. Absent: none yet.
+   *
+   * @generated from field: optional int64 last_step = 3;
+   */
+  lastStep?: bigint | undefined;
+
+  /**
+   * Records written to its journal.
+   *
+   * @generated from field: uint64 records_written = 4;
+   */
+  recordsWritten: bigint;
+
+  /**
+   * Of these, durable ones.
+   *
+   * @generated from field: uint64 records_durable = 5;
+   */
+  recordsDurable: bigint;
+
+  /**
+   * True: its step lags behind the median by the margin or more.
+   *
+   * @generated from field: bool is_straggler = 6;
+   */
+  isStraggler: boolean;
+
+  /**
+   * True: it is silent for longer than the crash timeout.
+   *
+   * @generated from field: bool is_silent = 7;
+   */
+  isSilent: boolean;
+
+  /**
+   * True while its process was seen alive.
+   *
+   * @generated from field: bool is_process_alive = 8;
+   */
+  isProcessAlive: boolean;
+
+  /**
+   * The agent that speaks for it.
+   *
+   * @generated from field: string agent_id = 9;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message runyard.monitor.v1.WriterLiveness.
+ * Use `create(WriterLivenessSchema)` to create a new message.
+ */
+export const WriterLivenessSchema: GenMessage<WriterLiveness> = /*@__PURE__*/
+  messageDesc(file_runyard_monitor_v1_monitor, 9);
 
 /**
  * Receives heartbeats and decides which runs are alive.
@@ -280,6 +490,17 @@ export const MonitorService: GenService<{
     methodKind: "unary";
     input: typeof GetLivenessRequestSchema;
     output: typeof GetLivenessResponseSchema;
+  },
+  /**
+   * Returns what the monitor knows of each writer of one live run, those that lag behind marked. Errors: RUN_NOT_FOUND,
+   * RUN_DELETED. Empty for a run that is not live.
+   *
+   * @generated from rpc runyard.monitor.v1.MonitorService.ListWriterLiveness
+   */
+  listWriterLiveness: {
+    methodKind: "unary";
+    input: typeof ListWriterLivenessRequestSchema;
+    output: typeof ListWriterLivenessResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_monitor_v1_monitor, 0);

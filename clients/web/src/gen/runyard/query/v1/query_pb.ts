@@ -4,8 +4,8 @@
 // @generated from file runyard/query/v1/query.proto (package runyard.query.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Run, RunState } from "../../metadata/v1/metadata_pb";
 import { file_runyard_metadata_v1_metadata } from "../../metadata/v1/metadata_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/query/v1/query.proto.
  */
 export const file_runyard_query_v1_query: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCJyChJRdWVyeVNlcmllc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHbWV0cmljcxgCIAMoCRIqCgVyYW5nZRgDIAEoCzIbLnJ1bnlhcmQucXVlcnkudjEuU3RlcFJhbmdlEg0KBWxpbWl0GAQgASgNImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcifwoTUXVlcnlCdWNrZXRzUmVxdWVzdBIRCglydW5fcGF0aHMYASADKAkSDwoHbWV0cmljcxgCIAMoCRIqCgVyYW5nZRgDIAEoCzIbLnJ1bnlhcmQucXVlcnkudjEuU3RlcFJhbmdlEhgKEGJ1Y2tldF9jb3VudF9tYXgYBCABKA0iRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCIlChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSKFAQoSR2V0UmVjZWlwdFJlc3BvbnNlEjAKB3dyaXRlcnMYASADKAsyHy5ydW55YXJkLnF1ZXJ5LnYxLldyaXRlclJlY2VpcHQSFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhYKCWxhc3Rfc3RlcBgDIAEoA0gAiAEBQgwKCl9sYXN0X3N0ZXAizQEKDVdyaXRlclJlY2VpcHQSDgoGd3JpdGVyGAEgASgNEhcKD3JlY29yZHNfZHVyYWJsZRgCIAEoBBIbChNjb250aWd1b3VzX3NlcXVlbmNlGAMgASgEEhUKDWxhc3Rfc2VxdWVuY2UYBCABKAQSLQoEZ2FwcxgFIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuU2VxdWVuY2VSYW5nZRIXCg9wb2ludHNfcmVqZWN0ZWQYBiABKAQSFwoPcG9pbnRzX2FjY2VwdGVkGAcgASgEIiwKDVNlcXVlbmNlUmFuZ2USDQoFZmlyc3QYASABKAQSDAoEbGFzdBgCIAEoBCLAAQoQUXVlcnlSdW5zUmVxdWVzdBIUCgxwcm9qZWN0X3BhdGgYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkSFQoNbmFtZV9jb250YWlucxgEIAEoCRItCgZzdGF0ZXMYBSADKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEhMKC2NvbmZpZ19rZXlzGAYgAygJEhQKDHN1bW1hcnlfa2V5cxgHIAMoCSJpChFRdWVyeVJ1bnNSZXNwb25zZRImCgRydW5zGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5SdW5Sb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgEIkUKBlJ1blJvdxIlCgNydW4YASABKAsyGC5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1bhIUCgxzdW1tYXJ5X2pzb24YAiABKAkyrQQKDFF1ZXJ5U2VydmljZRJaCgtRdWVyeVNlcmllcxIkLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTZXJpZXNSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1Jlc3BvbnNlEl0KDFF1ZXJ5QnVja2V0cxIlLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVxdWVzdBomLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVzcG9uc2USWgoLTGlzdE1ldHJpY3MSJC5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RNZXRyaWNzUmVxdWVzdBolLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXNwb25zZRJXCgpHZXRTdW1tYXJ5EiMucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVxdWVzdBokLnJ1bnlhcmQucXVlcnkudjEuR2V0U3VtbWFyeVJlc3BvbnNlElcKCkdldFJlY2VpcHQSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRSZWNlaXB0UmVzcG9uc2USVAoJUXVlcnlSdW5zEiIucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXF1ZXN0GiMucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXNwb25zZUJQChRkZXYucnVueWFyZC5xdWVyeS52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL3F1ZXJ5L3YxO3F1ZXJ5djFiBnByb3RvMw", [file_runyard_metadata_v1_metadata]);
+  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCIlChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSKFAQoSR2V0UmVjZWlwdFJlc3BvbnNlEjAKB3dyaXRlcnMYASADKAsyHy5ydW55YXJkLnF1ZXJ5LnYxLldyaXRlclJlY2VpcHQSFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhYKCWxhc3Rfc3RlcBgDIAEoA0gAiAEBQgwKCl9sYXN0X3N0ZXAiywIKDVdyaXRlclJlY2VpcHQSDgoGd3JpdGVyGAEgASgNEhcKD3JlY29yZHNfZHVyYWJsZRgCIAEoBBIbChNjb250aWd1b3VzX3NlcXVlbmNlGAMgASgEEhUKDWxhc3Rfc2VxdWVuY2UYBCABKAQSLQoEZ2FwcxgFIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuU2VxdWVuY2VSYW5nZRIXCg9wb2ludHNfcmVqZWN0ZWQYBiABKAQSFwoPcG9pbnRzX2FjY2VwdGVkGAcgASgEEg0KBWxhYmVsGAggASgJEhwKD3JlY29yZHNfd3JpdHRlbhgJIAEoBEgAiAEBEhcKD3JlY29yZHNfcmVmdXNlZBgKIAEoBBIPCgdhdHRlbXB0GAsgASgNEhEKCWhhc19lbmRlZBgMIAEoCEISChBfcmVjb3Jkc193cml0dGVuIiwKDVNlcXVlbmNlUmFuZ2USDQoFZmlyc3QYASABKAQSDAoEbGFzdBgCIAEoBCLAAQoQUXVlcnlSdW5zUmVxdWVzdBIUCgxwcm9qZWN0X3BhdGgYASABKAkSEQoJcGFnZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkSFQoNbmFtZV9jb250YWlucxgEIAEoCRItCgZzdGF0ZXMYBSADKA4yHS5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1blN0YXRlEhMKC2NvbmZpZ19rZXlzGAYgAygJEhQKDHN1bW1hcnlfa2V5cxgHIAMoCSJpChFRdWVyeVJ1bnNSZXNwb25zZRImCgRydW5zGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5SdW5Sb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgEIkUKBlJ1blJvdxIlCgNydW4YASABKAsyGC5ydW55YXJkLm1ldGFkYXRhLnYxLlJ1bhIUCgxzdW1tYXJ5X2pzb24YAiABKAkqbwoQQXR0ZW1wdFNlbGVjdGlvbhIhCh1BVFRFTVBUX1NFTEVDVElPTl9VTlNQRUNJRklFRBAAEh0KGUFUVEVNUFRfU0VMRUNUSU9OX0NVUlJFTlQQARIZChVBVFRFTVBUX1NFTEVDVElPTl9BTEwQAjKtBAoMUXVlcnlTZXJ2aWNlEloKC1F1ZXJ5U2VyaWVzEiQucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1JlcXVlc3QaJS5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U2VyaWVzUmVzcG9uc2USXQoMUXVlcnlCdWNrZXRzEiUucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXF1ZXN0GiYucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXNwb25zZRJaCgtMaXN0TWV0cmljcxIkLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5MaXN0TWV0cmljc1Jlc3BvbnNlElcKCkdldFN1bW1hcnkSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFN1bW1hcnlSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVzcG9uc2USVwoKR2V0UmVjZWlwdBIjLnJ1bnlhcmQucXVlcnkudjEuR2V0UmVjZWlwdFJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXNwb25zZRJUCglRdWVyeVJ1bnMSIi5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1JlcXVlc3QaIy5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1Jlc3BvbnNlQlAKFGRldi5ydW55YXJkLnF1ZXJ5LnYxUAFaNmdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vcXVlcnkvdjE7cXVlcnl2MWIGcHJvdG8z", [file_runyard_metadata_v1_metadata]);
 
 /**
  * A closed range of steps.
@@ -78,6 +78,20 @@ export type QuerySeriesRequest = Message<"runyard.query.v1.QuerySeriesRequest"> 
    * @generated from field: uint32 limit = 4;
    */
   limit: number;
+
+  /**
+   * Which attempts.
+   *
+   * @generated from field: runyard.query.v1.AttemptSelection attempts = 5;
+   */
+  attempts: AttemptSelection;
+
+  /**
+   * Only points of these writers of the run, at most 1,000; an ancestor's points are left out then. Empty: all writers.
+   *
+   * @generated from field: repeated fixed32 writers = 6;
+   */
+  writers: number[];
 };
 
 /**
@@ -199,6 +213,21 @@ export type QueryBucketsRequest = Message<"runyard.query.v1.QueryBucketsRequest"
    * @generated from field: uint32 bucket_count_max = 4;
    */
   bucketCountMax: number;
+
+  /**
+   * Which attempts.
+   *
+   * @generated from field: runyard.query.v1.AttemptSelection attempts = 5;
+   */
+  attempts: AttemptSelection;
+
+  /**
+   * Only points of these writers, at most 1,000; for a request of one run only. Empty: all writers: each bucket then spans
+   * their points (lows, highs and means over ranks), and where a step has points of several, it is one bucket, not raw.
+   *
+   * @generated from field: repeated fixed32 writers = 6;
+   */
+  writers: number[];
 };
 
 /**
@@ -669,6 +698,41 @@ export type WriterReceipt = Message<"runyard.query.v1.WriterReceipt"> & {
    * @generated from field: uint64 points_accepted = 7;
    */
   pointsAccepted: bigint;
+
+  /**
+   * Its label.
+   *
+   * @generated from field: string label = 8;
+   */
+  label: string;
+
+  /**
+   * Records written to its journal: as its end said, else as its last beat said. Absent: not known.
+   *
+   * @generated from field: optional uint64 records_written = 9;
+   */
+  recordsWritten?: bigint | undefined;
+
+  /**
+   * Records of the journal that the server or a damaged disk refused for good, as its end said.
+   *
+   * @generated from field: uint64 records_refused = 10;
+   */
+  recordsRefused: bigint;
+
+  /**
+   * The attempt that it belongs to.
+   *
+   * @generated from field: uint32 attempt = 11;
+   */
+  attempt: number;
+
+  /**
+   * True once its end is recorded: nothing more is to come.
+   *
+   * @generated from field: bool has_ended = 12;
+   */
+  hasEnded: boolean;
 };
 
 /**
@@ -831,6 +895,40 @@ export type RunRow = Message<"runyard.query.v1.RunRow"> & {
  */
 export const RunRowSchema: GenMessage<RunRow> = /*@__PURE__*/
   messageDesc(file_runyard_query_v1_query, 18);
+
+/**
+ * Which attempts of a run are read.
+ *
+ * @generated from enum runyard.query.v1.AttemptSelection
+ */
+export enum AttemptSelection {
+  /**
+   * As ATTEMPT_SELECTION_CURRENT.
+   *
+   * @generated from enum value: ATTEMPT_SELECTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The current history: what a rewind superseded is left out, and a fork has its parent's points up to the fork.
+   *
+   * @generated from enum value: ATTEMPT_SELECTION_CURRENT = 1;
+   */
+  CURRENT = 1,
+
+  /**
+   * All points that were logged into the run itself, superseded ones too; none of a parent.
+   *
+   * @generated from enum value: ATTEMPT_SELECTION_ALL = 2;
+   */
+  ALL = 2,
+}
+
+/**
+ * Describes the enum runyard.query.v1.AttemptSelection.
+ */
+export const AttemptSelectionSchema: GenEnum<AttemptSelection> = /*@__PURE__*/
+  enumDesc(file_runyard_query_v1_query, 0);
 
 /**
  * Answers reads. Nothing here changes anything; every call is safe to repeat.
