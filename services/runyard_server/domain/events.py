@@ -51,3 +51,15 @@ class RunEvent:
     transition: RunTransition | None = None
     """For TRANSITION: which; its evidence, actor, time and attempt are the event's."""
     number: int = 0
+
+    @staticmethod
+    def of(transition: RunTransition) -> RunEvent:
+        """Returns the event that a change of state is."""
+        return RunEvent(
+            kind=RunEventKind.TRANSITION,
+            evidence=transition.evidence,
+            actor=transition.actor,
+            record_time_unix_ns=transition.record_time_unix_ns,
+            attempt=transition.attempt,
+            transition=transition,
+        )

@@ -308,9 +308,9 @@ class RunDocument:
     """Where the current history lies, the run's own part first; () means all of the run's own points and no others."""
     preemption_notice: str = ""
     past_active_ns: int = 0
-    """Time computed in attempts that have ended."""
+    """Time computed in the attempts before the current one."""
     attempt_start_unix_ns: int | None = None
-    """When the current attempt began, by the server's clock; None once it has ended."""
+    """When the current attempt's first init() ran; None for runs of before attempts were timed: the start of the run."""
     version: int = 0
     """Rises with each change of the document; the index keeps the highest."""
 
@@ -318,6 +318,12 @@ class RunDocument:
     def path(self) -> str:
         """Returns entity/project/run_id."""
         return f"{self.entity}/{self.project}/{self.run_id}"
+
+    def active_ns(self, now_unix_ns: int) -> int:
+        """Returns the time spent computing: all attempts, without the pauses between them."""
+        start = self.attempt_start_unix_ns or self.start_time_unix_ns or self.create_time_unix_ns
+        end = now_unix_ns if self.end_time_unix_ns is None else self.end_time_unix_ns
+        return self.past_active_ns + max(0, end - start)
 
 
 def make_run_key(create_time_unix_ms: int, random_bits: int) -> RunKey:

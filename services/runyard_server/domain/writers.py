@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runyard_server.domain.run import RunKey, RunState, TransitionCause
+from runyard_server.domain.run import RunException, RunKey, RunState, TransitionCause
 
 DEFAULT_WRITER_LABEL = "main"
 _SEVERITY = (
@@ -27,6 +27,7 @@ class WriterEnd:
     evidence: str
     end_time_unix_ns: int
     last_sequence: int
+    exception: RunException | None = None
 
 
 @dataclass(frozen=True, slots=True)

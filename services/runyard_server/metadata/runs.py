@@ -11,6 +11,7 @@ from runyard_server.domain.errors import (
     InvalidArgument,
     NotFound,
 )
+from runyard_server.domain.events import RunEvent
 from runyard_server.domain.extended_json import merge_config, read_object, write_object
 from runyard_server.domain.run import (
     LIVE_STATES,
@@ -222,7 +223,9 @@ def save(
     after = replace(change.document, version=before.version + 1, update_time_unix_ns=now_unix_ns)
     tx.save_run(after)
     if change.transition is not None:
-        tx.append_transition(after.run_key, change.transition)
+        record_event(tx, after, RunEvent.of(change.transition))
+    if after.state is not before.state or after.end_time_unix_ns != before.end_time_unix_ns:
+        _note_attempt(tx, after)
     projects.record_activity(
         tx,
         after.entity,
@@ -231,6 +234,21 @@ def save(
         now_unix_ns=now_unix_ns,
     )
     return after
+
+
+def record_event(tx: RunTransaction, document: RunDocument, event: RunEvent) -> int:
+    """Adds the event to the run's history and returns its number; every event goes through here."""
+    return tx.append_event(document.run_key, event)
+
+
+def _note_attempt(tx: RunTransaction, document: RunDocument) -> None:
+    """Keeps with the attempt how the run stood when it was over."""
+    attempt = tx.find_attempt(document.run_key, document.attempt_count)
+    if attempt is not None:
+        tx.save_attempt(
+            document.run_key,
+            replace(attempt, state=document.state, end_time_unix_ns=document.end_time_unix_ns),
+        )
 
 
 def _apply_change(document: RunDocument, change: RunChange, limits: RunLimits) -> RunDocument:

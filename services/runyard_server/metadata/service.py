@@ -10,6 +10,7 @@ import grpc.aio
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
@@ -30,6 +31,7 @@ from runyard_server.storage.ports.runs import RunIndex
 
 T = TypeVar("T")
 HEARTBEAT_COUNT_MAX = 10_000
+_TRANSITIONS = frozenset({RunEventKind.TRANSITION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +159,16 @@ class MetadataService:
         after_number = int(position[0]) if position else 0
         limit = clamp_page_size(page_size, default=100, limit=1000)
 
-        def read(tx: RunTransaction) -> list[tuple[int, RunTransition]]:
+        def read(tx: RunTransaction) -> list[RunEvent]:
             document = runs.find_run_by_path(tx, path)
-            return tx.list_transitions(document.run_key, after_number=after_number, limit=limit + 1)
+            return tx.list_events(
+                document.run_key, after_number=after_number, limit=limit + 1, kinds=_TRANSITIONS
+            )
 
         found = await self._runs.transact(read)
         is_last = len(found) <= limit
-        token = "" if is_last else make_page_token(query, found[limit - 1][0])
-        return [transition for _, transition in found[:limit]], token
+        token = "" if is_last else make_page_token(query, found[limit - 1].number)
+        return [event.transition for event in found[:limit] if event.transition], token
 
     async def list_live_runs(self, *, page_size: int, page_token: str) -> tuple[list[LiveRun], str]:
         """Returns a page of live runs and the token of the next one."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import AlreadyExists, InvalidArgument, ResourceExhausted
+from runyard_server.domain.events import RunEvent
 from runyard_server.domain.extended_json import merge_config
 from runyard_server.domain.run import (
     LIVE_STATES,
@@ -32,6 +33,7 @@ from runyard_server.metadata.runs import (
     find_run,
     make_transition,
     read_config,
+    record_event,
     run_not_found,
     save,
     who,
@@ -103,12 +105,10 @@ def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLi
     tx.insert_run(document)
     writer = _make_writer(document, ask, attempt=1, is_resumed=False, now_unix_ns=now)
     tx.insert_writer(writer)
-    tx.append_transition(
-        document.run_key,
-        make_transition(
-            None, document, TransitionCause.STARTED, actor=who(writer), now_unix_ns=now
-        ),
+    transition = make_transition(
+        None, document, TransitionCause.STARTED, actor=who(writer), now_unix_ns=now
     )
+    record_event(tx, document, RunEvent.of(transition))
     tx.change_project(
         ask.entity,
         ask.project,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from runyard_server.domain.run import Host, MetricDefinition, RunDocument, RunKey, RunState
+from runyard_server.storage.life_json import life_to_json, with_life
 
 CONFIG_PATHS_MAX: Final = 10_000
 """Paths of one config that filters can see; further ones are in config_json only."""
@@ -42,6 +43,7 @@ _TYPES: Final = {
     "metric_definitions_json": pa.string(),
     "config": pa.string(),
     "config_json": pa.string(),
+    "life_json": pa.string(),
     "version": pa.uint64(),
 }
 COLUMNS: Final = tuple(name for name in _TYPES if name != "config")
@@ -126,13 +128,14 @@ def _row(document: RunDocument) -> dict[str, Any]:
         "metric_definitions_json": _dump(definitions),
         "config": _dump(flatten_config(document.config_json)),
         "config_json": document.config_json,
+        "life_json": life_to_json(document),
         "version": document.version,
     }
 
 
 def _document(row: dict[str, Any]) -> RunDocument:
     definitions = json.loads(row["metric_definitions_json"] or "[]")
-    return RunDocument(
+    document = RunDocument(
         run_key=RunKey(row["run"]),
         entity=row["entity"],
         project=row["project"],
@@ -159,6 +162,7 @@ def _document(row: dict[str, Any]) -> RunDocument:
         is_deleted=bool(row["is_deleted"]),
         version=row["version"],
     )
+    return with_life(document, row["life_json"])
 
 
 def _dump(value: Any) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
+from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
 from runyard_server.storage.ports.run_store import ProjectPosition, RunTransaction
 
@@ -36,7 +38,9 @@ class _Tables:
     paths: dict[tuple[str, str, str], RunKey] = field(default_factory=dict)
     writers: dict[tuple[RunKey, int], Writer] = field(default_factory=dict)
     requests: dict[str, tuple[RunKey, int]] = field(default_factory=dict)
-    transitions: dict[int, tuple[RunKey, RunTransition]] = field(default_factory=dict)
+    events: dict[int, tuple[RunKey, RunEvent]] = field(default_factory=dict)
+    attempts: dict[tuple[RunKey, int], RunAttempt] = field(default_factory=dict)
+    ancestors: dict[RunKey, tuple[RunKey, ...]] = field(default_factory=dict)
     outbox: dict[RunKey, int] = field(default_factory=dict)
     heartbeats: dict[RunKey, int] = field(default_factory=dict)
 
@@ -133,6 +137,7 @@ class _Transaction:
                 path=self._tables.runs[run_key].path,
                 state=self._tables.runs[run_key].state,
                 attempt_count=self._tables.runs[run_key].attempt_count,
+                stalled_since_unix_ns=self._tables.runs[run_key].stalled_since_unix_ns,
             )
             for run_key in live[:limit]
         ]
@@ -172,17 +177,74 @@ class _Transaction:
         for writer in self.list_counted_writers(run_key):
             self.save_writer(replace(writer, is_counted=False))
 
-    def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
-        self._tables.transitions[len(self._tables.transitions) + 1] = (run_key, transition)
-
-    def list_transitions(
-        self, run_key: RunKey, *, after_number: int, limit: int
-    ) -> list[tuple[int, RunTransition]]:
+    def list_writers(self, run_key: RunKey, *, after_writer: int, limit: int) -> list[Writer]:
         found = [
-            (number, transition)
-            for number, (owner, transition) in self._tables.transitions.items()
-            if owner == run_key and number > after_number
+            w
+            for w in self._tables.writers.values()
+            if w.run_key == run_key and w.writer > after_writer
         ]
+        return sorted(found, key=lambda writer: writer.writer)[:limit]
+
+    def append_event(self, run_key: RunKey, event: RunEvent) -> int:
+        number = max(self._tables.events, default=0) + 1
+        self._tables.events[number] = (run_key, replace(event, number=number))
+        return number
+
+    def list_events(
+        self,
+        run_key: RunKey,
+        *,
+        after_number: int,
+        limit: int,
+        kinds: frozenset[RunEventKind] | None = None,
+    ) -> list[RunEvent]:
+        found = [
+            event
+            for owner, event in self._tables.events.values()
+            if owner == run_key
+            and event.number > after_number
+            and (kinds is None or event.kind in kinds)
+        ]
+        return found[:limit]
+
+    def find_last_event(
+        self, run_key: RunKey, kinds: frozenset[RunEventKind], *, writer: int
+    ) -> RunEvent | None:
+        found = self.list_events(run_key, after_number=0, limit=2**62, kinds=kinds)
+        return next((event for event in reversed(found) if event.writer == writer), None)
+
+    def save_attempt(self, run_key: RunKey, attempt: RunAttempt) -> None:
+        self._tables.attempts[run_key, attempt.attempt] = attempt
+
+    def find_attempt(self, run_key: RunKey, attempt: int) -> RunAttempt | None:
+        return self._tables.attempts.get((run_key, attempt))
+
+    def list_attempts(self, run_key: RunKey) -> list[RunAttempt]:
+        found = [one for (owner, _), one in self._tables.attempts.items() if owner == run_key]
+        return sorted(found, key=lambda attempt: attempt.attempt)
+
+    def insert_ancestors(self, run_key: RunKey, ancestors: Sequence[RunKey]) -> None:
+        self._tables.ancestors[run_key] = tuple(ancestors)
+
+    def list_forks(self, ancestor_key: RunKey, *, limit: int) -> list[RunDocument]:
+        keys = sorted(
+            key for key, ancestors in self._tables.ancestors.items() if ancestor_key in ancestors
+        )
+        found = [self._tables.runs[key] for key in keys]
+        return [document for document in found if not document.is_deleted][:limit]
+
+    def list_open_stops(self, *, after_key: RunKey | None, limit: int) -> list[RunDocument]:
+        found = sorted(
+            (
+                run
+                for run in self._tables.runs.values()
+                if run.stop is not None
+                and run.state in LIVE_STATES
+                and not run.is_deleted
+                and (after_key is None or run.run_key > after_key)
+            ),
+            key=lambda run: run.run_key,
+        )
         return found[:limit]
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:

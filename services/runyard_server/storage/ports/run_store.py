@@ -1,4 +1,4 @@
-"""Promises of the store of runs: transactions over entities, projects, runs, writers, transitions and the outbox."""
+"""Promises of the store of runs: transactions over entities, projects, runs, attempts, writers, events and the outbox."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
 
 T = TypeVar("T")
@@ -118,14 +120,56 @@ class RunTransaction(Protocol):
         """Makes all writers of the run uncounted."""
         ...
 
-    def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
-        """Adds a transition behind the others of the run."""
+    def list_writers(self, run_key: RunKey, *, after_writer: int, limit: int) -> list[Writer]:
+        """Returns writers of the run, counted or not, by number, those above `after_writer`."""
         ...
 
-    def list_transitions(
-        self, run_key: RunKey, *, after_number: int, limit: int
-    ) -> list[tuple[int, RunTransition]]:
-        """Returns transitions with their numbers (rising, not always by one), oldest first, those above `after_number`."""
+    def append_event(self, run_key: RunKey, event: RunEvent) -> int:
+        """Adds an event behind the others of the run and returns its number; that of the event given is not read."""
+        ...
+
+    def list_events(
+        self,
+        run_key: RunKey,
+        *,
+        after_number: int,
+        limit: int,
+        kinds: frozenset[RunEventKind] | None = None,
+    ) -> list[RunEvent]:
+        """Returns events (of these kinds, if given), oldest first, those with a number above `after_number`.
+
+        Numbers rise, not always by one.
+        """
+        ...
+
+    def find_last_event(
+        self, run_key: RunKey, kinds: frozenset[RunEventKind], *, writer: int
+    ) -> RunEvent | None:
+        """Returns the latest event of one of these kinds that is about that writer (0: the run as a whole), or None."""
+        ...
+
+    def save_attempt(self, run_key: RunKey, attempt: RunAttempt) -> None:
+        """Adds an attempt, or replaces the one of that number."""
+        ...
+
+    def find_attempt(self, run_key: RunKey, attempt: int) -> RunAttempt | None:
+        """Returns the attempt of that number, or None."""
+        ...
+
+    def list_attempts(self, run_key: RunKey) -> list[RunAttempt]:
+        """Returns all attempts of the run, oldest first."""
+        ...
+
+    def insert_ancestors(self, run_key: RunKey, ancestors: Sequence[RunKey]) -> None:
+        """Notes whose points a new fork reads as its own; each of them once."""
+        ...
+
+    def list_forks(self, ancestor_key: RunKey, *, limit: int) -> list[RunDocument]:
+        """Returns runs that are not deleted and read points of that run as their own, by key."""
+        ...
+
+    def list_open_stops(self, *, after_key: RunKey | None, limit: int) -> list[RunDocument]:
+        """Returns live runs that have a stop, by key, those above `after_key`."""
         ...
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:

@@ -1,4 +1,4 @@
-"""Turns run documents, writers, transitions and projects into rows of the schema and back."""
+"""Turns run documents, writers, events, attempts and projects into rows of the schema and back."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from runyard_server.domain.attempts import AttemptKind, RunAttempt
+from runyard_server.domain.events import AlertLevel, RunEvent, RunEventKind
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     Host,
     MetricDefinition,
     RunDocument,
+    RunException,
     RunKey,
     RunState,
     RunTransition,
     TransitionCause,
 )
-from runyard_server.domain.writers import Writer, WriterEnd
+from runyard_server.domain.writers import Writer, WriterEnd, WriterIdentity
+from runyard_server.storage.life_json import life_to_json, with_life
 
 Values = dict[str, Any]
 
@@ -47,14 +51,17 @@ def run_values(document: RunDocument) -> Values:
         "metric_definitions_json": _dump([asdict(d) for d in document.metric_definitions]),
         "attempt_count": document.attempt_count,
         "writer_count": document.writer_count,
-        "delete_time_unix_ns": document.update_time_unix_ns if document.is_deleted else None,
+        "delete_time_unix_ns": _delete_time(document),
         "version": document.version,
+        "life_json": life_to_json(document),
+        "stalled_since_unix_ns": document.stalled_since_unix_ns,
+        "stop_stage": document.stop.stage.value if document.stop else None,
     }
 
 
 def run_document(row: Row[Any]) -> RunDocument:
     """Returns the document of a row of `runs`."""
-    return RunDocument(
+    document = RunDocument(
         run_key=RunKey(row.run_key),
         entity=row.entity,
         project=row.project,
@@ -82,6 +89,7 @@ def run_document(row: Row[Any]) -> RunDocument:
         is_deleted=row.delete_time_unix_ns is not None,
         version=row.version,
     )
+    return with_life(document, row.life_json)
 
 
 def writer_values(writer: Writer) -> Values:
@@ -103,6 +111,10 @@ def writer_values(writer: Writer) -> Values:
         "end_time_unix_ns": end.end_time_unix_ns if end else None,
         "exit_code": end.exit_code if end else None,
         "last_sequence": end.last_sequence if end else None,
+        "identity_json": _dump(
+            {**asdict(writer.identity), "hostname": writer.hostname, "pid": writer.pid}
+        ),
+        "exception_json": _dump(asdict(end.exception)) if end and end.exception else None,
     }
 
 
@@ -117,7 +129,14 @@ def writer_of(row: Row[Any]) -> Writer:
             evidence=row.end_evidence,
             end_time_unix_ns=row.end_time_unix_ns,
             last_sequence=row.last_sequence,
+            exception=RunException(**json.loads(row.exception_json))
+            if row.exception_json
+            else None,
         )
+    identity = json.loads(row.identity_json)
+    hostname, pid = identity.pop("hostname", ""), identity.pop("pid", 0)
+    if identity:
+        identity["gpus"] = tuple(identity["gpus"])
     return Writer(
         run_key=RunKey(row.run_key),
         writer=row.writer,
@@ -129,34 +148,86 @@ def writer_of(row: Row[Any]) -> Writer:
         applied_sequence=row.applied_sequence,
         is_counted=row.is_counted,
         end=end,
+        identity=WriterIdentity(**identity),
+        hostname=hostname,
+        pid=pid,
     )
 
 
-def transition_values(run_key: RunKey, transition: RunTransition) -> Values:
-    """Returns the column values of a transition; the number is the database's."""
-    before = transition.from_state
+def event_values(run_key: RunKey, event: RunEvent) -> Values:
+    """Returns the column values of an event; the number is the database's."""
+    transition = event.transition
+    before = transition.from_state if transition else None
     return {
         "run_key": run_key,
+        "kind": event.kind.value,
         "from_state": before.value if before else None,
-        "to_state": transition.to_state.value,
-        "cause": transition.cause.value,
-        "evidence": transition.evidence,
-        "actor": transition.actor,
-        "record_time_unix_ns": transition.record_time_unix_ns,
-        "attempt": transition.attempt,
+        "to_state": transition.to_state.value if transition else None,
+        "cause": transition.cause.value if transition else None,
+        "evidence": event.evidence,
+        "actor": event.actor,
+        "record_time_unix_ns": event.record_time_unix_ns,
+        "attempt": event.attempt,
+        "writer": event.writer,
+        "title": event.title,
+        "level": event.level.value if event.level else None,
     }
 
 
-def transition_of(row: Row[Any]) -> RunTransition:
-    """Returns the transition of a row of `transitions`."""
-    return RunTransition(
-        from_state=RunState(row.from_state) if row.from_state is not None else None,
-        to_state=RunState(row.to_state),
-        cause=TransitionCause(row.cause),
+def event_of(row: Row[Any]) -> RunEvent:
+    """Returns the event of a row of `events`."""
+    kind = RunEventKind(row.kind)
+    transition = None
+    if kind is RunEventKind.TRANSITION:
+        transition = RunTransition(
+            from_state=RunState(row.from_state) if row.from_state is not None else None,
+            to_state=RunState(row.to_state),
+            cause=TransitionCause(row.cause),
+            evidence=row.evidence,
+            actor=row.actor,
+            record_time_unix_ns=row.record_time_unix_ns,
+            attempt=row.attempt,
+        )
+    return RunEvent(
+        kind=kind,
         evidence=row.evidence,
         actor=row.actor,
         record_time_unix_ns=row.record_time_unix_ns,
         attempt=row.attempt,
+        writer=row.writer,
+        title=row.title,
+        level=AlertLevel(row.level) if row.level is not None else None,
+        transition=transition,
+        number=row.number,
+    )
+
+
+def attempt_values(run_key: RunKey, attempt: RunAttempt) -> Values:
+    """Returns the column values of an attempt."""
+    return {
+        "run_key": run_key,
+        "attempt": attempt.attempt,
+        "kind": attempt.kind.value,
+        "start_time_unix_ns": attempt.start_time_unix_ns,
+        "first_writer": attempt.first_writer,
+        "hostname": attempt.hostname,
+        "rewound_to_step": attempt.rewound_to_step,
+        "state": attempt.state.value,
+        "end_time_unix_ns": attempt.end_time_unix_ns,
+    }
+
+
+def attempt_of(row: Row[Any]) -> RunAttempt:
+    """Returns the attempt of a row of `attempts`."""
+    return RunAttempt(
+        attempt=row.attempt,
+        kind=AttemptKind(row.kind),
+        start_time_unix_ns=row.start_time_unix_ns,
+        first_writer=row.first_writer,
+        hostname=row.hostname,
+        rewound_to_step=row.rewound_to_step,
+        state=RunState(row.state),
+        end_time_unix_ns=row.end_time_unix_ns,
     )
 
 
@@ -175,3 +246,9 @@ def project_of(row: Row[Any]) -> Project:
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _delete_time(document: RunDocument) -> int | None:
+    if not document.is_deleted:
+        return None
+    return document.delete_time_unix_ns or document.update_time_unix_ns

@@ -8,19 +8,24 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, RunTransition
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState
 from runyard_server.domain.writers import Writer
 from runyard_server.storage.ports.run_store import ProjectPosition, RunTransaction
 from runyard_server.storage.sql import run_rows
 from runyard_server.storage.sql.database import Database
 from runyard_server.storage.sql.schema import (
     LIVE_STATES_SQL,
+    OPEN_STOPS_SQL,
+    attempts,
     entities,
+    events,
     outbox,
     projects,
+    run_ancestors,
     runs,
-    transitions,
     writers,
 )
 from runyard_server.storage.sql.schema import heartbeats as heartbeats_table
@@ -156,6 +161,7 @@ class _Transaction:
                 runs.c.run_id,
                 runs.c.state,
                 runs.c.attempt_count,
+                runs.c.stalled_since_unix_ns,
             )
             .where(text(LIVE_STATES_SQL))
             .order_by(runs.c.run_key)
@@ -169,6 +175,7 @@ class _Transaction:
                 path=f"{row.entity}/{row.project}/{row.run_id}",
                 state=RunState(row.state),
                 attempt_count=row.attempt_count,
+                stalled_since_unix_ns=row.stalled_since_unix_ns,
             )
             for row in self._connection.execute(statement)
         ]
@@ -226,22 +233,96 @@ class _Transaction:
         where = and_(writers.c.run_key == run_key, writers.c.is_counted)
         self._connection.execute(update(writers).where(where).values(is_counted=False))
 
-    def append_transition(self, run_key: RunKey, transition: RunTransition) -> None:
-        values = run_rows.transition_values(run_key, transition)
-        self._connection.execute(insert(transitions), values)
-
-    def list_transitions(
-        self, run_key: RunKey, *, after_number: int, limit: int
-    ) -> list[tuple[int, RunTransition]]:
+    def list_writers(self, run_key: RunKey, *, after_writer: int, limit: int) -> list[Writer]:
         statement = (
-            select(transitions)
-            .where(transitions.c.run_key == run_key, transitions.c.number > after_number)
-            .order_by(transitions.c.number)
+            select(writers)
+            .where(writers.c.run_key == run_key, writers.c.writer > after_writer)
+            .order_by(writers.c.writer)
             .limit(limit)
         )
-        return [
-            (row.number, run_rows.transition_of(row)) for row in self._connection.execute(statement)
-        ]
+        return [run_rows.writer_of(row) for row in self._connection.execute(statement)]
+
+    def append_event(self, run_key: RunKey, event: RunEvent) -> int:
+        statement = insert(events).returning(events.c.number)
+        values = run_rows.event_values(run_key, event)
+        return int(self._connection.execute(statement, values).scalar_one())
+
+    def list_events(
+        self,
+        run_key: RunKey,
+        *,
+        after_number: int,
+        limit: int,
+        kinds: frozenset[RunEventKind] | None = None,
+    ) -> list[RunEvent]:
+        statement = (
+            select(events)
+            .where(events.c.run_key == run_key, events.c.number > after_number)
+            .order_by(events.c.number)
+            .limit(limit)
+        )
+        if kinds is not None:
+            statement = statement.where(events.c.kind.in_(sorted(kind.value for kind in kinds)))
+        return [run_rows.event_of(row) for row in self._connection.execute(statement)]
+
+    def find_last_event(
+        self, run_key: RunKey, kinds: frozenset[RunEventKind], *, writer: int
+    ) -> RunEvent | None:
+        statement = (
+            select(events)
+            .where(
+                events.c.run_key == run_key,
+                events.c.writer == writer,
+                events.c.kind.in_(sorted(kind.value for kind in kinds)),
+            )
+            .order_by(events.c.number.desc())
+            .limit(1)
+        )
+        row = self._connection.execute(statement).first()
+        return run_rows.event_of(row) if row else None
+
+    def save_attempt(self, run_key: RunKey, attempt: RunAttempt) -> None:
+        values = run_rows.attempt_values(run_key, attempt)
+        keys = [attempts.c.run_key, attempts.c.attempt]
+        changes = {
+            name: value for name, value in values.items() if name not in attempts.primary_key
+        }
+        statement = self._upsert(attempts).values(values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
+
+    def find_attempt(self, run_key: RunKey, attempt: int) -> RunAttempt | None:
+        where = and_(attempts.c.run_key == run_key, attempts.c.attempt == attempt)
+        row = self._connection.execute(select(attempts).where(where)).first()
+        return run_rows.attempt_of(row) if row else None
+
+    def list_attempts(self, run_key: RunKey) -> list[RunAttempt]:
+        statement = (
+            select(attempts).where(attempts.c.run_key == run_key).order_by(attempts.c.attempt)
+        )
+        return [run_rows.attempt_of(row) for row in self._connection.execute(statement)]
+
+    def insert_ancestors(self, run_key: RunKey, ancestors: Sequence[RunKey]) -> None:
+        rows = [{"run_key": run_key, "ancestor_key": key} for key in ancestors]
+        if rows:
+            self._connection.execute(insert(run_ancestors), rows)
+
+    def list_forks(self, ancestor_key: RunKey, *, limit: int) -> list[RunDocument]:
+        statement = (
+            select(runs)
+            .join(run_ancestors, run_ancestors.c.run_key == runs.c.run_key)
+            .where(
+                run_ancestors.c.ancestor_key == ancestor_key, runs.c.delete_time_unix_ns.is_(None)
+            )
+            .order_by(runs.c.run_key)
+            .limit(limit)
+        )
+        return [run_rows.run_document(row) for row in self._connection.execute(statement)]
+
+    def list_open_stops(self, *, after_key: RunKey | None, limit: int) -> list[RunDocument]:
+        statement = select(runs).where(text(OPEN_STOPS_SQL)).order_by(runs.c.run_key).limit(limit)
+        if after_key is not None:
+            statement = statement.where(runs.c.run_key > after_key)
+        return [run_rows.run_document(row) for row in self._connection.execute(statement)]
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:
         sizes = self._connection.execute(

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 LIVE_STATES_SQL = "state IN ('pending', 'running', 'stopping') AND delete_time_unix_ns IS NULL"
+OPEN_STOPS_SQL = f"stop_stage IS NOT NULL AND {LIVE_STATES_SQL}"
 
 
 class UInt64(TypeDecorator[int]):
@@ -108,6 +109,9 @@ runs = Table(
     Column("writer_count", Integer, nullable=False),
     Column("delete_time_unix_ns", BigInteger),
     Column("version", BigInteger, nullable=False),
+    Column("life_json", Text, nullable=False, server_default="{}"),
+    Column("stalled_since_unix_ns", BigInteger),
+    Column("stop_stage", Integer),
     UniqueConstraint("entity", "project", "run_id"),
     ForeignKeyConstraint(["entity", "project"], ["projects.entity", "projects.name"]),
     Index(
@@ -116,6 +120,35 @@ runs = Table(
         sqlite_where=text(LIVE_STATES_SQL),
         postgresql_where=text(LIVE_STATES_SQL),
     ),
+    Index(
+        "ix_runs_stopping",
+        "run_key",
+        sqlite_where=text(OPEN_STOPS_SQL),
+        postgresql_where=text(OPEN_STOPS_SQL),
+    ),
+)
+
+run_ancestors = Table(
+    "run_ancestors",
+    metadata,
+    Column("run_key", UInt64, ForeignKey("runs.run_key"), primary_key=True, autoincrement=False),
+    Column("ancestor_key", UInt64, primary_key=True, autoincrement=False),
+    Index("ix_run_ancestors_ancestor", "ancestor_key", "run_key"),
+)
+"""Whose points a fork reads as its own."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_key", UInt64, ForeignKey("runs.run_key"), primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("start_time_unix_ns", BigInteger, nullable=False),
+    Column("first_writer", BigInteger, nullable=False),
+    Column("hostname", Text, nullable=False),
+    Column("rewound_to_step", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("end_time_unix_ns", BigInteger),
 )
 
 heartbeats = Table(
@@ -144,10 +177,12 @@ writers = Table(
     Column("end_time_unix_ns", BigInteger),
     Column("exit_code", Integer),
     Column("last_sequence", UInt64),
+    Column("identity_json", Text, nullable=False, server_default="{}"),
+    Column("exception_json", Text),
 )
 
-transitions = Table(
-    "transitions",
+events = Table(
+    "events",
     metadata,
     Column(
         "number",
@@ -156,15 +191,20 @@ transitions = Table(
         autoincrement=True,
     ),
     Column("run_key", UInt64, ForeignKey("runs.run_key"), nullable=False),
+    Column("kind", Text, nullable=False),
     Column("from_state", Text),
-    Column("to_state", Text, nullable=False),
-    Column("cause", Text, nullable=False),
+    Column("to_state", Text),
+    Column("cause", Text),
     Column("evidence", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("record_time_unix_ns", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Index("ix_transitions_run", "run_key", "number"),
+    Column("writer", BigInteger, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("level", Text),
+    Index("ix_events_run", "run_key", "number"),
 )
+"""All that happened to runs; from_state, to_state and cause are set for transitions only."""
 
 outbox = Table(
     "outbox",
