@@ -3,7 +3,8 @@
     python clients/conformance/make_journal_vectors.py            writes the file
     python clients/conformance/make_journal_vectors.py --check    fails if the file is not what would be written
 
-Vectors are only ever added: a journal that a version wrote is read by every later one. The writer is the Python
+Vectors are only ever added: a journal that a version wrote is read by every later one.
+journal_vectors_version1.json is what the first version of the format wrote; it never changes. The writer is the Python
 SDK's with a fixed clock; damaged journals are made from whole ones by hand.
 """
 

@@ -95,6 +95,7 @@ class SimulatedTransport:
             run_key=run_key,
             writer=writer,
             last_sequence=ending.last_sequence,
+            records_refused=ending.records_refused,
             exit_code=ending.exit_code,
             cause=metadata_pb2.TransitionCause.Value(f"TRANSITION_CAUSE_{ending.cause}"),
             evidence=ending.evidence,

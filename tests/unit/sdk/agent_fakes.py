@@ -65,6 +65,7 @@ class FakeServer:
         self.density = 0.0
         self.is_away = False
         self.refuse_batch: Callable[[Batch], Error | None] = lambda batch: None
+        self.refuse_change: Callable[[Sequence[Change]], Error | None] = lambda changes: None
         self.refuse_start: Error | None = None
         self.rows: dict[int, tuple[int, tuple[str, ...]]] = {}
         self.covered: set[int] = set()
@@ -138,6 +139,9 @@ class FakeServer:
 
     async def apply_changes(self, run_key: int, writer: int, changes: Sequence[Change]) -> None:
         def do() -> None:
+            error = self.refuse_change(changes)
+            if error is not None:
+                raise error
             for change in changes:
                 if not self.applied or change.sequence > self.applied[-1]:
                     self.applied.append(change.sequence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from runyard import journal_format as form
 from runyard.agent import agent as agent_module
 from runyard.agent.agent import Agent
-from runyard.agent.ports import Batch
+from runyard.agent.mark import REFUSED_RANGE_COUNT_MAX
+from runyard.agent.ports import Batch, Change
 from runyard.agent.run import COMPLETE, CURRENT, REFUSED, RunUpload
 from runyard.errors import Error, FailedPrecondition, Internal, InvalidArgument
+from runyard.run_folder import RunFolder
 from tests.simulation import loop as virtual
 from tests.unit.sdk.agent_fakes import (
     START,
@@ -213,6 +215,46 @@ def test_a_refused_record_is_set_aside_alone(tmp_path: Path, error: Error) -> No
     mark = trainer.mark()
     assert [[sequence, sequence] for sequence in sorted(bad)] == sorted(mark["refused_ranges"])
     assert mark["message"] == error.message
+    assert list((trainer.folder / "journal").glob("*.seg"))
+
+
+def test_what_is_refused_is_in_no_batch(tmp_path: Path) -> None:
+    """The receipt of the server, made of batches, lacks exactly what the mark and FinishRun call refused."""
+    disk, fake = Disk(), FakeServer()
+    trainer = Trainer(tmp_path, disk)
+    bad = set()
+    for step in range(30):
+        trainer.log(step)
+        sequence = trainer.change({"notes": f"n{step}"})
+        if step in (3, 4, 17):
+            bad.add(sequence)
+    trainer.finish()
+
+    def refuse(changes: Sequence[Change]) -> Error | None:
+        is_bad = any(change.sequence in bad for change in changes)
+        return InvalidArgument("too large", reason="FIELD_TOO_LARGE") if is_bad else None
+
+    fake.refuse_change = refuse
+    assert run(_run(trainer, disk, fake)) == COMPLETE
+    everything = set(range(1, trainer.journal.sequence + 1))
+    assert everything - fake.covered == bad
+    assert [ending.records_refused for ending in fake.endings] == [len(bad)]
+    assert sorted(fake.applied) == fake.applied and len(fake.applied) == 27
+
+
+def test_refusals_beyond_the_list_are_counted(tmp_path: Path) -> None:
+    """However scattered they are, refused records are never called durable, and their segments stay."""
+    disk, fake = Disk(), FakeServer()
+    trainer = Trainer(tmp_path, disk)
+    for number in range(2 * REFUSED_RANGE_COUNT_MAX + 50):
+        trainer.change({"notes": str(number)})
+        trainer.change({"summary_set": {"a": number}})
+    trainer.finish()
+    fake.refuse_change = lambda changes: InvalidArgument("no", reason="FIELD_INVALID")
+    assert run(_run(trainer, disk, fake)) == COMPLETE
+    mark = RunFolder(trainer.folder).read_mark()
+    assert mark is not None and mark.records_refused == 2 * REFUSED_RANGE_COUNT_MAX + 50
+    assert fake.endings[0].records_refused == mark.records_refused
     assert list((trainer.folder / "journal").glob("*.seg"))
 
 

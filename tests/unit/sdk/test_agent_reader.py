@@ -23,11 +23,12 @@ from runyard.agent.start import read_start
 from runyard.journal import JournalWriter
 from runyard.journal_reader import JournalReader
 
-VECTORS = json.loads(
-    (Path(__file__).resolve().parents[3] / "clients/conformance/journal_vectors.json").read_text(
-        "utf-8"
-    )
-)["vectors"]
+CONFORMANCE = Path(__file__).resolve().parents[3] / "clients/conformance"
+VECTORS = [
+    vector
+    for name in ("journal_vectors.json", "journal_vectors_version1.json")
+    for vector in json.loads((CONFORMANCE / name).read_text("utf-8"))["vectors"]
+]
 
 Record = tuple[int, str, object]
 

@@ -132,9 +132,8 @@ class RunFolder:
             files_failed=int(fields.get("files_failed") or 0),
             points_rejected=int(fields.get("points_rejected") or 0),
             rejections=tuple(fields.get("rejections") or ()),
-            records_refused=sum(
-                int(last) - int(first) + 1 for first, last in fields.get("refused_ranges") or ()
-            ),
+            records_refused=int(fields.get("refused_unlisted") or 0)
+            + sum(int(last) - int(first) + 1 for first, last in fields.get("refused_ranges") or ()),
             update_unix_ns=int(fields.get("update_unix_ns") or 0),
         )
 

@@ -40,6 +40,8 @@ class Mark:
         self.points_rejected = 0
         self.rejections: list[dict[str, str]] = []
         self.refused_ranges: list[list[int]] = []
+        self.refused_unlisted = 0
+        """Refused records beyond those in `refused_ranges`, of which there are at most 1,000."""
         self._disk = disk
         self._path = f"{folder}/mark.json"
         self._time_unix_ns = time_unix_ns
@@ -62,8 +64,22 @@ class Mark:
         ranges = merged(self.refused_ranges, first, last)
         if len(ranges) <= REFUSED_RANGE_COUNT_MAX:
             self.refused_ranges = ranges
+        else:
+            self.refused_unlisted += last - first + 1
         self.message = message
         self.touch()
+
+    @property
+    def records_refused(self) -> int:
+        """Returns how many records will never be durable."""
+        listed = sum(last - first + 1 for first, last in self.refused_ranges)
+        return listed + self.refused_unlisted
+
+    def is_refused(self, first: int, last: int) -> bool:
+        """Returns whether any record of the closed range was refused, as far as that is known."""
+        if self.refused_unlisted:
+            return True
+        return any(start <= last and first <= stop for start, stop in self.refused_ranges)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Notes series that the server refused inside a success."""
@@ -119,6 +135,7 @@ class Mark:
             "points_rejected": self.points_rejected,
             "rejections": self.rejections,
             "refused_ranges": self.refused_ranges,
+            "refused_unlisted": self.refused_unlisted,
             "update_unix_ns": self._time_unix_ns(),
         }
         return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
@@ -134,6 +151,7 @@ class Mark:
         self.points_rejected = int(fields.get("points_rejected") or 0)
         self.rejections = list(fields.get("rejections") or [])
         self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]
+        self.refused_unlisted = int(fields.get("refused_unlisted") or 0)
         if fields.get("server") != UNREACHABLE:  # else the message is of that moment
             self.message = str(fields.get("message") or "")
         if fields.get("server") == REFUSED:
@@ -149,6 +167,22 @@ def merged(ranges: Sequence[Sequence[int]], first: int, last: int) -> list[list[
         else:
             joined.append([start, stop])
     return joined
+
+
+def outside(ranges: Sequence[Sequence[int]], first: int, last: int) -> list[tuple[int, int]]:
+    """Returns the parts of a closed range that lie outside of the closed, ascending ranges."""
+    parts, begin = [], first
+    for start, stop in ranges:
+        if stop < begin:
+            continue
+        if start > last:
+            break
+        if start > begin:
+            parts.append((begin, start - 1))
+        begin = stop + 1
+    if begin <= last:
+        parts.append((begin, last))
+    return parts
 
 
 def write_answer(

@@ -184,6 +184,7 @@ def finish_run_request(run_key: int, writer: int, ending: Ending) -> bytes:
         exit_code=ending.exit_code,
         cause=cause,
         evidence=evidence.decode("utf-8", "ignore"),
+        records_refused=ending.records_refused,
     )
     request.end_time.FromNanoseconds(ending.time_unix_ns)
     return request.SerializeToString()

@@ -72,6 +72,8 @@ class Ending:
     evidence: str
     time_unix_ns: int
     last_sequence: int
+    records_refused: int = 0
+    """Records that will never be durable: refused by the server, or damaged."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -240,7 +240,8 @@ class RunUpload:
         return has_grown
 
     async def _finish(self, run: StartedRun, journal: JournalFollower) -> str:
-        ending = self._ending(journal)
+        refused = self.mark.records_refused
+        ending = dataclasses.replace(self._ending(journal), records_refused=refused)
         server = self.server
         try:
             await server.repeater.call(
@@ -251,7 +252,7 @@ class RunUpload:
             return REFUSED
         self.mark.is_complete = True
         _log.info("run_finished %s by %s, %d records", run.path, ending.cause, ending.last_sequence)
-        if self.mark.write(is_synced=True) and not self.mark.refused_ranges:
+        if self.mark.write(is_synced=True) and not self.mark.records_refused:
             for path in journal.paths():
                 self._remove(path)
         return COMPLETE
@@ -309,7 +310,7 @@ class RunUpload:
         if not removable or not self.mark.write(is_synced=True):
             return
         for path, first, last in removable:
-            if any(start <= last and first <= stop for start, stop in self.mark.refused_ranges):
+            if self.mark.is_refused(first, last):
                 return  # kept, for what the server refused is nowhere else
             self._remove(path)
 

@@ -11,7 +11,7 @@ from typing import Any, Callable
 from runyard import journal_format as form
 from runyard.agent.budget import Budget
 from runyard.agent.columns import Piece
-from runyard.agent.mark import Mark
+from runyard.agent.mark import Mark, outside
 from runyard.agent.ports import Batch, Change, StartedRun, SummaryChange, Transport
 from runyard.agent.retry import Repeater
 from runyard.errors import Error, PermissionDenied, Unauthenticated
@@ -125,9 +125,11 @@ class Uploader:
         applying: asyncio.Task[None] | None,
     ) -> None:
         try:
-            await self._write(piece, summary_changes, _Refusals())
-            if applying is not None:
+            if applying is not None:  # first, so that what it refuses is not in the batch
                 await applying
+            refusals = _Refusals()
+            for part in self._acceptable(piece):
+                await self._write(part, _within(summary_changes, part), refusals)
             self._settle(piece.first_sequence, piece.last_sequence)
         except Error as error:
             self.refusal = self.refusal or error
@@ -135,6 +137,12 @@ class Uploader:
         finally:
             self._slots.release()
             self._budget.give(piece.size_bytes)
+
+    def _acceptable(self, piece: Piece) -> list[Piece]:
+        """Returns the piece without the records that were refused: the server's receipt shows those as gaps."""
+        first, last = piece.first_sequence, piece.last_sequence
+        parts = outside(self._mark.refused_ranges, first, last)
+        return [piece] if parts == [(first, last)] else [piece.within(*part) for part in parts]
 
     async def _write(
         self, piece: Piece, summary_changes: Sequence[SummaryChange], refusals: _Refusals
@@ -158,9 +166,7 @@ class Uploader:
                 self._mark.refuse(piece.first_sequence, piece.last_sequence, error.message)
                 return
             for half in piece.halves():
-                within = range(half.first_sequence, half.last_sequence + 1)
-                kept = [change for change in summary_changes if change.sequence in within]
-                await self._write(half, kept, refusals)
+                await self._write(half, _within(summary_changes, half), refusals)
         else:
             if rejections:
                 self._mark.reject(rejections)
@@ -191,6 +197,10 @@ class Uploader:
         if self._window.settle(first, last):
             self._mark.advance(self._window.durable_sequence)
             self._on_change()
+
+
+def _within(changes: Sequence[SummaryChange], piece: Piece) -> list[SummaryChange]:
+    return [c for c in changes if piece.first_sequence <= c.sequence <= piece.last_sequence]
 
 
 class _Refusals:

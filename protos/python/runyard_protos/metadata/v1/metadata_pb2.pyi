@@ -1387,6 +1387,7 @@ class FinishRunRequest(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     EXCEPTION_FIELD_NUMBER: builtins.int
     IS_CORRECTION_FIELD_NUMBER: builtins.int
+    RECORDS_REFUSED_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run."""
     writer: builtins.int
@@ -1402,6 +1403,10 @@ class FinishRunRequest(google.protobuf.message.Message):
     is_correction: builtins.bool
     """True: the process has ended since, and the system's word differs from the end that was told before; it replaces that
     end. Passed over if the writer has no end yet, or a later attempt began.
+    """
+    records_refused: builtins.int
+    """Records of the journal that will never be durable: refused for good by the server, or taken by damage to the disk. They
+    are the gaps of the writer's receipt; at most last_sequence. A repeat may say more than the call before it, never less.
     """
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -1423,9 +1428,10 @@ class FinishRunRequest(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         exception: global___RunException | None = ...,
         is_correction: builtins.bool = ...,
+        records_refused: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exception", b"exception", "exit_code", b"exit_code"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exception", b"exception", "exit_code", b"exit_code", "is_correction", b"is_correction", "last_sequence", b"last_sequence", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exception", b"exception", "exit_code", b"exit_code", "is_correction", b"is_correction", "last_sequence", b"last_sequence", "records_refused", b"records_refused", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 global___FinishRunRequest = FinishRunRequest
