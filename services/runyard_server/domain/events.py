@@ -51,6 +51,8 @@ class RunEvent:
     transition: RunTransition | None = None
     """For TRANSITION: which; its evidence, actor, time and attempt are the event's."""
     number: int = 0
+    wait_s: float = 0.0
+    """For ALERT: for how long another one of its title is not sent on; not stored."""
 
     @staticmethod
     def of(transition: RunTransition) -> RunEvent:

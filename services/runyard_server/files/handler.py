@@ -9,7 +9,7 @@ import grpc.aio
 from runyard_protos.files.v1 import files_pb2 as pb
 from runyard_protos.files.v1 import files_pb2_grpc as pb_grpc
 from runyard_server.files.uploads import Announcement
-from runyard_server.rpc.run_messages import timestamp_from_unix_ns
+from runyard_server.rpc.message_values import timestamp_from_unix_ns
 from runyard_server.storage.ports.files import StoredFile
 
 if TYPE_CHECKING:

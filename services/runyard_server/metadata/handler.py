@@ -9,16 +9,18 @@ import grpc.aio
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunKey
+from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunDocument, RunKey
 from runyard_server.metadata.requests import (
+    Alert,
     FinishRun,
+    RecordEvent,
     RecordTransition,
     ResumeMode,
     RunChange,
     RunEdit,
     StartRun,
 )
-from runyard_server.rpc import run_messages
+from runyard_server.rpc import life_messages, message_values, run_messages
 
 if TYPE_CHECKING:
     from runyard_server.metadata.service import MetadataService
@@ -47,7 +49,7 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
     async def StartRun(self, request: pb.StartRunRequest, context: Any) -> pb.StartRunResponse:
         started = await self._service.start_run(_start_run(request))
         return pb.StartRunResponse(
-            run=run_messages.run_to_message(started.run),
+            run=self._run(started.run),
             writer=started.writer.writer,
             attempt=started.writer.attempt,
             is_resumed=started.writer.is_resumed,
@@ -70,29 +72,33 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
                 writer=request.writer,
                 last_sequence=request.last_sequence,
                 exit_code=request.exit_code if request.HasField("exit_code") else None,
-                cause=run_messages.cause_from_number(request.cause, field="cause"),
+                cause=message_values.cause_from_number(request.cause, field="cause"),
                 evidence=request.evidence,
-                end_time_unix_ns=run_messages.optional_unix_ns(request, "end_time"),
+                end_time_unix_ns=message_values.optional_unix_ns(request, "end_time"),
+                exception=life_messages.exception_from_message(request.exception)
+                if request.HasField("exception")
+                else None,
+                is_correction=request.is_correction,
             )
         )
-        return pb.FinishRunResponse(run=run_messages.run_to_message(document))
+        return pb.FinishRunResponse(run=self._run(document))
 
     async def RecordTransition(
         self, request: pb.RecordTransitionRequest, context: Any
     ) -> pb.RecordTransitionResponse:
         ask = RecordTransition(
             run_key=RunKey(request.run_key),
-            from_state=run_messages.state_from_number(getattr(request, "from"), field="from"),
-            to_state=run_messages.state_from_number(request.to, field="to"),
-            cause=run_messages.cause_from_number(request.cause, field="cause"),
+            from_state=message_values.state_from_number(getattr(request, "from"), field="from"),
+            to_state=message_values.state_from_number(request.to, field="to"),
+            cause=message_values.cause_from_number(request.cause, field="cause"),
             evidence=request.evidence,
             actor=request.actor,
             attempt_count=request.attempt_count,
-            end_time_unix_ns=run_messages.optional_unix_ns(request, "end_time"),
+            end_time_unix_ns=message_values.optional_unix_ns(request, "end_time"),
         )
         is_applied, document = await self._service.record_transition(ask)
         return pb.RecordTransitionResponse(
-            is_applied=is_applied, state=run_messages.state_to_number(document.state)
+            is_applied=is_applied, state=message_values.state_to_number(document.state)
         )
 
     async def RecordHeartbeats(
@@ -100,7 +106,7 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
     ) -> pb.RecordHeartbeatsResponse:
         await self._service.record_heartbeats(
             [
-                (RunKey(beat.run_key), run_messages.unix_ns_from_timestamp(beat.heartbeat_time))
+                (RunKey(beat.run_key), message_values.unix_ns_from_timestamp(beat.heartbeat_time))
                 for beat in request.heartbeats
             ]
         )
@@ -118,11 +124,11 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             path=request.path if named_by == "path" else None,
             run_key=RunKey(request.run_key) if named_by == "run_key" else None,
         )
-        return pb.GetRunResponse(run=run_messages.run_to_message(document))
+        return pb.GetRunResponse(run=self._run(document))
 
     async def UpdateRun(self, request: pb.UpdateRunRequest, context: Any) -> pb.UpdateRunResponse:
         document = await self._service.edit_run(request.run.path, _run_edit(request))
-        return pb.UpdateRunResponse(run=run_messages.run_to_message(document))
+        return pb.UpdateRunResponse(run=self._run(document))
 
     async def ListRunTransitions(
         self, request: pb.ListRunTransitionsRequest, context: Any
@@ -131,8 +137,56 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             request.run_path, page_size=request.page_size, page_token=request.page_token
         )
         return pb.ListRunTransitionsResponse(
-            transitions=[run_messages.transition_to_message(t) for t in transitions],
+            transitions=[message_values.transition_to_message(t) for t in transitions],
             next_page_token=token,
+        )
+
+    async def ListRunEvents(
+        self, request: pb.ListRunEventsRequest, context: Any
+    ) -> pb.ListRunEventsResponse:
+        events, token = await self._service.list_events(
+            request.run_path, page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListRunEventsResponse(
+            events=[life_messages.event_to_message(event) for event in events],
+            next_page_token=token,
+        )
+
+    async def RecordRunEvent(
+        self, request: pb.RecordRunEventRequest, context: Any
+    ) -> pb.RecordRunEventResponse:
+        ask = RecordEvent(
+            run_key=RunKey(request.run_key),
+            kind=life_messages.kind_from_number(request.kind, field="kind"),
+            evidence=request.evidence,
+            actor=request.actor,
+            attempt_count=request.attempt_count,
+            writer=request.writer,
+            since_unix_ns=message_values.optional_unix_ns(request, "since_time"),
+        )
+        return pb.RecordRunEventResponse(is_applied=await self._service.record_run_event(ask))
+
+    async def ListRunWriters(
+        self, request: pb.ListRunWritersRequest, context: Any
+    ) -> pb.ListRunWritersResponse:
+        is_by_key = request.WhichOneof("run") == "run_key"
+        writers, token = await self._service.list_writers(
+            path=None if is_by_key else request.run_path,
+            run_key=RunKey(request.run_key) if is_by_key else None,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListRunWritersResponse(
+            writers=[life_messages.writer_to_message(writer) for writer in writers],
+            next_page_token=token,
+        )
+
+    async def ListRunAttempts(
+        self, request: pb.ListRunAttemptsRequest, context: Any
+    ) -> pb.ListRunAttemptsResponse:
+        attempts = await self._service.list_attempts(request.run_path)
+        return pb.ListRunAttemptsResponse(
+            attempts=[life_messages.attempt_to_message(attempt) for attempt in attempts]
         )
 
     async def ListLiveRuns(
@@ -171,6 +225,9 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             next_page_token=token,
         )
 
+    def _run(self, document: RunDocument) -> pb.Run:
+        return run_messages.run_to_message(document, now_unix_ns=self._service.now_unix_ns())
+
 
 def _start_run(request: pb.StartRunRequest) -> StartRun:
     resume = _RESUME_MODES.get(request.resume)
@@ -192,9 +249,12 @@ def _start_run(request: pb.StartRunRequest) -> StartRun:
         tags=tuple(request.tags),
         group=request.group,
         job_type=request.job_type,
-        start_time_unix_ns=run_messages.optional_unix_ns(request, "start_time"),
+        start_time_unix_ns=message_values.optional_unix_ns(request, "start_time"),
         host=run_messages.host_from_message(request.host),
         writer_label=request.writer_label,
+        identity=life_messages.identity_from_message(request.identity),
+        rewind_to_step=request.rewind_to_step if request.HasField("rewind_to_step") else None,
+        fork=life_messages.fork_from_message(request.fork) if request.HasField("fork") else None,
     )
 
 
@@ -210,6 +270,19 @@ def _run_change(change: pb.RunChange) -> RunChange:
         display_name=change.display_name if change.HasField("display_name") else None,
         notes=change.notes if change.HasField("notes") else None,
         tags=tuple(change.tags.tags) if change.HasField("tags") else None,
+        alert=_alert(change.alert) if change.HasField("alert") else None,
+        preemption_notice=change.preemption_notice
+        if change.HasField("preemption_notice")
+        else None,
+    )
+
+
+def _alert(message: pb.Alert) -> Alert:
+    return Alert(
+        title=message.title,
+        text=message.text,
+        level=life_messages.level_from_number(message.level, field="changes.alert.level"),
+        wait_s=message_values.optional_duration_s(message, "wait_duration") or 0.0,
     )
 
 

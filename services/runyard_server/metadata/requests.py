@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 
 from runyard_server.domain import extended_json
 from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.events import AlertLevel, RunEventKind
 from runyard_server.domain.run import (
     DEFAULT_ENTITY,
     DEFAULT_PROJECT,
+    ForkPoint,
     Host,
     MetricDefinition,
+    RunException,
     RunKey,
     RunState,
     TransitionCause,
@@ -20,6 +23,7 @@ from runyard_server.domain.run import (
     check_project_name,
     check_run_id,
 )
+from runyard_server.domain.writers import WriterIdentity
 
 TIME_UNIX_NS_MAX = 2**63 - 1
 """The last moment (in 2262) that fits the columns of the store."""
@@ -34,8 +38,18 @@ _FINISH_CAUSES = frozenset(
         TransitionCause.SIGNAL,
         TransitionCause.PROCESS_VANISHED,
         TransitionCause.USER_REQUEST,
+        TransitionCause.PREEMPTED,
+        TransitionCause.OUT_OF_MEMORY,
     }
 )
+EXCEPTION_TYPE_LENGTH_MAX = 512
+EXCEPTION_MESSAGE_LENGTH_MAX = 4_096
+TRACEBACK_LENGTH_MAX = 16_000
+ALERT_TITLE_LENGTH_MAX = 256
+ALERT_TEXT_LENGTH_MAX = 4_096
+RANK_MAX = 2**24
+GPU_COUNT_MAX = 1_024
+STEP_MIN, STEP_MAX = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,20 @@ class StartRun:
     start_time_unix_ns: int | None = None
     host: Host = field(default_factory=Host)
     writer_label: str = ""
+    identity: WriterIdentity = field(default_factory=WriterIdentity)
+    rewind_to_step: int | None = None
+    fork: ForkPoint | None = None
+    """Where to fork from; its run_key is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a script wants people to know; see metadata.v1.Alert."""
+
+    title: str
+    text: str
+    level: AlertLevel
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +131,8 @@ class RunChange:
     display_name: str | None = None
     notes: str | None = None
     tags: tuple[str, ...] | None = None
+    alert: Alert | None = None
+    preemption_notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +146,21 @@ class FinishRun:
     cause: TransitionCause
     evidence: str = ""
     end_time_unix_ns: int | None = None
+    exception: RunException | None = None
+    is_correction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEvent:
+    """Something that happened to a run from outside its stream; see metadata.v1.RecordRunEventRequest."""
+
+    run_key: RunKey
+    kind: RunEventKind
+    evidence: str
+    actor: str
+    attempt_count: int
+    writer: int = 0
+    since_unix_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +205,8 @@ def check_start(ask: StartRun, limits: RunLimits) -> StartRun:
         check_label(getattr(ask, name), field=name, limits=limits)
     check_notes(ask.notes, limits)
     check_host(ask.host, limits)
+    check_identity(ask.identity, limits)
+    check_origin(ask)
     return replace(ask, tags=check_tags(ask.tags, limits))
 
 
@@ -173,6 +220,10 @@ def check_change(change: RunChange, limits: RunLimits) -> RunChange:
         check_notes(change.notes, limits)
     if change.metric_definition is not None:
         check_metric_definition(change.metric_definition, limits)
+    if change.alert is not None:
+        check_alert(change.alert)
+    if change.preemption_notice is not None:
+        check_label(change.preemption_notice, field="preemption_notice", limits=limits)
     tags = None if change.tags is None else check_tags(change.tags, limits)
     return replace(change, tags=tags)
 
@@ -195,7 +246,63 @@ def check_finish(ask: FinishRun, limits: RunLimits) -> FinishRun:
     if ask.cause not in _FINISH_CAUSES:
         allowed = ", ".join(sorted(cause.name for cause in _FINISH_CAUSES))
         raise _invalid("cause", ask.cause.name, f"ends no writer; one of {allowed} does")
-    return replace(ask, evidence=cut_evidence(ask.evidence, limits))
+    exception = None if ask.exception is None else cut_exception(ask.exception)
+    return replace(ask, evidence=cut_evidence(ask.evidence, limits), exception=exception)
+
+
+def check_identity(identity: WriterIdentity, limits: RunLimits) -> None:
+    """Raises InvalidArgument for a place in a distributed run that cannot be."""
+    numbers = {
+        "rank": identity.rank,
+        "local_rank": identity.local_rank,
+        "world_size": identity.world_size,
+    }
+    for name, number in numbers.items():
+        if number is not None and number > RANK_MAX:
+            raise _too_large(f"identity.{name}", number, RANK_MAX, "as its value")
+    if len(identity.gpus) > GPU_COUNT_MAX:
+        raise _too_large("identity.gpus", len(identity.gpus), GPU_COUNT_MAX, "entries")
+    for text in (identity.node, identity.source, *identity.gpus):
+        check_label(text, field="identity", limits=limits)
+
+
+def check_origin(ask: StartRun) -> None:
+    """Raises InvalidArgument for a wish to rewind or fork that contradicts itself."""
+    if ask.rewind_to_step is not None and ask.fork is not None:
+        raise _invalid("fork", ask.fork.run_path, "cannot go together with rewind_to_step")
+    if ask.rewind_to_step is not None:
+        if not ask.run_id:
+            raise _invalid("run_id", "", "is needed to rewind a run: say which one")
+        if ask.resume is ResumeMode.NEVER:
+            raise _invalid("resume", "never", "contradicts rewind_to_step, which continues a run")
+    if ask.fork is not None and ask.resume is ResumeMode.MUST:
+        raise _invalid("resume", "must", "contradicts fork, which starts a run")
+
+
+def check_alert(alert: Alert) -> None:
+    """Raises InvalidArgument for an alert without a title, or with texts that are too long."""
+    if not alert.title.strip():
+        raise _invalid("alert.title", alert.title, "is empty; say in a few words what happened")
+    if len(alert.title) > ALERT_TITLE_LENGTH_MAX:
+        raise _too_large("alert.title", len(alert.title), ALERT_TITLE_LENGTH_MAX, "characters")
+    if len(alert.text) > ALERT_TEXT_LENGTH_MAX:
+        raise _too_large("alert.text", len(alert.text), ALERT_TEXT_LENGTH_MAX, "characters")
+    if "\0" in alert.title + alert.text:
+        raise _invalid("alert.text", alert.text, "holds a NUL character")
+
+
+def cut_exception(exception: RunException) -> RunException:
+    """Returns the exception without NULs, its texts cut to size; of a traceback the end is kept, which names the exception."""
+    type_name, message, trace = (
+        text.replace("\0", "\ufffd")
+        for text in (exception.type, exception.message, exception.traceback)
+    )
+    return replace(
+        exception,
+        type=type_name[:EXCEPTION_TYPE_LENGTH_MAX],
+        message=message[:EXCEPTION_MESSAGE_LENGTH_MAX],
+        traceback=trace[-TRACEBACK_LENGTH_MAX:],
+    )
 
 
 def check_label(value: str, *, field: str, limits: RunLimits) -> str:

@@ -1,4 +1,4 @@
-"""Decisions on runs: starting and resuming, changes, ends and verdicts; each is an action on one transaction."""
+"""Decisions on runs: finding, changing and saving them; each is an action on one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runyard_server.domain.errors import (
     InvalidArgument,
     NotFound,
 )
-from runyard_server.domain.events import RunEvent
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.extended_json import merge_config, read_object, write_object
 from runyard_server.domain.run import (
     LIVE_STATES,
@@ -20,29 +20,19 @@ from runyard_server.domain.run import (
     RunState,
     RunTransition,
     TransitionCause,
-    end_state,
     is_transition_allowed,
     split_run_path,
 )
 from runyard_server.domain.writers import (
     Writer,
-    WriterEnd,
-    run_outcome,
-    silent_outcome,
 )
 from runyard_server.metadata import projects
 from runyard_server.metadata.requests import (
-    FinishRun,
-    RecordTransition,
     RunChange,
     RunEdit,
     RunLimits,
     check_change,
     check_edit,
-    check_finish,
-    check_label,
-    clamp_time,
-    cut_evidence,
 )
 from runyard_server.storage.ports.run_store import RunTransaction
 
@@ -75,7 +65,7 @@ def apply_changes(
         )
     _check_ascending(changes)
     document = find_run(tx, run_key, will_change=True)
-    author = _find_writer(tx, document, writer)
+    author = find_writer(tx, document, writer)
     fresh = [change for change in changes if change.sequence > author.applied_sequence]
     if not fresh:
         return author.applied_sequence
@@ -85,68 +75,11 @@ def apply_changes(
     config_json = _apply_config_changes(document.config_json, fresh, limits)
     changed = replace(changed, config_json=config_json)
     tx.save_writer(replace(author, applied_sequence=fresh[-1].sequence))
-    save(tx, document, Change(changed), now_unix_ns=now_unix_ns)
+    saved = save(tx, document, Change(changed), now_unix_ns=now_unix_ns)
+    for change in fresh:
+        for event in _events_of(change, saved, author, now_unix_ns=now_unix_ns):
+            record_event(tx, saved, event)
     return fresh[-1].sequence
-
-
-def finish_run(
-    tx: RunTransaction, ask: FinishRun, *, now_unix_ns: int, limits: RunLimits
-) -> RunDocument:
-    """Ends a writer's part in the run; the run ends when its last writer does."""
-    ask = check_finish(ask, limits)
-    document = find_run(tx, ask.run_key, will_change=True)
-    writer = _find_writer(tx, document, ask.writer)
-    if writer.end is not None:
-        return document
-    end_time = clamp_time(ask.end_time_unix_ns)
-    end = WriterEnd(
-        state=end_state(ask.cause, ask.exit_code),
-        cause=ask.cause,
-        exit_code=ask.exit_code,
-        evidence=ask.evidence,
-        end_time_unix_ns=now_unix_ns if end_time is None else end_time,
-        last_sequence=ask.last_sequence,
-    )
-    tx.save_writer(replace(writer, end=end))
-    outcome = run_outcome(tx.list_counted_writers(document.run_key)) if writer.is_counted else None
-    if outcome is None:
-        return document
-    if not is_transition_allowed(document.state, outcome.state, outcome.cause):
-        return document
-    actor = who(writer)
-    change = _ended(document, outcome, actor=actor, now_unix_ns=now_unix_ns)
-    return save(tx, document, change, now_unix_ns=now_unix_ns)
-
-
-def record_transition(
-    tx: RunTransaction, ask: RecordTransition, *, now_unix_ns: int, limits: RunLimits
-) -> tuple[bool, RunDocument]:
-    """Changes the run's state for a cause outside its stream; returns whether it did, and the run.
-
-    Passed over if the run is in another state than the caller believes, or at a later attempt.
-    """
-    check_label(ask.actor, field="actor", limits=limits)
-    document = find_run(tx, ask.run_key, will_change=True)
-    if document.state is not ask.from_state or document.attempt_count > ask.attempt_count:
-        return False, document
-    if document.state is ask.to_state:
-        return False, document
-    if not is_transition_allowed(document.state, ask.to_state, ask.cause):
-        raise FailedPrecondition(
-            "TRANSITION_NOT_ALLOWED",
-            f"run {document.path} cannot go from {document.state.value} to {ask.to_state.value} "
-            f"for the cause {ask.cause.value}",
-            metadata={
-                "run": document.path,
-                "from": document.state.value,
-                "to": ask.to_state.value,
-                "cause": ask.cause.value,
-            },
-        )
-    change = _decide_transition(tx, document, ask, now_unix_ns=now_unix_ns, limits=limits)
-    if change is None:
-        return False, document
-    return True, save(tx, document, change, now_unix_ns=now_unix_ns)
 
 
 def edit_run(
@@ -272,7 +205,42 @@ def _apply_change(document: RunDocument, change: RunChange, limits: RunLimits) -
         display_name=either(change.display_name, document.display_name),
         notes=either(change.notes, document.notes),
         tags=document.tags if change.tags is None else change.tags,
+        preemption_notice=either(change.preemption_notice, document.preemption_notice),
     )
+
+
+def _events_of(
+    change: RunChange, document: RunDocument, author: Writer, *, now_unix_ns: int
+) -> list[RunEvent]:
+    """Returns what the change tells of that belongs into the run's history."""
+    events: list[RunEvent] = []
+    attempt = author.attempt
+    if change.alert is not None:
+        events.append(
+            RunEvent(
+                RunEventKind.ALERT,
+                change.alert.text,
+                who(author),
+                now_unix_ns,
+                attempt,
+                writer=author.writer,
+                title=change.alert.title,
+                level=change.alert.level,
+                wait_s=change.alert.wait_s,
+            )
+        )
+    if change.preemption_notice:
+        events.append(
+            RunEvent(
+                RunEventKind.PREEMPTION_NOTICED,
+                change.preemption_notice,
+                who(author),
+                now_unix_ns,
+                attempt,
+                writer=author.writer,
+            )
+        )
+    return events
 
 
 def _apply_config_changes(config_json: str, changes: Sequence[RunChange], limits: RunLimits) -> str:
@@ -287,68 +255,6 @@ def _apply_config_changes(config_json: str, changes: Sequence[RunChange], limits
         )
         config = merge_config(config, changes=added, removed_keys=change.config_removed_keys)
     return config_text(config, limits)
-
-
-def _decide_transition(
-    tx: RunTransaction,
-    document: RunDocument,
-    ask: RecordTransition,
-    *,
-    now_unix_ns: int,
-    limits: RunLimits,
-) -> Change | None:
-    """Returns what the verdict or the user's wish makes of the run, or None to pass it over."""
-    if ask.cause is TransitionCause.HEARTBEAT_LOST:
-        outcome = silent_outcome(tx.list_counted_writers(document.run_key))
-        if outcome is not None and is_transition_allowed(
-            document.state, outcome.state, outcome.cause
-        ):
-            return _ended(document, outcome, actor=ask.actor, now_unix_ns=now_unix_ns)
-    if ask.cause is TransitionCause.HEARTBEAT_RETURNED and not _has_living_writer(tx, document):
-        return None
-    changed = replace(document, state=ask.to_state, heartbeat_time_unix_ns=now_unix_ns)
-    if ask.to_state in LIVE_STATES:
-        changed = replace(changed, end_time_unix_ns=None, exit_code=None)
-    else:
-        end_time = clamp_time(ask.end_time_unix_ns)
-        if end_time is None and ask.cause is TransitionCause.HEARTBEAT_LOST:
-            # Nobody alive heard it beat (all was down): not the discovery, the last sign of life is its end.
-            end_time = with_heartbeat(tx, document).heartbeat_time_unix_ns
-        end_time = either(end_time, now_unix_ns)
-        changed = replace(changed, end_time_unix_ns=end_time, heartbeat_time_unix_ns=end_time)
-    evidence = cut_evidence(ask.evidence, limits)
-    transition = make_transition(
-        document.state,
-        changed,
-        ask.cause,
-        actor=ask.actor,
-        now_unix_ns=now_unix_ns,
-        evidence=evidence,
-    )
-    return Change(changed, transition)
-
-
-def _ended(document: RunDocument, outcome: WriterEnd, *, actor: str, now_unix_ns: int) -> Change:
-    changed = replace(
-        document,
-        state=outcome.state,
-        end_time_unix_ns=outcome.end_time_unix_ns,
-        exit_code=outcome.exit_code,
-        heartbeat_time_unix_ns=now_unix_ns,
-    )
-    transition = make_transition(
-        document.state,
-        changed,
-        outcome.cause,
-        actor=actor,
-        now_unix_ns=now_unix_ns,
-        evidence=outcome.evidence,
-    )
-    return Change(changed, transition)
-
-
-def _has_living_writer(tx: RunTransaction, document: RunDocument) -> bool:
-    return any(writer.end is None for writer in tx.list_counted_writers(document.run_key))
 
 
 def make_transition(
@@ -385,7 +291,8 @@ def _check_ascending(changes: Sequence[RunChange]) -> None:
         last = change.sequence
 
 
-def _find_writer(tx: RunTransaction, document: RunDocument, writer: int) -> Writer:
+def find_writer(tx: RunTransaction, document: RunDocument, writer: int) -> Writer:
+    """Returns the writer of that number; raises InvalidArgument if the run has none."""
     found = tx.find_writer(document.run_key, writer)
     if found is None:
         raise InvalidArgument(

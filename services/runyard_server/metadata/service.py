@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import grpc.aio
 
+from runyard_server.domain.attempts import RunAttempt
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
-from runyard_server.metadata import projects, runs, starts
+from runyard_server.domain.writers import Writer
+from runyard_server.metadata import ends, projects, runs, starts
 from runyard_server.metadata.handler import MetadataHandler
 from runyard_server.metadata.outbox import Outbox, OutboxConfig
 from runyard_server.metadata.requests import (
     FinishRun,
+    RecordEvent,
     RecordTransition,
     RunChange,
     RunEdit,
@@ -47,10 +50,23 @@ class MetadataConfig:
 
 
 def build(
-    config: MetadataConfig, *, runs: RunStore, index: RunIndex, clock: Clock
+    config: MetadataConfig,
+    *,
+    runs: RunStore,
+    index: RunIndex,
+    clock: Clock,
+    steps: StepSource | None = None,
 ) -> MetadataService:
     """Returns the service, not started."""
-    return MetadataService(config, runs=runs, index=index, clock=clock)
+    return MetadataService(config, runs=runs, index=index, clock=clock, steps=steps)
+
+
+class StepSource(Protocol):
+    """What knows how far runs have come; rpc.siblings.Siblings asks query."""
+
+    async def last_step(self, path: str) -> int | None:
+        """Returns the largest step of the run's history, None if it has no points. Raises Unavailable."""
+        ...
 
 
 class MetadataService:
@@ -59,8 +75,15 @@ class MetadataService:
     name = "metadata"
 
     def __init__(
-        self, config: MetadataConfig, *, runs: RunStore, index: RunIndex, clock: Clock
+        self,
+        config: MetadataConfig,
+        *,
+        runs: RunStore,
+        index: RunIndex,
+        clock: Clock,
+        steps: StepSource | None = None,
     ) -> None:
+        self._steps = steps
         self._config = config
         self._runs = runs
         self._clock = clock
@@ -84,9 +107,17 @@ class MetadataService:
     async def start_run(self, ask: StartRun) -> starts.StartedRun:
         """Starts a run or a further attempt at one. Safe to repeat by request_id."""
         limits = self._config.limits
+        if ask.fork is not None or ask.rewind_to_step is not None:
+            await self._check_step(ask)
         return await self._change(
             lambda tx: starts.start_run(tx, ask, clock=self._clock, limits=limits)
         )
+
+    async def _check_step(self, ask: StartRun) -> None:
+        needed = await self._runs.transact(lambda tx: starts.needed_step(tx, ask))
+        if needed is not None and self._steps is not None:
+            path, step = needed
+            starts.check_step_reached(path, step, last_step=await self._steps.last_step(path))
 
     async def apply_changes(self, run_key: RunKey, writer: int, changes: list[RunChange]) -> int:
         """Applies a writer's changes and returns its highest applied sequence. Safe to repeat."""
@@ -104,7 +135,7 @@ class MetadataService:
     async def finish_run(self, ask: FinishRun) -> RunDocument:
         """Ends a writer's part. Safe to repeat."""
         return await self._change(
-            lambda tx: runs.finish_run(
+            lambda tx: ends.finish_run(
                 tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
             )
         )
@@ -112,7 +143,15 @@ class MetadataService:
     async def record_transition(self, ask: RecordTransition) -> tuple[bool, RunDocument]:
         """Records a state change from outside the run's stream. Safe to repeat."""
         return await self._change(
-            lambda tx: runs.record_transition(
+            lambda tx: ends.record_transition(
+                tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
+            )
+        )
+
+    async def record_run_event(self, ask: RecordEvent) -> bool:
+        """Records what a watcher saw of a live run; returns whether that was news. Safe to repeat."""
+        return await self._change(
+            lambda tx: ends.record_run_event(
                 tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
             )
         )
@@ -154,7 +193,21 @@ class MetadataService:
         self, path: str, *, page_size: int, page_token: str
     ) -> tuple[list[RunTransition], str]:
         """Returns a page of the run's history and the token of the next one."""
-        query = f"transitions {path}"
+        found, token = await self.list_events(
+            path, page_size=page_size, page_token=page_token, kinds=_TRANSITIONS
+        )
+        return [event.transition for event in found if event.transition], token
+
+    async def list_events(
+        self,
+        path: str,
+        *,
+        page_size: int,
+        page_token: str,
+        kinds: frozenset[RunEventKind] | None = None,
+    ) -> tuple[list[RunEvent], str]:
+        """Returns a page of what happened to the run (of these kinds, if given) and the token of the next one."""
+        query = f"{'events' if kinds is None else 'transitions'} {path}"
         position = read_page_token(query, page_token, int)
         after_number = int(position[0]) if position else 0
         limit = clamp_page_size(page_size, default=100, limit=1000)
@@ -162,13 +215,48 @@ class MetadataService:
         def read(tx: RunTransaction) -> list[RunEvent]:
             document = runs.find_run_by_path(tx, path)
             return tx.list_events(
-                document.run_key, after_number=after_number, limit=limit + 1, kinds=_TRANSITIONS
+                document.run_key, after_number=after_number, limit=limit + 1, kinds=kinds
             )
 
         found = await self._runs.transact(read)
         is_last = len(found) <= limit
         token = "" if is_last else make_page_token(query, found[limit - 1].number)
-        return [event.transition for event in found[:limit] if event.transition], token
+        return found[:limit], token
+
+    async def list_writers(
+        self, *, path: str | None, run_key: RunKey | None, page_size: int, page_token: str
+    ) -> tuple[list[Writer], str]:
+        """Returns a page of the run's writers, by number, and the token of the next one."""
+        query = f"writers {path or run_key}"
+        position = read_page_token(query, page_token, int)
+        after_writer = int(position[0]) if position else 0
+        limit = clamp_page_size(page_size, default=1000, limit=10_000)
+
+        def read(tx: RunTransaction) -> list[Writer]:
+            if run_key is not None:
+                document = runs.find_run(tx, run_key)
+            else:
+                document = runs.find_run_by_path(tx, path or "")
+            return tx.list_writers(document.run_key, after_writer=after_writer, limit=limit + 1)
+
+        found = await self._runs.transact(read)
+        is_last = len(found) <= limit
+        token = "" if is_last else make_page_token(query, found[limit - 1].writer)
+        return found[:limit], token
+
+    async def list_attempts(self, path: str) -> list[RunAttempt]:
+        """Returns the attempts of the run, oldest first; the current one as the run now is."""
+
+        def read(tx: RunTransaction) -> list[RunAttempt]:
+            document = runs.find_run_by_path(tx, path)
+            return [
+                replace(one, state=document.state, end_time_unix_ns=document.end_time_unix_ns)
+                if one.attempt == document.attempt_count
+                else one
+                for one in tx.list_attempts(document.run_key)
+            ]
+
+        return await self._runs.transact(read)
 
     async def list_live_runs(self, *, page_size: int, page_token: str) -> tuple[list[LiveRun], str]:
         """Returns a page of live runs and the token of the next one."""
@@ -216,6 +304,10 @@ class MetadataService:
         last = found[limit - 1]
         token = make_page_token(query, last.activity_time_unix_ns, last.entity, last.name)
         return found[:limit], token
+
+    def now_unix_ns(self) -> int:
+        """Returns the service's time, up to which the active time of live runs is counted."""
+        return self._clock.now_unix_ns()
 
     async def _change(self, action: Callable[[RunTransaction], T]) -> T:
         result = await self._runs.transact(action)

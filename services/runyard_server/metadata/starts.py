@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from runyard_server.domain.attempts import AttemptKind, RunAttempt
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.errors import AlreadyExists, InvalidArgument, ResourceExhausted
-from runyard_server.domain.events import RunEvent
+from runyard_server.domain.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+)
+from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.extended_json import merge_config
 from runyard_server.domain.run import (
     LIVE_STATES,
+    ForkPoint,
     RunDocument,
     RunState,
     TransitionCause,
@@ -17,6 +24,7 @@ from runyard_server.domain.run import (
 )
 from runyard_server.domain.writers import DEFAULT_WRITER_LABEL, Writer
 from runyard_server.metadata import projects
+from runyard_server.metadata.history import forked_parts, rewound_parts
 from runyard_server.metadata.requests import (
     ResumeMode,
     RunLimits,
@@ -31,6 +39,7 @@ from runyard_server.metadata.runs import (
     config_text,
     either,
     find_run,
+    find_run_by_path,
     make_transition,
     read_config,
     record_event,
@@ -68,21 +77,67 @@ def start_run(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLim
     if found is None:
         return _start_new(tx, replace(ask, run_id=run_id), clock=clock, limits=limits)
     check_not_deleted(found)
-    if ask.resume is ResumeMode.NEVER:
+    _check_may_continue(found, ask)
+    return _resume(tx, found, ask, now_unix_ns=now, limits=limits)
+
+
+def needed_step(tx: RunTransaction, ask: StartRun) -> tuple[str, int] | None:
+    """Returns (path, step) of the step that the request goes back to, and that the run must have reached; None if none.
+
+    Raises what find_run_by_path does for a parent that is not there. A repeat needs nothing: it was answered before.
+    """
+    if tx.find_writer_by_request(ask.request_id) is not None:
+        return None
+    if ask.rewind_to_step is not None:
+        return f"{ask.entity}/{ask.project}/{ask.run_id}", ask.rewind_to_step
+    if (
+        ask.fork is not None
+        and tx.find_run(ask.entity, ask.project, ask.run_id, will_change=False) is None
+    ):
+        return find_run_by_path(tx, ask.fork.run_path).path, ask.fork.step
+    return None
+
+
+def check_step_reached(path: str, step: int, *, last_step: int | None) -> None:
+    """Raises FailedPrecondition STEP_NOT_REACHED if the run has no step as high as the one to go back to."""
+    if last_step is not None and step <= last_step:
+        return
+    has = "has no points" if last_step is None else f"ends at step {last_step}"
+    raise FailedPrecondition(
+        "STEP_NOT_REACHED",
+        f"run {path} {has}: there is no step {step} to go back to",
+        metadata={"run": path, "step": step, "limit": "" if last_step is None else last_step},
+    )
+
+
+def _check_may_continue(found: RunDocument, ask: StartRun) -> None:
+    """Raises AlreadyExists if the request wants a new run; the same fork again is no new one, but continues."""
+    is_same_fork = (
+        ask.fork is not None
+        and found.fork is not None
+        and (ask.fork.run_path, ask.fork.step) == (found.fork.run_path, found.fork.step)
+    )
+    if ask.resume is ResumeMode.NEVER and not (is_same_fork and found.state in LIVE_STATES):
         raise AlreadyExists(
             "RUN_ALREADY_EXISTS",
             f"run {found.path} exists; choose another id, or resume it with resume='allow'",
             metadata={"run": found.path},
         )
-    return _resume(tx, found, ask, now_unix_ns=now, limits=limits)
+    if ask.fork is not None and not is_same_fork:
+        raise AlreadyExists(
+            "RUN_ALREADY_EXISTS",
+            f"run {found.path} exists, and a fork starts a new run; choose another id",
+            metadata={"run": found.path},
+        )
 
 
 def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLimits) -> StartedRun:
-    if ask.resume is ResumeMode.MUST:
+    if ask.resume is ResumeMode.MUST or ask.rewind_to_step is not None:
         path = f"{ask.entity}/{ask.project}/{ask.run_id}"
         raise run_not_found(f"{path} to resume", path)
     now = clock.now_unix_ns()
     number = tx.draw_run_number(ask.entity, ask.project)
+    start_time = either(clamp_time(ask.start_time_unix_ns), now)
     document = RunDocument(
         run_key=make_run_key(now // NS_PER_MS, clock.random_bits(22)),
         entity=ask.entity,
@@ -96,12 +151,15 @@ def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLi
         group=ask.group,
         job_type=ask.job_type,
         create_time_unix_ns=now,
-        start_time_unix_ns=either(clamp_time(ask.start_time_unix_ns), now),
+        start_time_unix_ns=start_time,
         heartbeat_time_unix_ns=now,
         update_time_unix_ns=now,
         host=ask.host,
+        attempt_start_unix_ns=start_time,
         version=1,
     )
+    if ask.fork is not None:
+        document = _as_fork(tx, document, ask.fork, ask, limits)
     tx.insert_run(document)
     writer = _make_writer(document, ask, attempt=1, is_resumed=False, now_unix_ns=now)
     tx.insert_writer(writer)
@@ -109,6 +167,17 @@ def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLi
         None, document, TransitionCause.STARTED, actor=who(writer), now_unix_ns=now
     )
     record_event(tx, document, RunEvent.of(transition))
+    kind = AttemptKind.START
+    if document.fork is not None:
+        kind = AttemptKind.FORK
+        tx.insert_ancestors(
+            document.run_key, tuple(part.run_key for part in document.history_parts[1:])
+        )
+        evidence = f"from {document.fork.run_path} at step {document.fork.step}"
+        record_event(
+            tx, document, RunEvent(RunEventKind.FORKED, evidence, who(writer), now, attempt=1)
+        )
+    _begin_attempt(tx, document, ask, kind, writer)
     tx.change_project(
         ask.entity,
         ask.project,
@@ -119,14 +188,129 @@ def _start_new(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLi
     return StartedRun(document, writer)
 
 
+def _as_fork(
+    tx: RunTransaction, document: RunDocument, fork: ForkPoint, ask: StartRun, limits: RunLimits
+) -> RunDocument:
+    """Returns the new run as a fork: the parent's history up to the step, its config beneath the one given, its definitions."""
+    parent = find_run_by_path(tx, fork.run_path, will_change=True)
+    merged = merge_config(
+        read_config(parent.config_json, limits),
+        changes=read_config(ask.config_json, limits),
+        removed_keys=(),
+    )
+    return replace(
+        document,
+        fork=ForkPoint(parent.path, parent.run_key, fork.step),
+        history_parts=forked_parts(parent, step=fork.step, run_key=document.run_key),
+        config_json=config_text(merged, limits),
+        metric_definitions=parent.metric_definitions,
+    )
+
+
+def _begin_attempt(
+    tx: RunTransaction, document: RunDocument, ask: StartRun, kind: AttemptKind, writer: Writer
+) -> None:
+    tx.save_attempt(
+        document.run_key,
+        RunAttempt(
+            attempt=document.attempt_count,
+            kind=kind,
+            start_time_unix_ns=writer.start_time_unix_ns,
+            first_writer=writer.writer,
+            hostname=ask.host.hostname,
+            rewound_to_step=ask.fork.step if ask.fork is not None else ask.rewind_to_step,
+        ),
+    )
+
+
 def _resume(
     tx: RunTransaction, found: RunDocument, ask: StartRun, *, now_unix_ns: int, limits: RunLimits
 ) -> StartedRun:
     """Makes the caller a writer of a run that exists.
 
-    A live run is joined (another rank). It gets a new attempt if it had ended, or if a process of the same label was
-    there before: then that one was restarted.
+    A live run is joined (another rank). It gets a new attempt if it had ended, if it is rewound, or if a process of the
+    same label was there before: then that one was restarted.
     """
+    _check_writer_count(found, limits)
+    label = writer_label(ask)
+    is_live = found.state in LIVE_STATES
+    before = [w for w in tx.list_counted_writers(found.run_key) if w.label == label]
+    is_rewind = ask.rewind_to_step is not None and not _joins_rewind(tx, found, ask)
+    is_new_attempt = not is_live or bool(before) or is_rewind
+    if not is_live or is_rewind:
+        tx.retire_writers(found.run_key)
+    document = replace(
+        _with_wishes(found, ask, limits, is_new_attempt=is_new_attempt),
+        writer_count=found.writer_count + 1,
+        heartbeat_time_unix_ns=now_unix_ns,
+    )
+    if is_new_attempt:
+        document = _next_attempt(document, ask, now_unix_ns=now_unix_ns)
+    if is_rewind:
+        assert ask.rewind_to_step is not None
+        document = replace(document, history_parts=rewound_parts(found, to_step=ask.rewind_to_step))
+    writer = _make_writer(
+        document, ask, attempt=document.attempt_count, is_resumed=True, now_unix_ns=now_unix_ns
+    )
+    tx.insert_writer(writer)
+    transition = None
+    if is_new_attempt:
+        _begin_attempt(
+            tx, document, ask, AttemptKind.REWIND if is_rewind else AttemptKind.RESUME, writer
+        )
+        if found.state is RunState.STOPPING and not is_rewind:
+            # The stop goes on: a rank that was restarted does not call it off.
+            document = replace(document, stop=found.stop)
+        else:
+            document = replace(document, state=RunState.RUNNING)
+            evidence = f"writer {before[-1].writer} had its label" if before and is_live else ""
+            transition = make_transition(
+                found.state,
+                document,
+                TransitionCause.RESUMED,
+                actor=who(writer),
+                now_unix_ns=now_unix_ns,
+                evidence=evidence,
+            )
+    saved = save(tx, found, Change(document, transition), now_unix_ns=now_unix_ns)
+    if is_rewind:
+        evidence = (
+            f"to step {ask.rewind_to_step}: what earlier attempts logged after it is superseded"
+        )
+        event = RunEvent(
+            RunEventKind.REWOUND, evidence, who(writer), now_unix_ns, saved.attempt_count
+        )
+        record_event(tx, saved, event)
+    return StartedRun(saved, writer)
+
+
+def _next_attempt(document: RunDocument, ask: StartRun, *, now_unix_ns: int) -> RunDocument:
+    """Returns the document at the start of its next attempt: what told of the last one's end is gone, its time is counted."""
+    start_time = either(clamp_time(ask.start_time_unix_ns), now_unix_ns)
+    return replace(
+        document,
+        attempt_count=document.attempt_count + 1,
+        past_active_ns=document.active_ns(start_time),
+        attempt_start_unix_ns=start_time,
+        end_time_unix_ns=None,
+        exit_code=None,
+        exception=None,
+        stop=None,
+        stalled_since_unix_ns=None,
+        preemption_notice="",
+    )
+
+
+def _joins_rewind(tx: RunTransaction, found: RunDocument, ask: StartRun) -> bool:
+    """Returns whether another rank of the same job has rewound the run already, to the same step."""
+    attempt = tx.find_attempt(found.run_key, found.attempt_count)
+    if attempt is None or attempt.kind is not AttemptKind.REWIND or found.state not in LIVE_STATES:
+        return False
+    labels = {w.label for w in tx.list_counted_writers(found.run_key)}
+    return attempt.rewound_to_step == ask.rewind_to_step and writer_label(ask) not in labels
+
+
+def _check_writer_count(found: RunDocument, limits: RunLimits) -> None:
     if found.writer_count >= limits.writer_count_max:
         raise ResourceExhausted(
             "FIELD_TOO_LARGE",
@@ -137,36 +321,14 @@ def _resume(
                 "limit": limits.writer_count_max,
             },
         )
-    label = ask.writer_label or DEFAULT_WRITER_LABEL
-    is_live = found.state in LIVE_STATES
-    before = [w for w in tx.list_counted_writers(found.run_key) if w.label == label]
-    is_new_attempt = not is_live or bool(before)
-    if not is_live:
-        tx.retire_writers(found.run_key)
-    document = replace(
-        _with_wishes(found, ask, limits, is_new_attempt=is_new_attempt),
-        writer_count=found.writer_count + 1,
-        attempt_count=found.attempt_count + is_new_attempt,
-        heartbeat_time_unix_ns=now_unix_ns,
-    )
-    writer = _make_writer(
-        document, ask, attempt=document.attempt_count, is_resumed=True, now_unix_ns=now_unix_ns
-    )
-    tx.insert_writer(writer)
-    transition = None
-    if is_new_attempt and found.state is not RunState.STOPPING:
-        document = replace(document, state=RunState.RUNNING, end_time_unix_ns=None, exit_code=None)
-        evidence = f"writer {before[-1].writer} had its label" if before and is_live else ""
-        transition = make_transition(
-            found.state,
-            document,
-            TransitionCause.RESUMED,
-            actor=who(writer),
-            now_unix_ns=now_unix_ns,
-            evidence=evidence,
-        )
-    saved = save(tx, found, Change(document, transition), now_unix_ns=now_unix_ns)
-    return StartedRun(saved, writer)
+
+
+def writer_label(ask: StartRun) -> str:
+    """Returns the label of the writer that the request makes: the one given, else its rank's."""
+    if ask.writer_label:
+        return ask.writer_label
+    rank = ask.identity.rank
+    return DEFAULT_WRITER_LABEL if rank is None else f"rank{rank}"
 
 
 def _with_wishes(
@@ -211,10 +373,13 @@ def _make_writer(
         run_key=document.run_key,
         writer=document.writer_count,
         request_id=ask.request_id,
-        label=ask.writer_label or DEFAULT_WRITER_LABEL,
+        label=writer_label(ask),
         attempt=attempt,
         is_resumed=is_resumed,
         start_time_unix_ns=either(clamp_time(ask.start_time_unix_ns), now_unix_ns),
+        identity=ask.identity,
+        hostname=ask.host.hostname,
+        pid=ask.host.pid,
     )
 
 

@@ -10,7 +10,7 @@ from runyard_protos.monitor.v1 import monitor_pb2 as pb
 from runyard_protos.monitor.v1 import monitor_pb2_grpc as pb_grpc
 from runyard_server.domain.run import RunKey
 from runyard_server.monitor.liveness import Beat, Liveness
-from runyard_server.rpc.run_messages import duration_from_s, timestamp_from_unix_ns
+from runyard_server.rpc.message_values import duration_from_s, timestamp_from_unix_ns
 
 if TYPE_CHECKING:
     from runyard_server.monitor.service import MonitorService

@@ -49,7 +49,8 @@ MODULES: Final = (
     Module(
         "metadata",
         "entities, projects, runs and their states",
-        needs=("sql", "clickhouse"),
+        needs=("sql", "clickhouse", "siblings"),
+        calls=("query",),
         is_target=True,
     ),
     Module(

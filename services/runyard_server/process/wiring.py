@@ -280,6 +280,7 @@ class _Wiring:
             runs=SqlRunStore(self._made_sql()),
             index=ClickHouseRunIndex(self._made_clickhouse()),
             clock=self._clock,
+            steps=self._siblings,
         )
 
     async def _build_monitor(self) -> Service:

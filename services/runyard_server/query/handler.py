@@ -15,7 +15,7 @@ from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
 from runyard_server.query.planner import Steps
 from runyard_server.query.receipts import WriterReceipt
 from runyard_server.query.requests import PathBuckets, RunRow, RunsAsk
-from runyard_server.rpc import run_messages
+from runyard_server.rpc import message_values, run_messages
 from runyard_server.storage.ports.points import MetricStats, SeriesPoints
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
                 page_token=request.page_token,
                 name_contains=request.name_contains,
                 states=tuple(
-                    run_messages.state_from_number(number, field="states")
+                    message_values.state_from_number(number, field="states")
                     for number in request.states
                 ),
                 config_keys=tuple(request.config_keys),

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
-from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     Host,
@@ -16,25 +10,29 @@ from runyard_server.domain.run import (
     MetricDefinition,
     RunDocument,
     RunKey,
-    RunState,
-    RunTransition,
-    TransitionCause,
+)
+from runyard_server.rpc import life_messages
+from runyard_server.rpc.message_values import (
+    NS_PER_S,
+    duration_from_s,
+    optional_duration_s,
+    optional_timestamp,
+    optional_unix_ns,
+    state_from_number,
+    state_to_number,
+    timestamp_from_unix_ns,
+    unix_ns_from_timestamp,
 )
 
-NS_PER_S: Final = 1_000_000_000
-TIMESTAMP_SECONDS_MAX: Final = 253_402_300_799
-"""The last second of the year 9999, the latest that a Timestamp may say."""
 
-_STATES: Final = {state: pb.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState}
-_STATE_BY_NUMBER: Final = {number: state for state, number in _STATES.items()}
-_CAUSES: Final = {
-    cause: pb.TransitionCause.Value(f"TRANSITION_CAUSE_{cause.name}") for cause in TransitionCause
-}
-_CAUSE_BY_NUMBER: Final = {number: cause for cause, number in _CAUSES.items()}
+def run_to_message(
+    document: RunDocument, *, with_config: bool = True, now_unix_ns: int | None = None
+) -> pb.Run:
+    """Returns the run as a message; `with_config` False leaves config_json empty, as lists do.
 
-
-def run_to_message(document: RunDocument, *, with_config: bool = True) -> pb.Run:
-    """Returns the run as a message; `with_config` False leaves config_json empty, as lists do."""
+    The active time of a live run is counted up to `now_unix_ns`, or to its last sign of life.
+    """
+    now = now_unix_ns or document.heartbeat_time_unix_ns or document.update_time_unix_ns
     message = pb.Run(
         path=document.path,
         run_key=document.run_key,
@@ -49,21 +47,29 @@ def run_to_message(document: RunDocument, *, with_config: bool = True) -> pb.Run
         group=document.group,
         job_type=document.job_type,
         create_time=timestamp_from_unix_ns(document.create_time_unix_ns),
-        start_time=_optional_timestamp(document.start_time_unix_ns),
-        end_time=_optional_timestamp(document.end_time_unix_ns),
-        heartbeat_time=_optional_timestamp(document.heartbeat_time_unix_ns),
+        start_time=optional_timestamp(document.start_time_unix_ns),
+        end_time=optional_timestamp(document.end_time_unix_ns),
+        heartbeat_time=optional_timestamp(document.heartbeat_time_unix_ns),
         update_time=timestamp_from_unix_ns(document.update_time_unix_ns),
         exit_code=document.exit_code,
         host=host_to_message(document.host),
         metric_definitions=[definition_to_message(d) for d in document.metric_definitions],
         attempt_count=document.attempt_count,
         writer_count=document.writer_count,
+        active_duration=duration_from_s(document.active_ns(now) / NS_PER_S),
+        exception=life_messages.exception_to_message(document.exception),
+        stop=life_messages.stop_to_message(document.stop),
+        stalled_since_time=optional_timestamp(document.stalled_since_unix_ns),
+        fork=life_messages.fork_to_message(document.fork),
+        history_parts=[life_messages.part_to_message(part) for part in document.history_parts],
+        delete_time=optional_timestamp(document.delete_time_unix_ns),
+        preemption_notice=document.preemption_notice,
     )
     return message
 
 
 def run_from_message(message: pb.Run) -> RunDocument:
-    """Returns the run that the message holds; `is_deleted` and `version` are not on the wire and stay at their defaults."""
+    """Returns the run that the message holds; `version` and the parts of its active time are not on the wire."""
     return RunDocument(
         run_key=RunKey(message.run_key),
         entity=message.entity,
@@ -86,6 +92,16 @@ def run_from_message(message: pb.Run) -> RunDocument:
         metric_definitions=tuple(definition_from_message(d) for d in message.metric_definitions),
         attempt_count=message.attempt_count,
         writer_count=message.writer_count,
+        is_deleted=message.HasField("delete_time"),
+        delete_time_unix_ns=optional_unix_ns(message, "delete_time"),
+        exception=life_messages.exception_from_message(message.exception)
+        if message.HasField("exception")
+        else None,
+        stop=life_messages.stop_from_message(message.stop) if message.HasField("stop") else None,
+        stalled_since_unix_ns=optional_unix_ns(message, "stalled_since_time"),
+        fork=life_messages.fork_from_message(message.fork) if message.HasField("fork") else None,
+        history_parts=tuple(map(life_messages.part_from_message, message.history_parts)),
+        preemption_notice=message.preemption_notice,
     )
 
 
@@ -172,22 +188,6 @@ def definition_from_message(message: pb.MetricDefinition) -> MetricDefinition:
     )
 
 
-def transition_to_message(transition: RunTransition) -> pb.RunTransition:
-    """Returns the transition as a message."""
-    before = transition.from_state
-    message = pb.RunTransition(
-        to=state_to_number(transition.to_state),
-        cause=cause_to_number(transition.cause),
-        evidence=transition.evidence,
-        actor=transition.actor,
-        record_time=timestamp_from_unix_ns(transition.record_time_unix_ns),
-        attempt=transition.attempt,
-    )
-    if before is not None:
-        setattr(message, "from", state_to_number(before))
-    return message
-
-
 def live_run_to_message(run: LiveRun) -> pb.LiveRun:
     """Returns the live run as a message."""
     message = pb.LiveRun(
@@ -195,87 +195,26 @@ def live_run_to_message(run: LiveRun) -> pb.LiveRun:
         path=run.path,
         state=state_to_number(run.state),
         attempt_count=run.attempt_count,
+        straggler_steps=run.straggler_steps,
     )
     if run.crash_timeout_s is not None:
         message.crash_timeout.CopyFrom(duration_from_s(run.crash_timeout_s))
+    if run.stall_timeout_s is not None:
+        message.stall_timeout.CopyFrom(duration_from_s(run.stall_timeout_s))
+    if run.stalled_since_unix_ns is not None:
+        message.stalled_since_time.CopyFrom(timestamp_from_unix_ns(run.stalled_since_unix_ns))
     return message
 
 
 def live_run_from_message(message: pb.LiveRun) -> LiveRun:
     """Returns the live run that the message holds."""
-    has_timeout = message.HasField("crash_timeout")
     return LiveRun(
         run_key=RunKey(message.run_key),
         path=message.path,
         state=state_from_number(message.state, field="state"),
         attempt_count=message.attempt_count,
-        crash_timeout_s=message.crash_timeout.ToNanoseconds() / NS_PER_S if has_timeout else None,
-    )
-
-
-def state_to_number(state: RunState) -> pb.RunState.ValueType:
-    """Returns the enum value of a state."""
-    return _STATES[state]
-
-
-def state_from_number(number: int, *, field: str) -> RunState:
-    """Returns the state of an enum value; raises InvalidArgument naming `field` for UNSPECIFIED and unknown ones."""
-    state = _STATE_BY_NUMBER.get(pb.RunState.ValueType(number))
-    if state is None:
-        raise _unknown_enum(field, number, "RunState")
-    return state
-
-
-def cause_to_number(cause: TransitionCause) -> pb.TransitionCause.ValueType:
-    """Returns the enum value of a cause."""
-    return _CAUSES[cause]
-
-
-def cause_from_number(number: int, *, field: str) -> TransitionCause:
-    """Returns the cause of an enum value; raises InvalidArgument naming `field` for UNSPECIFIED and unknown ones."""
-    cause = _CAUSE_BY_NUMBER.get(pb.TransitionCause.ValueType(number))
-    if cause is None:
-        raise _unknown_enum(field, number, "TransitionCause")
-    return cause
-
-
-def timestamp_from_unix_ns(unix_ns: int) -> Timestamp:
-    """Returns the moment as a Timestamp, exact; what lies outside the years 1 to 9999 is moved to the nearer end."""
-    seconds, nanos = divmod(unix_ns, NS_PER_S)
-    if seconds > TIMESTAMP_SECONDS_MAX:
-        seconds, nanos = TIMESTAMP_SECONDS_MAX, NS_PER_S - 1
-    return Timestamp(seconds=seconds, nanos=nanos)
-
-
-def unix_ns_from_timestamp(timestamp: Timestamp) -> int:
-    """Returns the moment in Unix nanoseconds, exact; 0 for an absent one."""
-    return timestamp.seconds * NS_PER_S + timestamp.nanos
-
-
-def optional_unix_ns(
-    message: pb.Run | pb.StartRunRequest | pb.FinishRunRequest | pb.RecordTransitionRequest,
-    field: str,
-) -> int | None:
-    """Returns the moment in the message's Timestamp field in Unix nanoseconds, or None if it is absent."""
-    if not message.HasField(field):  # type: ignore[arg-type]  # the stubs want a literal
-        return None
-    return unix_ns_from_timestamp(getattr(message, field))
-
-
-def duration_from_s(duration_s: float) -> Duration:
-    """Returns the Duration nearest to `duration_s`, to the nanosecond."""
-    duration = Duration()
-    duration.FromNanoseconds(round(duration_s * NS_PER_S))
-    return duration
-
-
-def _optional_timestamp(unix_ns: int | None) -> Timestamp | None:
-    return None if unix_ns is None else timestamp_from_unix_ns(unix_ns)
-
-
-def _unknown_enum(field: str, number: int, enum_name: str) -> InvalidArgument:
-    return InvalidArgument(
-        "FIELD_INVALID",
-        f"{field} is {number}, which is no value of {enum_name} that may be sent",
-        metadata={"field": field, "value": number},
+        crash_timeout_s=optional_duration_s(message, "crash_timeout"),
+        stall_timeout_s=optional_duration_s(message, "stall_timeout"),
+        straggler_steps=message.straggler_steps,
+        stalled_since_unix_ns=optional_unix_ns(message, "stalled_since_time"),
     )

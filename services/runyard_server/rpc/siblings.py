@@ -12,17 +12,20 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
+from runyard_protos.query.v1 import query_pb2 as query_pb
 from runyard_server import telemetry
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
-from runyard_server.rpc import run_messages
+from runyard_server.rpc import message_values, run_messages
 from runyard_server.rpc.calls import REQUEST_ID_KEY, current_call, draw_request_id
 from runyard_server.rpc.errors import from_rpc_error
 
 METADATA: Final = "metadata"
 _METADATA_SERVICE: Final = "/runyard.metadata.v1.MetadataService/"
+QUERY: Final = "query"
+_QUERY_SERVICE: Final = "/runyard.query.v1.QueryService/"
 _LIVE_RUNS_PAGE_SIZE: Final = 10_000
 
 _Reply = TypeVar("_Reply")
@@ -101,17 +104,17 @@ class Siblings:
         """
         request = pb.RecordTransitionRequest(
             run_key=run_key,
-            to=run_messages.state_to_number(to_state),
-            cause=run_messages.cause_to_number(cause),
+            to=message_values.state_to_number(to_state),
+            cause=message_values.cause_to_number(cause),
             evidence=evidence,
             actor=actor,
             attempt_count=attempt_count,
         )
-        setattr(request, "from", run_messages.state_to_number(from_state))
+        setattr(request, "from", message_values.state_to_number(from_state))
         if end_time_unix_ns is not None:
-            request.end_time.CopyFrom(run_messages.timestamp_from_unix_ns(end_time_unix_ns))
+            request.end_time.CopyFrom(message_values.timestamp_from_unix_ns(end_time_unix_ns))
         reply = await self._call("RecordTransition", request, pb.RecordTransitionResponse)
-        return reply.is_applied, run_messages.state_from_number(reply.state, field="state")
+        return reply.is_applied, message_values.state_from_number(reply.state, field="state")
 
     async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
         """Tells when runs last gave a sign of life, as (run, Unix ns); at most 10,000. Safe to repeat."""
@@ -119,7 +122,7 @@ class Siblings:
             heartbeats=[
                 pb.RunHeartbeat(
                     run_key=run_key,
-                    heartbeat_time=run_messages.timestamp_from_unix_ns(time_unix_ns),
+                    heartbeat_time=message_values.timestamp_from_unix_ns(time_unix_ns),
                 )
                 for run_key, time_unix_ns in heartbeats
             ]
@@ -139,6 +142,17 @@ class Siblings:
             if reply.next_page_token == page_token:
                 raise Internal("INTERNAL", "metadata gave the same page of live runs twice")
             page_token = reply.next_page_token
+
+    async def last_step(self, path: str) -> int | None:
+        """Returns the largest step of a run's history, as query has it; None if it has no points.
+
+        Raises NotFound RUN_NOT_FOUND, Unavailable.
+        """
+        request = query_pb.GetReceiptRequest(run_path=path)
+        reply = await self._call(
+            "GetReceipt", request, query_pb.GetReceiptResponse, service=QUERY, prefix=_QUERY_SERVICE
+        )
+        return reply.last_step if reply.HasField("last_step") else None
 
     async def forward(
         self, service: str, method_path: str, body: bytes, *, timeout_s: float, request_id: str
@@ -170,9 +184,17 @@ class Siblings:
             return False
         return reply == b"\x08\x01"
 
-    async def _call(self, method: str, request: Message, reply_type: type[_Reply]) -> _Reply:
-        invoke: Callable[..., Awaitable[_Reply]] = self._channel(METADATA).unary_unary(
-            _METADATA_SERVICE + method,
+    async def _call(
+        self,
+        method: str,
+        request: Message,
+        reply_type: type[_Reply],
+        *,
+        service: str = METADATA,
+        prefix: str = _METADATA_SERVICE,
+    ) -> _Reply:
+        invoke: Callable[..., Awaitable[_Reply]] = self._channel(service).unary_unary(
+            prefix + method,
             request_serializer=_serialize,
             response_deserializer=reply_type.FromString,  # type: ignore[attr-defined]  # generated
         )
@@ -186,21 +208,21 @@ class Siblings:
             if timeout_s <= 0:
                 raise DeadlineExceeded(
                     "DEADLINE_EXCEEDED",
-                    f"no time is left to ask {METADATA} for {method}",
-                    metadata={"service": METADATA, "method": method},
+                    f"no time is left to ask {service} for {method}",
+                    metadata={"service": service, "method": method},
                 )
             try:
                 reply = await invoke(
                     request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, request_id),)
                 )
             except grpc.aio.AioRpcError as error:
-                telemetry.SIBLING_CALLS.labels(METADATA, error.code().name).inc()
+                telemetry.SIBLING_CALLS.labels(service, error.code().name).inc()
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or is_last:
-                    raise from_rpc_error(error, service=METADATA) from error
+                    raise from_rpc_error(error, service=service) from error
             else:
-                telemetry.SIBLING_CALLS.labels(METADATA, "OK").inc()
+                telemetry.SIBLING_CALLS.labels(service, "OK").inc()
                 return reply
-            telemetry.SIBLING_RETRIES.labels(METADATA).inc()
+            telemetry.SIBLING_RETRIES.labels(service).inc()
             await asyncio.sleep(
                 self._config.retry_pause_s * (0.5 + self._clock.random_bits(10) / 1024)
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,15 +11,22 @@ from hypothesis import strategies as st
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.run import (
+    Cut,
+    ForkPoint,
+    HistoryPart,
     Host,
     LiveRun,
     MetricDefinition,
     RunDocument,
+    RunException,
     RunKey,
     RunState,
+    StopStage,
+    StopStatus,
     TransitionCause,
 )
-from runyard_server.rpc import run_messages
+from runyard_server.rpc import message_values, run_messages
+from runyard_server.storage.life_json import life_to_json, with_life
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 TIMES = st.integers(0, 2**62)
@@ -43,6 +52,33 @@ DEFINITIONS = st.builds(
     goal=TEXT,
     is_hidden=st.booleans(),
 )
+STEPS = st.integers(-(2**63), 2**63 - 1)
+KEYS = st.integers(0, 2**64 - 1).map(RunKey)
+STOPS = st.builds(
+    StopStatus,
+    stage=st.sampled_from(StopStage),
+    requested_by=TEXT,
+    reason=TEXT,
+    request_time_unix_ns=TIMES,
+    grace_s=st.integers(0, 86_400).map(float),
+    may_kill=st.booleans(),
+    acknowledge_time_unix_ns=st.none() | TIMES,
+)
+PARTS = st.builds(
+    HistoryPart,
+    run_key=KEYS,
+    last_step=st.none() | STEPS,
+    writer_max=U32,
+    cuts=st.lists(st.builds(Cut, writer_max=U32, last_step=STEPS), max_size=3).map(tuple),
+)
+LIVES = {
+    "exception": st.none() | st.builds(RunException, TEXT, TEXT, TEXT, TEXT),
+    "stop": st.none() | STOPS,
+    "stalled_since_unix_ns": st.none() | TIMES,
+    "fork": st.none() | st.builds(ForkPoint, TEXT, KEYS, STEPS),
+    "history_parts": st.lists(PARTS, max_size=3).map(tuple),
+    "preemption_notice": TEXT,
+}
 DOCUMENTS = st.builds(
     RunDocument,
     run_key=st.integers(0, 2**64 - 1).map(RunKey),
@@ -64,6 +100,7 @@ DOCUMENTS = st.builds(
     writer_count=U32,
     is_deleted=st.just(False),
     version=st.just(0),
+    **LIVES,
 )
 
 
@@ -72,6 +109,13 @@ def test_round_trip(document: RunDocument) -> None:
     """Every field of a document survives the wire, times to the nanosecond."""
     wire = run_messages.run_to_message(document).SerializeToString()
     assert run_messages.run_from_message(pb.Run.FromString(wire)) == document
+
+
+@given(DOCUMENTS)
+def test_the_life_of_a_run_survives_storing(document: RunDocument) -> None:
+    """What the stores keep as one text comes back the same."""
+    fields = {**dict.fromkeys(LIVES), "history_parts": (), "preemption_notice": ""}
+    assert with_life(replace(document, **fields), life_to_json(document)) == document
 
 
 def test_config_can_be_left_out() -> None:
@@ -97,9 +141,9 @@ def test_live_run_round_trip(state: RunState, timeout_s: float | None) -> None:
 def test_unknown_numbers_are_refused_by_name(number: int) -> None:
     """UNSPECIFIED and values of a later contract get an error that names the field."""
     with pytest.raises(InvalidArgument, match=f"state is {number}"):
-        run_messages.state_from_number(number, field="state")
+        message_values.state_from_number(number, field="state")
     with pytest.raises(InvalidArgument, match=f"cause is {number}"):
-        run_messages.cause_from_number(number, field="cause")
+        message_values.cause_from_number(number, field="cause")
 
 
 def test_every_state_and_cause_is_in_the_contract() -> None:
@@ -114,5 +158,5 @@ def test_every_state_and_cause_is_in_the_contract() -> None:
 
 def test_times_beyond_the_year_9999_are_moved_to_its_end() -> None:
     """A broken clock on a training machine cannot make a run unreadable."""
-    far = run_messages.timestamp_from_unix_ns(2**63 * 1000)
+    far = message_values.timestamp_from_unix_ns(2**63 * 1000)
     assert far.ToJsonString().startswith("9999-12-31T23:59:59")
