@@ -441,6 +441,7 @@ async def test_a_writer_keeps_what_it_is(store: RunStore) -> None:
         9,
         5,
         exception=RunException("KeyError", "'x'", "Traceback ..."),
+        records_refused=3,
     )
     writer = replace(
         make_writer(document), identity=identity, hostname="h", pid=42, is_counted=False, end=end

@@ -28,6 +28,7 @@ class WriterEnd:
     end_time_unix_ns: int
     last_sequence: int
     exception: RunException | None = None
+    records_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

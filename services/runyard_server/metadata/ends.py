@@ -57,6 +57,9 @@ def finish_run(
     if ask.is_correction:
         return _correct(tx, document, writer, ask, now_unix_ns=now_unix_ns)
     if writer.end is not None:
+        if ask.records_refused > writer.end.records_refused:
+            end = replace(writer.end, records_refused=ask.records_refused)
+            tx.save_writer(replace(writer, end=end))
         return document
     end = _end_of(document, writer, ask, now_unix_ns)
     tx.save_writer(replace(writer, end=end))
@@ -165,6 +168,7 @@ def _end_of(document: RunDocument, writer: Writer, ask: FinishRun, now_unix_ns: 
         end_time_unix_ns=now_unix_ns if end_time is None else end_time,
         last_sequence=ask.last_sequence,
         exception=None if exception is None else replace(exception, writer_label=writer.label),
+        records_refused=ask.records_refused,
     )
 
 
@@ -197,7 +201,8 @@ def _correct(
     end = _end_of(document, writer, ask, now_unix_ns)
     if (end.state, end.exit_code) == (told.state, told.exit_code):
         return document
-    tx.save_writer(replace(writer, end=replace(end, last_sequence=told.last_sequence)))
+    end = replace(end, last_sequence=told.last_sequence, records_refused=told.records_refused)
+    tx.save_writer(replace(writer, end=end))
     return _follow_outcome(tx, document, writer, now_unix_ns=now_unix_ns)
 
 

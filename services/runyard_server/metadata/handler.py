@@ -79,6 +79,7 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
                 if request.HasField("exception")
                 else None,
                 is_correction=request.is_correction,
+                records_refused=request.records_refused,
             )
         )
         return pb.FinishRunResponse(run=self._run(document))

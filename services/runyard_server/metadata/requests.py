@@ -148,6 +148,7 @@ class FinishRun:
     end_time_unix_ns: int | None = None
     exception: RunException | None = None
     is_correction: bool = False
+    records_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,8 @@ def check_finish(ask: FinishRun, limits: RunLimits) -> FinishRun:
     if ask.cause not in _FINISH_CAUSES:
         allowed = ", ".join(sorted(cause.name for cause in _FINISH_CAUSES))
         raise _invalid("cause", ask.cause.name, f"ends no writer; one of {allowed} does")
+    if ask.records_refused > ask.last_sequence:
+        raise _too_large("records_refused", ask.records_refused, ask.last_sequence, "records")
     exception = None if ask.exception is None else cut_exception(ask.exception)
     return replace(ask, evidence=cut_evidence(ask.evidence, limits), exception=exception)
 

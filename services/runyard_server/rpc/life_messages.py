@@ -168,6 +168,7 @@ def writer_to_message(writer: Writer) -> pb.RunWriter:
         message.cause = cause_to_number(end.cause)
         message.evidence = end.evidence
         message.last_sequence = end.last_sequence
+        message.records_refused = end.records_refused
         if end.exit_code is not None:
             message.exit_code = end.exit_code
     return message

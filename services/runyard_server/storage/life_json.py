@@ -27,11 +27,11 @@ def life_to_json(document: RunDocument) -> str:
         "fork": asdict(document.fork) if document.fork else None,
         "history_parts": [asdict(part) for part in document.history_parts],
         "preemption_notice": document.preemption_notice,
-        "past_active_ns": document.past_active_ns,
+        "past_active_ns": document.past_active_ns or None,
         "attempt_start": document.attempt_start_unix_ns,
         "delete_time": document.delete_time_unix_ns,
     }
-    kept = {name: value for name, value in fields.items() if value not in (None, "", 0, [])}
+    kept = {name: value for name, value in fields.items() if value not in (None, "", [])}
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -115,6 +115,7 @@ def writer_values(writer: Writer) -> Values:
             {**asdict(writer.identity), "hostname": writer.hostname, "pid": writer.pid}
         ),
         "exception_json": _dump(asdict(end.exception)) if end and end.exception else None,
+        "records_refused": end.records_refused if end else None,
     }
 
 
@@ -129,6 +130,7 @@ def writer_of(row: Row[Any]) -> Writer:
             evidence=row.end_evidence,
             end_time_unix_ns=row.end_time_unix_ns,
             last_sequence=row.last_sequence,
+            records_refused=row.records_refused or 0,
             exception=RunException(**json.loads(row.exception_json))
             if row.exception_json
             else None,

@@ -179,6 +179,7 @@ writers = Table(
     Column("last_sequence", UInt64),
     Column("identity_json", Text, nullable=False, server_default="{}"),
     Column("exception_json", Text),
+    Column("records_refused", UInt64),
 )
 
 events = Table(

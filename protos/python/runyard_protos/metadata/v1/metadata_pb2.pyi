@@ -814,6 +814,7 @@ class RunWriter(google.protobuf.message.Message):
     IS_CURRENT_FIELD_NUMBER: builtins.int
     HOSTNAME_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
+    RECORDS_REFUSED_FIELD_NUMBER: builtins.int
     writer: builtins.int
     """Its number in the run, from 1."""
     label: builtins.str
@@ -836,6 +837,8 @@ class RunWriter(google.protobuf.message.Message):
     """Host name."""
     pid: builtins.int
     """Process id."""
+    records_refused: builtins.int
+    """Records of its journal that will never be durable, as its end said."""
     @property
     def identity(self) -> global___WriterIdentity:
         """What it is in a distributed run."""
@@ -865,9 +868,10 @@ class RunWriter(google.protobuf.message.Message):
         is_current: builtins.bool = ...,
         hostname: builtins.str = ...,
         pid: builtins.int = ...,
+        records_refused: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "identity", b"identity", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exit_code", b"exit_code", "hostname", b"hostname", "identity", b"identity", "is_current", b"is_current", "label", b"label", "last_sequence", b"last_sequence", "pid", b"pid", "start_time", b"start_time", "state", b"state", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cause", b"cause", "end_time", b"end_time", "evidence", b"evidence", "exit_code", b"exit_code", "hostname", b"hostname", "identity", b"identity", "is_current", b"is_current", "label", b"label", "last_sequence", b"last_sequence", "pid", b"pid", "records_refused", b"records_refused", "start_time", b"start_time", "state", b"state", "writer", b"writer"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 global___RunWriter = RunWriter

@@ -29,6 +29,7 @@ def upgrade() -> None:
         "writers", sa.Column("identity_json", sa.Text(), nullable=False, server_default="{}")
     )
     op.add_column("writers", sa.Column("exception_json", sa.Text()))
+    op.add_column("writers", sa.Column("records_refused", sa.BigInteger()))
     _make_events()
     _make_attempts()
     op.create_table(
