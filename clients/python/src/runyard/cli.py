@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard.errors import Error, UsageError
-from runyard.settings import Settings, resolve
+from runyard import cli_journal, cli_sync
+from runyard.errors import Error
 from runyard.version import VERSION
 
 PIPE_CLOSED_EXIT_CODE = 141
@@ -51,12 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    sync = commands.add_parser(
-        "sync", parents=[reading], help="send journals, those of offline runs included"
-    )
-    sync.add_argument("paths", nargs="*", metavar="DIR", help="run folders, or folders of such")
-    sync.set_defaults(call=_sync)
-
+    cli_sync.add_commands(commands, reading)
     runs = commands.add_parser("runs", help="look at runs").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -70,28 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("path", help="entity/project/run_id")
     showing.set_defaults(call=_runs_show)
 
-    journal = commands.add_parser("journal", help="look at journals").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    frames = journal.add_parser("show", parents=[shared], help="print the records of a journal")
-    frames.add_argument("path", type=Path, help="segment file, journal folder or run folder")
-    frames.set_defaults(call=_journal_show)
-
+    cli_journal.add_commands(commands, shared)
     commands.add_parser("server", help="start a server (= runyard-server)", add_help=False)
     version = commands.add_parser("version", parents=[shared], help="print the version")
     version.set_defaults(call=_version)
     return parser
-
-
-def _sync(options: argparse.Namespace) -> int:
-    settings = resolve({"base_url": options.base_url}, Settings())
-    paths = [Path(path) for path in options.paths] or [Path(settings.dir).expanduser()]
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"there is no folder {path}")
-    from runyard.agent.sync import sync
-
-    return sync(paths, base_url=settings.base_url, api_key=settings.api_key, is_json=options.json)
 
 
 def _runs_ls(options: argparse.Namespace) -> int:
@@ -172,31 +150,6 @@ def _run_row(run: Any) -> dict[str, Any]:
         "created_at": run.created_at,
         "url": run.url,
     }
-
-
-def _journal_show(options: argparse.Namespace) -> int:
-    from runyard import journal_reader
-
-    try:
-        reader = journal_reader.JournalReader.open(options.path)
-    except OSError as error:
-        raise UsageError(f"{options.path} cannot be read: {error.strerror}") from None
-    if not reader.segments:
-        raise UsageError(f"{options.path} holds no journal")
-    count = 0
-    for frame in reader.frames():
-        fields = journal_reader.describe(frame)
-        count += 1
-        if options.json:
-            print(json.dumps(fields, ensure_ascii=False))
-        else:
-            rest = {k: v for k, v in fields.items() if k not in ("sequence", "kind")}
-            print(fields["sequence"], fields["kind"], json.dumps(rest, ensure_ascii=False))
-    if reader.stop_reason == journal_reader.END:
-        return 0
-    message = f"stopped after {count} records: {reader.stop_reason} at {reader.stop_place}"
-    print(f"runyard: {message}", file=sys.stderr)
-    return 1
 
 
 def _server(arguments: Sequence[str]) -> int:

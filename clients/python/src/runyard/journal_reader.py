@@ -84,7 +84,7 @@ class JournalReader:
         next_sequence: int | None = None
         self._stop(END, "", 0)
         for name, content in self.segments:
-            first_sequence = _first_sequence(content)
+            first_sequence = first_sequence_of(content)
             if first_sequence is None:
                 self._stop(BAD_HEADER, name, 0)
                 return
@@ -121,7 +121,7 @@ class JournalReader:
                 return
             payload = content[position + form.FRAME_HEADER_BYTES : stop]
             frame = Frame(sequence, kind, schema, payload, names_by_schema.get(schema, ()))
-            if not _is_well_formed(frame):
+            if not is_well_formed(frame):
                 self._stop(BAD_PAYLOAD, name, position)
                 return
             if kind == form.SCHEMA:
@@ -152,7 +152,8 @@ def describe(frame: Frame) -> dict[str, Any]:
     return fields
 
 
-def _first_sequence(content: bytes) -> int | None:
+def first_sequence_of(content: bytes) -> int | None:
+    """Returns the sequence of a segment's first frame; None if the content does not begin as a segment does."""
     if len(content) < form.HEADER_BYTES:
         return None
     magic, version, header_bytes, first_sequence, _ = form.HEADER.unpack_from(content)
@@ -160,7 +161,7 @@ def _first_sequence(content: bytes) -> int | None:
     return int(first_sequence) if is_ours and first_sequence > 0 else None
 
 
-def _is_well_formed(frame: Frame) -> bool:
+def is_well_formed(frame: Frame) -> bool:
     """Returns whether the payload is what the kind asks for."""
     if frame.kind == form.ROW:
         return bool(frame.names) and len(frame.payload) == form.ROW_HEAD.size + 8 * len(frame.names)

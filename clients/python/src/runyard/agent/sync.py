@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server, set_up_log, tak
 from runyard.agent.mark import read_json
 from runyard.agent.run import RunUpload, Server, World
 from runyard.agent.start import read_start
+from runyard.journal_status import find_run_folders, refused_count
 
 AT_ONCE_COUNT_MAX = 4
 PREFIX = "runyard: "
@@ -78,27 +79,12 @@ def sync(paths: Sequence[Path], *, base_url: str, api_key: str = "", is_json: bo
     return 0 if all(job.outcome in _DONE for job in jobs) else 1
 
 
-def find_run_folders(paths: Sequence[Path]) -> list[Path]:
-    """Returns the run folders that the paths are or hold, each once, in order of name."""
-    found: dict[Path, None] = {}
-    for path in paths:
-        folder = path.resolve()
-        if (folder / "journal").is_dir() or (folder / "mark.json").is_file():
-            found[folder] = None
-            continue
-        for root in (folder, folder / "runyard"):
-            for child in sorted(root.glob("run-*")):
-                if child.is_dir():
-                    found[child] = None
-    return list(found)
-
-
 def _job(disk: LocalDisk, folder: Path) -> _Job:
     job = _Job(folder, read_start(disk, f"{folder}/journal"))
     mark = read_json(disk, f"{folder}/mark.json") or {}
     answer = read_json(disk, f"{folder}/run.json") or {}
     job.path = str(answer.get("path") or "")
-    job.records_durable = _durable(mark.get("durable_sequence"), mark.get("refused_ranges"))
+    job.records_durable = _durable(mark)
     job.records_written = int(mark.get("written_sequence") or 0)
     if mark.get("is_complete"):
         job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
@@ -215,7 +201,7 @@ async def _send(
     try:
         while not running.done():
             await asyncio.wait([running], timeout=PROGRESS_INTERVAL_S)
-            job.records_durable = _durable(upload.mark.durable_sequence, upload.mark.refused_ranges)
+            job.records_durable = max(0, upload.mark.durable_sequence - upload.mark.records_refused)
             job.records_written = upload.mark.written_sequence
             progress.show()
             if server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
@@ -238,7 +224,7 @@ async def _watch(job: _Job, world: World, progress: _Progress) -> None:
     end_s = loop.time() + AGENT_WAIT_S
     while not job.outcome:
         mark = read_json(world.disk, f"{job.folder}/mark.json") or {}
-        job.records_durable = _durable(mark.get("durable_sequence"), mark.get("refused_ranges"))
+        job.records_durable = _durable(mark)
         job.records_written = int(mark.get("written_sequence") or 0)
         progress.show()
         if mark.get("is_complete"):
@@ -253,10 +239,9 @@ async def _watch(job: _Job, world: World, progress: _Progress) -> None:
             await asyncio.sleep(PROGRESS_INTERVAL_S)
 
 
-def _durable(sequence: int | None, refused_ranges: Sequence[Sequence[int]] | None) -> int:
-    """Returns how many records are durable: those up to the sequence that no refusal and no damage took."""
-    taken = sum(last - first + 1 for first, last in refused_ranges or ())
-    return max(0, int(sequence or 0) - taken)
+def _durable(mark: Mapping[str, Any]) -> int:
+    """Returns how many records a mark calls durable: those up to it that no refusal and no damage took."""
+    return max(0, int(mark.get("durable_sequence") or 0) - refused_count(mark))
 
 
 def _counts(job: _Job) -> str:

@@ -1,0 +1,28 @@
+"""Sizes, counts and ages as people read them."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def bytes_text(size_bytes: float) -> str:
+    """Returns a size in the largest unit of which there is at least one: "1.5 MiB"."""
+    unit = 0
+    while abs(size_bytes) >= 1024 and unit < len(_UNITS) - 1:
+        size_bytes /= 1024
+        unit += 1
+    digits = 0 if unit == 0 or size_bytes >= 100 else 1
+    return f"{size_bytes:,.{digits}f} {_UNITS[unit]}"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Returns "1 record", "2,000 records"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def age_text(seconds: float) -> str:
+    """Returns a span in its largest whole unit: "3 min"."""
+    for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{int(seconds // size_s)} {unit}"
+    return f"{max(0, int(seconds))} s"
