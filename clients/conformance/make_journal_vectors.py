@@ -134,6 +134,33 @@ def whole_run(recorder: Recorder) -> None:
     finish(recorder)
 
 
+def stopped_run(recorder: Recorder) -> None:
+    """Writes a run that alerts, learns of a preemption, is told to stop, and ends by an exception."""
+    start(recorder)
+    recorder.row(0, {"loss": 0.5})
+    alert = {"title": "Loss rises", "text": "é 名", "level": "WARN", "wait_duration_s": 60.0}
+    recorder.add(form.CHANGE, {"alert": alert})
+    recorder.add(form.CHANGE, {"preemption_notice": "mark_preempting()"})
+    recorder.add(
+        form.STOP_TOLD,
+        {
+            "how": "interrupt", "request_time_unix_ns": START_TIME_UNIX_NS,
+            "time_unix_ns": START_TIME_UNIX_NS + 1_000_000_000,
+        },
+    )  # fmt: skip
+    recorder.add(
+        form.FINISH,
+        {
+            "exit_code": 1, "cause": "USER_REQUEST", "evidence": "nico asked for it",
+            "time_unix_ns": START_TIME_UNIX_NS + 60_000_000_000,
+            "exception": {
+                "type": "ValueError", "message": "too hot",
+                "traceback": "Traceback (most recent call last):\nValueError: too hot\n",
+            },
+        },
+    )  # fmt: skip
+
+
 def odd_values(recorder: Recorder) -> None:
     """Writes values whose bits must come through: NaN payloads, infinities, -0.0, subnormals, extremes of steps."""
     start(recorder)
@@ -217,6 +244,7 @@ def build() -> dict[str, Any]:
         "missing",
     )
     add(vectors, "a segment without a header", {name: bytes(4096)}, [], "bad_header")
+    make("a run that was told to stop and ended by an exception", stopped_run, vectors)
     return {"version": 1, "format": "protos/journal.md", "vectors": vectors}
 
 

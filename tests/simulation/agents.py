@@ -102,6 +102,9 @@ class SimulatedTransport:
         )
         await self._metadata(lambda handler: handler.FinishRun(request, None))
 
+    async def record_stop_stage(self, run_key: int, writer: int, stage: str, evidence: str) -> None:
+        raise AssertionError("nobody asks for a stop in this world")
+
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
         return BeatAnswer(next_beat_s=5.0, unknown_run_keys=(), stop_orders=())
 

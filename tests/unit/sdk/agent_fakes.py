@@ -24,6 +24,7 @@ from runyard.agent.ports import (
     FilePart,
     Rejection,
     StartedRun,
+    StopOrder,
     UploadPlan,
 )
 from runyard.agent.retry import Reach, Repeater
@@ -75,6 +76,8 @@ class FakeServer:
         self.endings: list[Ending] = []
         self.covered_at_end: int = 0
         self.beats: list[Beat] = []
+        self.stop_orders: list[StopOrder] = []
+        self.stages: list[tuple[str, str]] = []
         self.files: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
         self.parts: dict[str, bytes] = {}
@@ -155,10 +158,13 @@ class FakeServer:
 
         await self._meet(do)
 
+    async def record_stop_stage(self, run_key: int, writer: int, stage: str, evidence: str) -> None:
+        await self._meet(lambda: self.stages.append((stage, evidence)))
+
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
         def do() -> BeatAnswer:
             self.beats.extend(beats)
-            return BeatAnswer(2.0, (), ())
+            return BeatAnswer(2.0, (), self.stop_orders)
 
         answer: BeatAnswer = await self._meet(do)
         return answer

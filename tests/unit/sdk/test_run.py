@@ -198,14 +198,12 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
     wandb.log({"a": 1}, commit=True)
     wandb.finish()
     err = capsys.readouterr().err
-    for word in (
-        "save_code",
-        "sync_tensorboard",
-        "start_method",
-        "watch()",
-        "alert()",
-        "mark_preempting",
-    ):
+    changes = contents(frames(tmp_path), form.CHANGE)
+    assert {"title": "t", "text": "x", "level": "INFO", "wait_duration_s": 60.0} in [
+        change.get("alert") for change in changes
+    ]
+    assert "mark_preempting()" in [change.get("preemption_notice") for change in changes]
+    for word in ("save_code", "sync_tensorboard", "start_method", "watch()"):
         assert err.count(f"NOTE {word}") + err.count(f"({word}") + err.count(f"'{word}'") == 1, (
             word,
             err,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from runyard import errors
     from runyard.active_run import Run
+    from runyard.alerts import AlertLevel
     from runyard.api import Api
     from runyard.errors import CommError, Error, UsageError
     from runyard.run_config import Config
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runyard.terminal import termerror, termlog, termwarn
 
 __all__ = [
+    "AlertLevel",
     "Api",
     "CommError",
     "Config",
@@ -32,6 +34,7 @@ __all__ = [
     "Summary",
     "UsageError",
     "__version__",
+    "alert",
     "config",
     "define_metric",
     "errors",
@@ -39,6 +42,7 @@ __all__ = [
     "init",
     "log",
     "login",
+    "mark_preempting",
     "run",
     "save",
     "setup",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AlertLevel": "runyard.alerts",
     "Api": "runyard.api",
     "CommError": "runyard.errors",
     "Config": "runyard.run_config",
@@ -111,6 +116,16 @@ def save(glob_str: Any = None, base_path: Any = None, policy: str = "live") -> l
 def define_metric(name: str, *arguments: Any, **named: Any) -> Any:
     """Says how a metric of the current run is drawn and summarised; see Run.define_metric."""
     return _current("define_metric").define_metric(name, *arguments, **named)
+
+
+def alert(title: str, text: str = "", level: Any = None, wait_duration: Any = None) -> None:
+    """Tells people at once of what happened in the current run; see Run.alert."""
+    _current("alert").alert(title, text, level, wait_duration)
+
+
+def mark_preempting(reason: str = "") -> None:
+    """Tells that the machine of the current run will be taken away; see Run.mark_preempting."""
+    _current("mark_preempting").mark_preempting(reason)
 
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Callable
 
 from runyard import (
@@ -22,15 +21,18 @@ from runyard import (
 from runyard import journal_format as form
 from runyard.agent_link import AgentLink
 from runyard.errors import InvalidArgument, UsageError
+from runyard.exit_hooks import End
 from runyard.journal import JournalWriter
 from runyard.metric_definition import MetricDefinition, make_definition
 from runyard.metric_log import MetricLog
 from runyard.run_config import Config
+from runyard.run_ends import RunEnds
 from runyard.run_files import check_policy, files_to_save
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
 from runyard.run_records import RunRecords
 from runyard.run_summary import Summary
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, ResolvedSettings
+from runyard.stop_listener import StopListener
 from runyard.terminal import Terminal
 
 AGENT_CHECK_TICKS = 20
@@ -52,7 +54,7 @@ class RunParts:
     """What the START frame holds."""
 
 
-class Run:
+class Run(RunEnds):
     """One recorded computation, as its own process sees it. Made by `runyard.init()`."""
 
     def __init__(self, parts: RunParts) -> None:
@@ -73,6 +75,12 @@ class Run:
         self._records = RunRecords(parts.journal, self._metrics, parts.terminal, parts.folder)
         self._config = Config(parts.config, on_change=self._records.write_config)
         self._summary = Summary(self._metrics, self._records.write_summary)
+        self._stop = StopListener(
+            parts.folder if parts.link is not None else None,
+            parts.terminal,
+            run_registry.hooks,
+            lambda fields: self._records.write(form.STOP_TOLD, fields),
+        )
 
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
@@ -161,7 +169,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Returns running, finished, failed or killed."""
+        """Returns running, finished, failed, killed or preempted."""
         return self._state
 
     @property
@@ -285,16 +293,16 @@ class Run:
         code = 0 if exit_code is None else int(exit_code)
         if quiet is not None:
             self._terminal.is_quiet = quiet
-        self.end(code, exit_hooks.FINISH_CALLED, "")
+        self.end(End(code, exit_hooks.FINISH_CALLED))
 
-    def end(self, exit_code: int, cause: str, evidence: str) -> None:
-        """Ends the run for a cause (a TransitionCause); a repeat does nothing."""
-        self.call_soon(lambda: self._end(exit_code, cause, evidence))
+    def end(self, end: End) -> None:
+        """Ends the run as told; a repeat does nothing."""
+        self.call_soon(lambda: self._end(end))
 
-    def end_without_waiting(self, exit_code: int, cause: str, evidence: str) -> None:
+    def end_without_waiting(self, end: End) -> None:
         """Writes the end of the run and nothing more: the process is about to die, the agent does the rest."""
         if self._state == "running" and not self._is_foreign:
-            self._close(exit_code, cause, evidence)
+            self._close(end)
 
     def call_soon(self, call: Callable[[], Any]) -> None:
         """Calls at once, or right after the row that this thread is in the middle of."""
@@ -318,7 +326,8 @@ class Run:
             self._records.write(form.RESUMED_STEP, {"step": answer.next_step})
 
     def tick(self) -> None:
-        """Looks after the agent now and then; called by the journal's thread."""
+        """Looks for a stop, and after the agent now and then; called by the journal's thread."""
+        self._stop.look()
         self._tick_count += 1
         folder, link = self._parts.folder, self._parts.link
         if folder is None or link is None or self._tick_count % AGENT_CHECK_TICKS:
@@ -344,28 +353,6 @@ class Run:
     def to_html(self, height: int = 420, hidden: bool = False) -> str:
         """Returns a compact view as HTML."""
         return self._repr_html_()
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None or error is None:
-            self.finish()
-        elif issubclass(kind, KeyboardInterrupt):
-            self.end(
-                exit_hooks.EXIT_CODE_INTERRUPTED, exit_hooks.SIGNAL, "SIGINT (KeyboardInterrupt)"
-            )
-        elif isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            self.end(code & 0xFF, exit_hooks.PROCESS_EXITED, "")
-        else:
-            evidence = exit_hooks.evidence_of(kind, error, trace)
-            self.end(1, exit_hooks.UNHANDLED_EXCEPTION, evidence)
 
     def __repr__(self) -> str:
         return f"<runyard run {self.path} ({self._state})>"
@@ -411,19 +398,21 @@ class Run:
             return
         run_summary.restore(self._summary, answer.summary)
 
-    def _end(self, exit_code: int, cause: str, evidence: str) -> None:
+    def _end(self, end: End) -> None:
         with self._finish_lock:
             if self._state != "running" or self._is_foreign:
                 return
             self._records.write_unsaved_files()
             run_registry.deactivate(self)
-            self._close(exit_code, cause, evidence)
+            self._close(end)
             self._show_end()
 
-    def _close(self, exit_code: int, cause: str, evidence: str) -> None:
-        self._state = _end_state(exit_code, cause)
+    def _close(self, end: End) -> None:
+        self._stop.close()
+        end = self._decided(end)
+        self._state = _end_state(end)
         self._log = self._log_late
-        self._records.close(exit_code, cause, evidence)
+        self._records.close(end)
 
     def _show_end(self) -> None:
         folder, link = self._parts.folder, self._parts.link
@@ -458,10 +447,10 @@ class Run:
         )
 
 
-def _end_state(exit_code: int, cause: str) -> str:
-    if cause == exit_hooks.SIGNAL:
-        return "killed"
-    return "failed" if exit_code else "finished"
+def _end_state(end: End) -> str:
+    by_cause = {exit_hooks.PREEMPTED: "preempted", exit_hooks.UNHANDLED_EXCEPTION: "failed"}
+    by_cause.update({exit_hooks.SIGNAL: "killed", exit_hooks.USER_REQUEST: "killed"})
+    return by_cause.get(end.cause) or ("failed" if end.exit_code else "finished")
 
 
 def _text(what: str, value: Any) -> str:

@@ -3,42 +3,74 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import signal
 import sys
 import threading
-import traceback
+import time
+from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any, Callable, NoReturn
 
+from runyard.exception_text import exception_fields
+from runyard.settings import slurm_job
+
 EXIT_CODE_INTERRUPTED = 130
 """What a shell sees of a program that Ctrl-C ended."""
-EXIT_CODE_TERMINATED = 143
 EVIDENCE_LENGTH_MAX = 16_000
+CONTINUE_S = 10.0
+"""A SIGCONT belongs to the SIGTERM that comes within this time."""
+END_OF_INPUT = "EOF when reading a line"
+"""What input() says where there is nothing more to read."""
 
 FINISH_CALLED = "FINISH_CALLED"
 PROCESS_EXITED = "PROCESS_EXITED"
 UNHANDLED_EXCEPTION = "UNHANDLED_EXCEPTION"
 SIGNAL = "SIGNAL"
+USER_REQUEST = "USER_REQUEST"
+PREEMPTED = "PREEMPTED"
+
+_ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_CONTINUE: Any = getattr(signal, "SIGCONT", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a run ends; `cause` is a TransitionCause."""
+
+    exit_code: int
+    cause: str
+    evidence: str = ""
+    exception: Mapping[str, str] | None = None
+    """`type`, `message` and `traceback` of the exception that nobody handled."""
+    signal: int = 0
+    """The signal that ended the process, where one did."""
+    is_continued: bool = False
+    """Whether a SIGCONT came with that signal, as batch systems send it."""
 
 
 class ExitHooks:
-    """Watches sys.exit, sys.excepthook, SIGTERM and atexit, and passes everything on to who was there before.
+    """Watches sys.exit, sys.excepthook, SIGTERM, SIGHUP and atexit, and passes everything on to who was there before.
 
-    `on_exit` is called when the interpreter ends, `on_terminate` on SIGTERM, in the main thread.
+    `on_exit` is called when the interpreter ends, `on_terminate` on a signal that ends the process, in the main thread.
     """
 
     def __init__(self, on_exit: Callable[[], None], on_terminate: Callable[[], bool]) -> None:
-        self.exit_code = 0
-        self.cause = PROCESS_EXITED
-        self.evidence = ""
+        self.end = End(0, PROCESS_EXITED)
+        self.is_interrupt_wanted = False
+        """Set before a SIGTERM that shall interrupt the main thread as Ctrl-C does, where SIGINT is ignored."""
         self._on_exit = on_exit
         self._on_terminate = on_terminate
         self._is_installed = False
         self._is_exit_registered = False
+        self._is_exit_called = False
         self._exit: Any = None
         self._excepthook: Any = None
         self._quitter_call: Any = None
+        self._handlers: dict[int, Any] = {}
+        self._continue_time_s = -CONTINUE_S
+        self._is_looking_again = False
 
     def install(self) -> None:
         """Puts the hooks in place; a repeat does nothing."""
@@ -51,11 +83,11 @@ class ExitHooks:
         if not self._is_exit_registered:
             self._is_exit_registered = True
             atexit.register(self._on_exit)
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        ):
-            signal.signal(signal.SIGTERM, self._watch_terminate)
+        if threading.current_thread() is threading.main_thread():
+            for number in _ENDING_SIGNALS:
+                self._handle(number, self._watch_terminate)
+            if _CONTINUE is not None and slurm_job():
+                self._handle(_CONTINUE, self._watch_continue)
 
     def uninstall(self) -> None:
         """Restores what was there, unless somebody has put a hook over ours; then ours goes on passing through."""
@@ -68,11 +100,41 @@ class ExitHooks:
             sys.excepthook = self._excepthook
         if self._quitter_call is not None:
             _quitter().__call__, self._quitter_call = self._quitter_call, None
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) == self._watch_terminate
-        ):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        handlers, self._handlers = self._handlers, {}
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if signal.getsignal(number) == handler:
+                    signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def handles_terminate(self) -> bool:
+        """Returns whether a SIGTERM comes to these hooks."""
+        handler = self._handlers.get(signal.SIGTERM)
+        return handler is not None and signal.getsignal(signal.SIGTERM) == handler
+
+    def end_at_exit(self) -> End:
+        """Returns what is known when the interpreter ends; leaving its prompt by Ctrl-D is a stop by the user."""
+        is_prompt = hasattr(sys, "ps1") and "ipykernel" not in sys.modules
+        if is_prompt and not self._is_exit_called and self.end == End(0, PROCESS_EXITED):
+            return End(0, USER_REQUEST, "Ctrl-D: the input of the prompt ended")
+        return self.end
+
+    def take_exception(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Notes an exception that nobody handles."""
+        self.end = end_of(kind, error, trace)
+
+    def die_of_signal(self) -> None:
+        """Ends the process as the signal does without a handler."""
+        number = self.end.signal
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _handle(self, number: int, handler: Any) -> None:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+            self._handlers[number] = handler
 
     def _watch_exit(self, code: Any = None) -> NoReturn:
         self._take_exit(code)
@@ -80,13 +142,8 @@ class ExitHooks:
         raise AssertionError("sys.exit returned")
 
     def _take_exit(self, code: Any) -> None:
-        self.cause, self.evidence = PROCESS_EXITED, ""
-        if code is None:
-            self.exit_code = 0
-        elif isinstance(code, int):
-            self.exit_code = int(code) & 0xFF
-        else:  # anything else is printed, and the code is 1
-            self.exit_code, self.evidence = 1, str(code)[:EVIDENCE_LENGTH_MAX]
+        self._is_exit_called = True
+        self.end = _end_of_exit(code)
 
     def _wrap_quitter(self) -> None:
         """Watches exit() and quit(), which raise SystemExit past sys.exit."""
@@ -104,34 +161,64 @@ class ExitHooks:
     def _watch_exception(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            self.exit_code, self.cause = EXIT_CODE_INTERRUPTED, SIGNAL
-            self.evidence = "SIGINT (KeyboardInterrupt)"
-        else:
-            self.exit_code, self.cause = 1, UNHANDLED_EXCEPTION
-            self.evidence = evidence_of(kind, error, trace)
+        if not hasattr(sys, "ps1"):  # at a prompt it ends nothing
+            self.take_exception(kind, error, trace)
         self._excepthook(kind, error, trace)
 
     def _watch_terminate(self, number: int, frame: FrameType | None) -> None:
-        self.exit_code, self.cause, self.evidence = EXIT_CODE_TERMINATED, SIGNAL, "SIGTERM"
+        if self.is_interrupt_wanted and number == signal.SIGTERM:
+            self.is_interrupt_wanted = False
+            raise KeyboardInterrupt
+        is_continued = time.monotonic() - self._continue_time_s < CONTINUE_S
+        if _CONTINUE in self._handlers and not is_continued and not self._is_looking_again:
+            # Handlers of signals that came together are called by number: SIGCONT's after this one.
+            self._is_looking_again = True
+            signal.raise_signal(number)
+            return
+        self.end = End(
+            128 + number,
+            SIGNAL,
+            signal.Signals(number).name,
+            signal=number,
+            is_continued=is_continued,
+        )
         if self._on_terminate():
-            self.die_of_terminate()
+            self.die_of_signal()
 
-    def die_of_terminate(self) -> None:
-        """Ends the process as SIGTERM does without a handler."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def _watch_continue(self, number: int, frame: FrameType | None) -> None:
+        self._continue_time_s = time.monotonic()
 
 
-def evidence_of(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> str:
-    """Returns the end of the traceback, which names the exception."""
+def end_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> End:
+    """Returns the end that an exception means which nobody handles."""
+    if issubclass(kind, KeyboardInterrupt):
+        return End(
+            EXIT_CODE_INTERRUPTED, SIGNAL, "SIGINT (KeyboardInterrupt)", signal=signal.SIGINT
+        )
+    if isinstance(error, SystemExit):
+        return _end_of_exit(error.code)
+    if issubclass(kind, EOFError) and error.args == (END_OF_INPUT,) and _is_typed_at():
+        return End(1, USER_REQUEST, "Ctrl-D: the input that the script asked for ended")
+    fields = exception_fields(kind, error, trace)
+    evidence = f"{fields['type']}: {fields['message']}"[:EVIDENCE_LENGTH_MAX]
+    return End(1, UNHANDLED_EXCEPTION, evidence, exception=fields)
+
+
+def _end_of_exit(code: Any) -> End:
+    if code is None:
+        return End(0, PROCESS_EXITED)
+    if isinstance(code, int):
+        return End(int(code) & 0xFF, PROCESS_EXITED)
+    # anything else is printed, and the code is 1
+    return End(1, PROCESS_EXITED, str(code)[:EVIDENCE_LENGTH_MAX])
+
+
+def _is_typed_at() -> bool:
+    """Returns whether somebody types at this process."""
     try:
-        text = "".join(traceback.format_exception(kind, error, trace))
-    except Exception:  # an exception whose str() raises must not hide that there was one
-        text = kind.__name__
-    return text[-EVIDENCE_LENGTH_MAX:]
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # closed
+        return False
 
 
 def _quitter() -> Any:

@@ -24,6 +24,7 @@ CHANGE = 4
 FILE = 5
 FINISH = 6
 RESUMED_STEP = 7
+STOP_TOLD = 0x8001
 KIND_NAMES = {
     START: "START",
     SCHEMA: "SCHEMA",
@@ -32,6 +33,7 @@ KIND_NAMES = {
     FILE: "FILE",
     FINISH: "FINISH",
     RESUMED_STEP: "RESUMED_STEP",
+    STOP_TOLD: "STOP_TOLD",
 }
 SKIPPABLE = 0x8000
 """A reader that does not know a kind with this bit may pass over the frame."""

@@ -10,9 +10,7 @@ from runyard.errors import NotOffered
 HARMLESS: Mapping[str, str] = {
     "watch": "gradients and parameters of models are not recorded yet; the call is passed over",
     "unwatch": "gradients and parameters of models are not recorded yet; the call is passed over",
-    "alert": "alerts are not sent yet; the call is passed over",
     "log_code": "code is not recorded yet; the call is passed over",
-    "mark_preempting": "announced preemptions are not recorded yet; the call is passed over",
     "tensorboard": "TensorBoard files are not followed yet; the call is passed over",
     "write_traces": "traces are not recorded yet; the call is passed over",
 }

@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 from runyard import extended_json
 from runyard.journal import SEGMENT_BYTES, reserve
+from runyard.process_identity import own_identity
 
 try:
     import fcntl
@@ -62,6 +63,18 @@ class Mark:
     records_refused: int = 0
     """Records up to `durable_sequence` that the server refused for good: they are not durable."""
     update_unix_ns: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class StopRequest:
+    """A stop that somebody asked for (stop.json)."""
+
+    requested_by: str
+    reason: str
+    request_time_unix_ns: int
+    """Tells a further request from the same one."""
+    grace_s: float
+    """How long the process may take, from when its agent had the request."""
 
 
 class RunFolder:
@@ -137,6 +150,18 @@ class RunFolder:
             update_unix_ns=int(fields.get("update_unix_ns") or 0),
         )
 
+    def read_stop(self) -> StopRequest | None:
+        """Returns the stop that was asked for; None while there is none."""
+        fields = _read_json(self.path / "stop.json")
+        if fields is None:
+            return None
+        return StopRequest(
+            requested_by=str(fields.get("requested_by") or ""),
+            reason=str(fields.get("reason") or ""),
+            request_time_unix_ns=int(fields.get("request_time_unix_ns") or 0),
+            grace_s=float(fields.get("grace_s") or 0),
+        )
+
     def write_log(self, text: str) -> None:
         """Appends a line to the SDK's log of the run; a disk that refuses is passed over."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -167,6 +192,7 @@ class RunFolder:
         if fcntl is not None:
             # Blocks for the moment in which an agent may be looking whether the lock is held.
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        os.write(self._lock_file, own_identity())
 
 
 def fallback_root() -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runyard import extended_json
 from runyard import journal_format as form
+from runyard.exit_hooks import End
 from runyard.journal import JournalWriter
 from runyard.metric_log import MetricLog
 from runyard.run_files import new_files
@@ -96,16 +97,19 @@ class RunRecords:
         for path, name in new_files(self._folder.files_path, self._saved_paths):
             self.write_file(path, name, "end")
 
-    def close(self, exit_code: int, cause: str, evidence: str) -> None:
+    def close(self, end: End) -> None:
         """Appends the run's end and closes the journal."""
-        fields = {
-            "exit_code": exit_code,
-            "cause": cause,
-            "evidence": extended_json.plain(evidence),
+        fields: dict[str, Any] = {
+            "exit_code": end.exit_code,
+            "cause": end.cause,
+            "evidence": end.evidence,
             "time_unix_ns": self._metrics.now_unix_ns(),
         }
+        if end.exception is not None:
+            fields["exception"] = end.exception
         self._closed_by = "a finished run"
-        self._journal.close((form.FINISH, extended_json.dumps(fields).encode()))
+        payload = extended_json.dumps(extended_json.plain(fields)).encode()
+        self._journal.close((form.FINISH, payload))
 
     def abandon(self) -> None:
         """Stops recording without touching the journal: in a forked child."""

@@ -25,7 +25,7 @@ def current() -> Run | None:
 def activate(run: Run) -> None:
     """Makes the run the current one: `runyard.run`, `.config`, `.summary` and `.log` are its own from now on."""
     _runs.append(run)
-    _hooks.install()
+    hooks.install()
     _publish()
 
 
@@ -34,7 +34,7 @@ def deactivate(run: Run) -> None:
     if run in _runs:
         _runs.remove(run)
     if not _runs:
-        _hooks.uninstall()
+        hooks.uninstall()
     _publish()
 
 
@@ -60,7 +60,7 @@ def _publish() -> None:
 def _end_all_at_exit() -> None:
     """Ends every run with what the process ends with."""
     for run in reversed(list(_runs)):
-        run.end(_hooks.exit_code, _hooks.cause, _hooks.evidence)
+        run.end(hooks.end_at_exit())
     agent_link.let_go()
 
 
@@ -70,10 +70,10 @@ def _end_all_of_terminate() -> bool:
     is_late = False
 
     def end(run: Run) -> None:
-        run.end_without_waiting(_hooks.exit_code, _hooks.cause, _hooks.evidence)
+        run.end_without_waiting(hooks.end)
         unended.remove(run)
         if is_late and not unended:
-            _hooks.die_of_terminate()
+            hooks.die_of_signal()
 
     for run in list(_runs):
         run.call_soon(functools.partial(end, run))
@@ -88,9 +88,10 @@ def _after_fork() -> None:
     for run in runs:
         run.become_foreign()
     if runs:
-        _hooks.uninstall()
+        hooks.uninstall()
 
 
-_hooks = ExitHooks(_end_all_at_exit, _end_all_of_terminate)
+hooks = ExitHooks(_end_all_at_exit, _end_all_of_terminate)
+"""What watches how this process ends."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -12,7 +12,7 @@ from runyard import journal_format as form
 from runyard.active_run import Run, RunParts
 from runyard.agent_link import AgentLink
 from runyard.errors import CLASS_BY_REASON, FailedPrecondition, InvalidArgument, UsageError
-from runyard.exit_hooks import FINISH_CALLED
+from runyard.exit_hooks import FINISH_CALLED, End
 from runyard.host import describe_host
 from runyard.journal import JournalWriter, NullJournal
 from runyard.run_config import config_fields
@@ -114,7 +114,7 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
         try:
             _connect(run, parts, folder, link)
         except BaseException:  # Ctrl-C, or the server's refusal: nobody will hold this run
-            run.end_without_waiting(1, FINISH_CALLED, "init() was broken off")
+            run.end_without_waiting(End(1, FINISH_CALLED, "init() was broken off"))
             folder.release()
             raise
     run_registry.activate(run)

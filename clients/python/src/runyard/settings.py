@@ -20,6 +20,7 @@ DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
 DEFAULT_FOLDER = "runyard"
 MODES = ("online", "offline", "disabled")
+PREEMPTIONS = ("auto", "sigterm", "off")
 _MODE_ALIASES = {"run": "online", "dryrun": "offline"}
 
 
@@ -65,6 +66,8 @@ class ResolvedSettings:
     """Longest wait of finish() for a server that does not answer."""
     writer_label: str = ""
     """Label of this writer, where several write one run ("rank17")."""
+    preemption: str = "auto"
+    """Which SIGTERM announces that the machine is taken away: "auto" (one of Slurm), "sigterm" (every one) or "off"."""
     max_end_of_run_history_metrics: int = 10
     """Rows of the table "Run history"."""
     max_end_of_run_summary_metrics: int = 10
@@ -103,6 +106,7 @@ _ENVIRONMENT = {
     "RUNYARD_INIT_TIMEOUT_S": "init_timeout_s",
     "RUNYARD_FINISH_TIMEOUT_S": "finish_timeout_s",
     "RUNYARD_WRITER_LABEL": "writer_label",
+    "RUNYARD_PREEMPTION": "preemption",
 }
 
 
@@ -196,6 +200,13 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
                 f"{source}: mode {value!r} is not one of {', '.join(MODES)}", reason="FIELD_INVALID"
             )
         return mode
+    if name == "preemption":
+        if str(value).lower() not in PREEMPTIONS:
+            raise InvalidArgument(
+                f"{source}: preemption {value!r} is not one of {', '.join(PREEMPTIONS)}",
+                reason="FIELD_INVALID",
+            )
+        return str(value).lower()
     if name == "resume":
         return _parse_resume(value, source)
     if name == "base_url":
@@ -225,6 +236,11 @@ def agent_environment(settings: ResolvedSettings) -> dict[str, str]:
         paths.append(package_folder)
     environ["PYTHONPATH"] = os.pathsep.join(paths)
     return environ
+
+
+def slurm_job() -> str:
+    """Returns the id of the Slurm job that this process belongs to; "" outside of one."""
+    return os.environ.get("SLURM_JOB_ID", "")
 
 
 def is_terminal_plain() -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Callable
 
-from runyard.agent.ports import Beat, BeatAnswer, Transport
+from runyard.agent.ports import Beat, BeatAnswer, StopOrder, Transport
 from runyard.agent.retry import UNREACHABLE, Reach
 from runyard.errors import Error
 
@@ -30,15 +30,24 @@ class Heart:
         self._reach = reach
         self._agent_id = agent_id
         self._sources: dict[object, Callable[[], Beat]] = {}
+        self._stops: dict[object, tuple[int, Callable[[StopOrder], None]]] = {}
         self._woken = asyncio.Event()
         self._told_keys: set[int] = set()
 
-    def add(self, source: Callable[[], Beat]) -> Callable[[], None]:
-        """Beats for one more run from now on; returns what ends that."""
+    def add(
+        self, source: Callable[[], Beat], run_key: int, on_stop: Callable[[StopOrder], None]
+    ) -> Callable[[], None]:
+        """Beats for one more run from now on, and tells it when it shall stop; returns what ends that."""
         key = object()
         self._sources[key] = source
+        self._stops[key] = (run_key, on_stop)
         self._woken.set()
-        return lambda: self._sources.pop(key, None) and None
+
+        def end() -> None:
+            self._sources.pop(key, None)
+            self._stops.pop(key, None)
+
+        return end
 
     async def run(self) -> None:
         """Beats until cancelled."""
@@ -74,6 +83,7 @@ class Heart:
             if run_key not in self._told_keys:
                 self._told_keys.add(run_key)
                 _log.warning("run_unknown %d: the server does not know it (any more)", run_key)
-        for run_key, requested_by in answer.stop_orders:
-            # The training process learns of it in a later version; see CHANGELOG.
-            _log.debug("stop_ordered %d by %s", run_key, requested_by)
+        for order in answer.stop_orders:
+            for run_key, on_stop in list(self._stops.values()):
+                if run_key == order.run_key:
+                    on_stop(order)

@@ -21,6 +21,7 @@ from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.heartbeat import Heart
+from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.retry import Reach, Repeater
 from runyard.agent.run import Server, World
 
@@ -66,7 +67,9 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
     agent = Agent(
         root,
         base_url=options.base_url,
-        world=World(LocalDisk(), Budget(IN_FLIGHT_BYTES_MAX), time.time_ns),
+        world=World(
+            LocalDisk(), Budget(IN_FLIGHT_BYTES_MAX), time.time_ns, processes=LocalProcesses()
+        ),
         make_server=lambda url: make_server(url, api_key=api_key_for(url, options.base_url)),
         idle_exit_s=options.idle_exit_s,
         is_root_ours=functools.partial(is_named, f"{root}/agent.lock", os.fstat(lock)),

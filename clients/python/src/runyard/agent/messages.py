@@ -17,6 +17,7 @@ from runyard.agent.ports import (
     FileDigest,
     Rejection,
     StartedRun,
+    StopOrder,
     UploadPlan,
 )
 from runyard_protos.metadata.v1 import metadata_pb2
@@ -167,6 +168,10 @@ def apply_changes_request(run_key: int, writer: int, changes: Sequence[Change]) 
         if content.get("tags") is not None:
             message.tags.SetInParent()
             message.tags.tags.extend(str(tag) for tag in content["tags"])
+        if isinstance(content.get("alert"), Mapping):
+            _set_alert(message.alert, content["alert"])
+        if content.get("preemption_notice") is not None:
+            message.preemption_notice = str(content["preemption_notice"])
     return request.SerializeToString()
 
 
@@ -185,8 +190,22 @@ def finish_run_request(run_key: int, writer: int, ending: Ending) -> bytes:
         cause=cause,
         evidence=evidence.decode("utf-8", "ignore"),
         records_refused=ending.records_refused,
+        is_correction=ending.is_correction,
     )
+    if ending.exception is not None:
+        _fill(request.exception, ending.exception)
     request.end_time.FromNanoseconds(ending.time_unix_ns)
+    return request.SerializeToString()
+
+
+def record_stop_stage_request(run_key: int, writer: int, stage: str, evidence: str) -> bytes:
+    """Returns the RecordStopStageRequest."""
+    request = metadata_pb2.RecordStopStageRequest(
+        run_key=run_key,
+        writer=writer,
+        stage=metadata_pb2.StopStage.Value(f"STOP_STAGE_{stage}"),
+        evidence=evidence,
+    )
     return request.SerializeToString()
 
 
@@ -216,7 +235,17 @@ def beat_answer(reply: bytes) -> BeatAnswer:
     return BeatAnswer(
         next_beat_s=message.next_beat.ToNanoseconds() / 1e9,
         unknown_run_keys=list(message.unknown_run_keys),
-        stop_orders=[(order.run_key, order.requested_by) for order in message.stop_orders],
+        stop_orders=[
+            StopOrder(
+                run_key=order.run_key,
+                requested_by=order.requested_by,
+                reason=order.reason,
+                grace_s=order.grace.ToNanoseconds() / 1e9,
+                may_kill=order.may_kill,
+                request_time_unix_ns=order.request_time.ToNanoseconds(),
+            )
+            for order in message.stop_orders
+        ],
     )
 
 
@@ -249,6 +278,17 @@ def complete_upload_request(upload_id: str, part_etags: Sequence[str]) -> bytes:
 
     request = files_pb2.CompleteUploadRequest(upload_id=upload_id, part_etags=part_etags)
     return request.SerializeToString()
+
+
+def _set_alert(alert: metadata_pb2.Alert, fields: Mapping[str, Any]) -> None:
+    alert.title, alert.text = str(fields.get("title") or ""), str(fields.get("text") or "")
+    levels = dict(metadata_pb2.AlertLevel.items())
+    alert.level = levels.get(
+        f"ALERT_LEVEL_{fields.get('level')}", metadata_pb2.ALERT_LEVEL_UNSPECIFIED
+    )
+    wait_s = float(fields.get("wait_duration_s") or 0)
+    if wait_s > 0:
+        alert.wait_duration.FromNanoseconds(int(wait_s * 1e9))
 
 
 def _columns(table: RowTable) -> bytes:

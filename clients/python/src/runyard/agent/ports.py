@@ -74,6 +74,22 @@ class Ending:
     last_sequence: int
     records_refused: int = 0
     """Records that will never be durable: refused by the server, or damaged."""
+    exception: Mapping[str, str] | None = None
+    """`type`, `message` and `traceback` of the exception that ended the process."""
+    is_correction: bool = False
+    """Whether it replaces the end that the process told of itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessEnd:
+    """How a process ended, as the system says; `exit_code` and `signal` are both None where it does not tell."""
+
+    exit_code: int | None
+    signal: int | None
+    """The signal that ended it."""
+    is_out_of_memory: bool
+    evidence: str
+    time_unix_ns: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +105,27 @@ class Beat:
 
 
 @dataclasses.dataclass(frozen=True)
+class StopOrder:
+    """Asks that a run be stopped; comes with every answer until it is."""
+
+    run_key: int
+    requested_by: str
+    reason: str
+    grace_s: float
+    """How long the training process may take before SIGTERM."""
+    may_kill: bool
+    """Whether SIGKILL may follow."""
+    request_time_unix_ns: int
+    """Tells a further request from the same one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class BeatAnswer:
     """When to beat next, and what the server says of the runs."""
 
     next_beat_s: float
     unknown_run_keys: Sequence[int]
-    stop_orders: Sequence[tuple[int, str]]
-    """(run_key, who asked)."""
+    stop_orders: Sequence[StopOrder]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +184,9 @@ class Transport(Protocol):
     async def finish_run(self, run_key: int, writer: int, ending: Ending) -> None:
         """Ends the writer's part in the run."""
 
+    async def record_stop_stage(self, run_key: int, writer: int, stage: str, evidence: str) -> None:
+        """Tells how far a stop has come at a writer; `stage` is a StopStage without its prefix."""
+
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
         """Tells that runs live."""
 
@@ -206,3 +239,34 @@ class Disk(Protocol):
 
     async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
         """Reads a file whole in bounded memory; `part_bytes_of` is the size of the parts to take MD5s of."""
+
+
+class ProcessWatch(Protocol):
+    """A training process that is watched until `close`."""
+
+    @property
+    def end(self) -> ProcessEnd | None:
+        """Returns how it ended; None while it lives. Once set it MUST stay."""
+
+    async def wait(self, timeout_s: float) -> ProcessEnd | None:
+        """Returns `end` as soon as it is known, or None after the time. Any number of tasks may wait."""
+
+    def look(self) -> None:
+        """Notes facts that only the living process shows (counters of its memory group). Cheap; called twice a second."""
+
+    def send_signal(self, number: int) -> bool:
+        """Sends a signal to this very process and never to a later one of its number; False if it is gone."""
+
+    def close(self) -> None:
+        """Stops watching."""
+
+
+class Processes(Protocol):
+    """The processes of this machine."""
+
+    def watch(self, folder: str) -> ProcessWatch | None:
+        """Watches the process that writes the run folder.
+
+        None where it cannot be known for certain: it is gone already, is not of this machine or pid namespace, wrote
+        no identity, or the system offers no way. Then the lock alone tells whether it lives.
+        """

@@ -10,14 +10,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
 from runyard import journal_format as form
+from runyard.agent import endings
 from runyard.agent import mark as marks
 from runyard.agent.budget import Budget
 from runyard.agent.heartbeat import Heart
-from runyard.agent.ports import Beat, Disk, Ending, StartedRun, Transport
+from runyard.agent.ports import (
+    Beat,
+    Disk,
+    Ending,
+    Processes,
+    ProcessWatch,
+    StartedRun,
+    Transport,
+)
 from runyard.agent.retry import Reach, Repeater
+from runyard.agent.stopping import Stopping
 from runyard.errors import Error
 
 if TYPE_CHECKING:
+    from runyard.agent.columns import Piece
     from runyard.agent.files import FileUploads
     from runyard.agent.reader import JournalFollower
     from runyard.agent.uploader import Uploader
@@ -30,6 +41,10 @@ POLL_MIN_S, POLL_MAX_S = 0.03, 0.1
 """A quiet journal is looked at in pauses that grow from the one to the other."""
 WRITER_LOOK_S = 0.5
 """Pause between two looks whether the training process lives."""
+STATUS_WAIT_S = 2.0
+"""Longest wait for the status of a process that let go of its lock without a word: it is dying, or became another program."""
+CORRECTION_WAIT_S = 60.0
+"""How long after its own word a process is watched for ending otherwise."""
 REMOVE_INTERVAL_S = 1.0
 TICK_S = 1.0
 
@@ -43,6 +58,8 @@ class World:
     disk: Disk
     budget: Budget
     time_unix_ns: Callable[[], int]
+    processes: Processes | None = None
+    """None: only locks tell whether a training process lives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +93,28 @@ class RunUpload:
         self._world = world
         self._is_foreground = is_foreground
         self._journal: JournalFollower | None = None
+        self._watch: ProcessWatch | None = None
+        self._told: Ending | None = None
+        self._stopping: Stopping | None = None
+        self._preemption_notice = ""
         self._reach_message = ""
 
     async def run(self) -> str:
         """Returns the outcome when nothing is left to do. When cancelled, the mark says how far it came."""
         if self.mark.is_complete:
             return COMPLETE
+        if self._world.processes is not None:
+            self._watch = self._world.processes.watch(self.folder)
+        try:
+            outcome, started = await self._upload()
+            if outcome == COMPLETE and started is not None and not self._is_foreground:
+                await self._correct(started)
+            return outcome
+        finally:
+            if self._watch is not None:
+                self._watch.close()
+
+    async def _upload(self) -> tuple[str, StartedRun | None]:
         stop_listening = self.server.reach.listen(self._tell_reach)
         self.mark.server = marks.CONNECTING
         self._tell_reach()
@@ -90,8 +123,8 @@ class RunUpload:
         try:
             started = await self._register()
             if started is None:
-                return REFUSED
-            return await self._follow(started)
+                return REFUSED, None
+            return await self._follow(started), started
         finally:
             ticking.cancel()
             stop_listening()
@@ -154,7 +187,16 @@ class RunUpload:
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
         self._journal = journal
-        stop_beating = server.heart.add(lambda: self._beat(run))
+        self._stopping = stopping = Stopping(
+            disk,
+            self.folder,
+            run,
+            transport=server.transport,
+            repeater=server.repeater,
+            watch=self._watch,
+            time_unix_ns=self._world.time_unix_ns,
+        )
+        stop_beating = server.heart.add(lambda: self._beat(run), run.run_key, stopping.order)
         try:
             await self._read_to_end(journal, uploader, files)
             if uploader.refusal is None and not journal.blocked and not self._is_current:
@@ -172,6 +214,7 @@ class RunUpload:
             return await self._finish(run, journal)
         finally:
             stop_beating()
+            await stopping.stop()
             await uploader.stop()
             await files.stop()
             journal.close()
@@ -213,7 +256,9 @@ class RunUpload:
                 if not self._look_for_writer():
                     continue  # what it wrote before it died is read once more
             poll_s = POLL_MIN_S if has_grown else min(POLL_MAX_S, poll_s * 1.2)
-            await asyncio.sleep(GATHER_S if has_grown else poll_s)
+            await self._pause(GATHER_S if has_grown else poll_s)
+            if self._watch is not None and self._watch.end is not None:
+                writer_time_s = 0.0
 
     async def _read_all(
         self, journal: JournalFollower, uploader: Uploader, files: FileUploads
@@ -235,14 +280,36 @@ class RunUpload:
                 break
             has_grown = True
             files.record(event for event in piece.events if event.kind == form.FILE)
+            self._hear(piece)
             await uploader.submit(piece)
             await asyncio.sleep(0)
         return has_grown
 
+    def _hear(self, piece: Piece) -> None:
+        """Takes what the training process tells its agent."""
+        for event in piece.events:
+            if event.kind == form.STOP_TOLD and self._stopping is not None:
+                self._stopping.told(event.payload)
+            elif event.kind == form.CHANGE and b'"preemption_notice"' in event.payload:
+                notice = json.loads(event.payload).get("preemption_notice")
+                self._preemption_notice = str(notice or "") or self._preemption_notice
+
+    async def _pause(self, pause_s: float) -> None:
+        """Returns after the pause, or when the training process has ended."""
+        watch = self._watch
+        if watch is None or watch.end is not None:
+            await asyncio.sleep(pause_s)
+        else:
+            await watch.wait(pause_s)
+
     async def _finish(self, run: StartedRun, journal: JournalFollower) -> str:
+        if journal.finish is None and self._watch is not None and not self._is_foreground:
+            await self._watch.wait(STATUS_WAIT_S)
         refused = self.mark.records_refused
         ending = dataclasses.replace(self._ending(journal), records_refused=refused)
         server = self.server
+        if self._stopping is not None:
+            await self._stopping.settle()
         try:
             await server.repeater.call(
                 lambda: server.transport.finish_run(run.run_key, run.writer, ending)
@@ -257,31 +324,58 @@ class RunUpload:
                 self._remove(path)
         return COMPLETE
 
+    async def _correct(self, run: StartedRun) -> None:
+        """Watches a process that has told of its end until it has ended, and tells the server if it ended otherwise."""
+        told, watch, server = self._told, self._watch, self.server
+        if told is None or watch is None or told.cause != endings.PROCESS_EXITED:
+            return
+        end = await watch.wait(CORRECTION_WAIT_S)
+        self.is_writer_alive = False
+        if end is None or not endings.is_contradicted(told, end):
+            return
+        refused = self.mark.records_refused
+        ending = dataclasses.replace(endings.correction(told, end), records_refused=refused)
+        try:
+            await server.repeater.call(
+                lambda: server.transport.finish_run(run.run_key, run.writer, ending)
+            )
+        except Error as error:
+            _log.error("end_not_corrected %s: %s %s", run.path, error.reason, error.message)
+        else:
+            _log.info("end_corrected %s to %s: %s", run.path, ending.cause, ending.evidence)
+
     def _ending(self, journal: JournalFollower) -> Ending:
         last_sequence = journal.next_sequence - 1
+        end = self._watch.end if self._watch is not None else None
         if journal.finish is not None:
-            content = json.loads(journal.finish.payload)
-            code = content.get("exit_code")
-            return Ending(
-                cause=str(content.get("cause") or "PROCESS_EXITED"),
-                exit_code=int(code) if code is not None else None,
-                evidence=str(content.get("evidence") or ""),
-                time_unix_ns=int(content.get("time_unix_ns") or self._world.time_unix_ns()),
+            told = endings.told_ending(
+                journal.finish.payload,
                 last_sequence=last_sequence,
+                time_unix_ns=self._world.time_unix_ns(),
             )
+            if end is None or not endings.is_contradicted(told, end):
+                self._told = told
+                return told
         if journal.is_torn:
             self.mark.message = (
                 f"the process died while it wrote: the journal was recovered to its last whole "
                 f"record, {last_sequence}"
             )
             _log.error("journal_recovered %s: %s", self.folder, self.mark.message)
+        if end is not None:
+            return endings.real_ending(
+                end,
+                last_sequence=last_sequence,
+                stop_evidence=self._stopping.evidence(end) if self._stopping is not None else "",
+                preemption_notice=self._preemption_notice,
+            )
         host = self._start_record.get("host") or {}
         evidence = (
             f"process {host.get('pid', '?')} on {host.get('hostname', '?')} is gone; "
             f"last record {last_sequence}"
         )
         time_unix_ns = self._last_change_unix_ns(journal)
-        return Ending("PROCESS_VANISHED", None, evidence, time_unix_ns, last_sequence)
+        return Ending(endings.PROCESS_VANISHED, None, evidence, time_unix_ns, last_sequence)
 
     def _last_change_unix_ns(self, journal: JournalFollower) -> int:
         """Returns when the journal last grew: about when the process died."""
@@ -302,7 +396,13 @@ class RunUpload:
         )
 
     def _look_for_writer(self) -> bool:
-        self.is_writer_alive = self._world.disk.is_locked(f"{self.folder}/writer.lock")
+        """Notes whether the training process lives: it holds its lock, and its pid is not known to have ended."""
+        watch = self._watch
+        if watch is not None:
+            watch.look()
+        is_ended = watch is not None and watch.end is not None
+        is_locked = self._world.disk.is_locked(f"{self.folder}/writer.lock")
+        self.is_writer_alive = is_locked and not is_ended
         return self.is_writer_alive
 
     def _remove_durable(self, journal: JournalFollower) -> None:

@@ -90,6 +90,11 @@ class ServerTransport:
         request = messages.finish_run_request(run_key, writer, ending)
         await self._call(messages.METADATA + "FinishRun", request)
 
+    async def record_stop_stage(self, run_key: int, writer: int, stage: str, evidence: str) -> None:
+        """Calls RecordStopStage."""
+        request = messages.record_stop_stage_request(run_key, writer, stage, evidence)
+        await self._call(messages.METADATA + "RecordStopStage", request)
+
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
         """Calls Heartbeat."""
         request = messages.heartbeat_request(agent_id, beats)

@@ -23,7 +23,9 @@ CHANGE_COUNT_MAX = 1000
 REFUSAL_COUNT_MAX = 64
 """Refusals while a refused piece is cut in halves; then what is left of it is set aside whole."""
 RUN_REASONS = ("RUN_DELETED", "RUN_NOT_FOUND", "REQUEST_ID_REUSED", "TRANSITION_NOT_ALLOWED")
-_CHANGE_FIELDS = ("config_set", "config_removed", "metric_definition", "display_name", "notes", "tags")  # fmt: skip
+_CHANGE_FIELDS = (
+    "config_set", "config_removed", "metric_definition", "display_name", "notes", "tags", "alert", "preemption_notice",
+)  # fmt: skip
 
 _log = logging.getLogger("runyard.agent")
 

@@ -1,0 +1,85 @@
+"""What an agent says of how a writer ended: the process's own word, and the system's where there is none or it differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from runyard.agent.ports import Ending, ProcessEnd
+
+PROCESS_EXITED, SIGNAL, PROCESS_VANISHED = "PROCESS_EXITED", "SIGNAL", "PROCESS_VANISHED"
+OUT_OF_MEMORY, PREEMPTED, USER_REQUEST = "OUT_OF_MEMORY", "PREEMPTED", "USER_REQUEST"
+ASKING_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+"""Signals by which people and schedulers end programs; a process that others end has crashed."""
+
+
+def told_ending(payload: bytes, *, last_sequence: int, time_unix_ns: int) -> Ending:
+    """Returns the end that a FINISH record tells of; `time_unix_ns` stands in where it has no time."""
+    content: dict[str, Any] = json.loads(payload)
+    code = content.get("exit_code")
+    exception = content.get("exception")
+    return Ending(
+        cause=str(content.get("cause") or PROCESS_EXITED),
+        exit_code=int(code) if code is not None else None,
+        evidence=str(content.get("evidence") or ""),
+        time_unix_ns=int(content.get("time_unix_ns") or time_unix_ns),
+        last_sequence=last_sequence,
+        exception=_texts(exception) if isinstance(exception, Mapping) else None,
+    )
+
+
+def real_ending(
+    end: ProcessEnd, *, last_sequence: int, stop_evidence: str = "", preemption_notice: str = ""
+) -> Ending:
+    """Returns the end that the system tells of.
+
+    `stop_evidence` says that the process was stopped on request, and how; `preemption_notice` that it was announced
+    that its machine will be taken away. Neither explains a crash.
+    """
+    number, code = end.signal, end.exit_code
+    is_asked = number in ASKING_SIGNALS
+    if end.is_out_of_memory:
+        cause = OUT_OF_MEMORY
+    elif stop_evidence and (is_asked or number is None or number == signal.SIGKILL):
+        cause = USER_REQUEST
+    elif preemption_notice and (
+        number in (signal.SIGTERM, signal.SIGKILL) or (number is None and code is None)
+    ):
+        cause = PREEMPTED
+    elif number is not None:
+        cause = SIGNAL if is_asked else PROCESS_VANISHED
+    else:
+        cause = PROCESS_VANISHED if code is None else PROCESS_EXITED
+    because = stop_evidence if cause == USER_REQUEST else ""
+    because = preemption_notice if cause == PREEMPTED else because
+    return Ending(
+        cause=cause,
+        exit_code=code if number is None else 128 + number,
+        evidence=f"{end.evidence}; {because}" if because else end.evidence,
+        time_unix_ns=end.time_unix_ns,
+        last_sequence=last_sequence,
+    )
+
+
+def is_contradicted(told: Ending, end: ProcessEnd) -> bool:
+    """Returns whether the system's word replaces the process's own.
+
+    It told before it had ended. What it said by finish(), or of an exception or a signal, stands.
+    """
+    if told.cause != PROCESS_EXITED or (end.exit_code is None and end.signal is None):
+        return False
+    return end.signal is not None or end.exit_code != told.exit_code
+
+
+def correction(told: Ending, end: ProcessEnd) -> Ending:
+    """Returns the end that replaces the one that the process told of."""
+    real = real_ending(end, last_sequence=told.last_sequence)
+    evidence = f"{real.evidence}; it had told of code {told.exit_code} before"
+    return dataclasses.replace(real, evidence=evidence, is_correction=True)
+
+
+def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in fields.items()}

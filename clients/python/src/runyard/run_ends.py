@@ -1,0 +1,107 @@
+"""The part of a run's handle that is about its end: stops, preemption, alerts, and leaving a `with` block."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Callable, TypeVar
+
+from runyard import alerts, exit_hooks, preemption
+from runyard.errors import InvalidArgument
+from runyard.exit_hooks import End
+from runyard.run_records import RunRecords
+from runyard.settings import ResolvedSettings
+from runyard.stop_listener import StopListener
+
+_Callback = TypeVar("_Callback", bound=Callable[[], Any])
+_Self = TypeVar("_Self", bound="RunEnds")
+
+
+class RunEnds:
+    """What `Run` offers besides logging, naming and reading; `Run` sets the attributes."""
+
+    _records: RunRecords
+    _settings: ResolvedSettings
+    _stop: StopListener
+    _preemption_notice = ""
+
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """Ends the run; see Run.finish."""
+        raise NotImplementedError
+
+    def end(self, end: End) -> None:
+        """Ends the run as told; see Run.end."""
+        raise NotImplementedError
+
+    def on_stop(self, callback: _Callback) -> _Callback:
+        """Has `callback()` called, in a thread of its own, when somebody asks the run to stop; returns it.
+
+        Then nothing else is done until the grace time of the request is over: the callback sees to it that the
+        script saves what it needs and ends. If it raises, the main thread is interrupted as by Ctrl-C. At most once
+        per request; at once if a stop was asked for already. May stand as a decorator.
+        """
+        if not callable(callback):
+            raise InvalidArgument(
+                f"on_stop(): {callback!r} cannot be called; give a function without arguments"
+            )
+        self._stop.on_stop(callback)
+        return callback
+
+    @property
+    def should_stop(self) -> bool:
+        """Returns whether somebody asked the run to stop.
+
+        A script that reads this is not interrupted: it goes on reading it, saves what it needs, and ends within the
+        grace time of the request.
+        """
+        return self._stop.should_stop
+
+    def mark_preempting(self, reason: str = "") -> None:
+        """Tells that the machine will be taken away: the SIGTERM that follows is a preemption, and can be resumed."""
+        if not isinstance(reason, str):
+            raise InvalidArgument(
+                f"mark_preempting(): reason is of type {type(reason).__name__}; it must be a string"
+            )
+        notice = preemption.MARKED + (f": {reason[:1000]}" if reason else "")
+        if notice != self._preemption_notice:
+            self._preemption_notice = notice
+            self._records.change({"preemption_notice": notice})
+
+    def alert(
+        self,
+        title: str,
+        text: str = "",
+        level: alerts.AlertLevel | str | None = None,
+        wait_duration: Any = None,
+    ) -> None:
+        """Tells people at once, through the notifications of the project, and keeps it in the run's history.
+
+        `level` is INFO (the default), WARN or ERROR. Alerts of one title within `wait_duration` (seconds or a
+        timedelta, 60 s unless given) after one are not sent again.
+        """
+        fields = alerts.alert_fields(title, text, level, wait_duration)
+        self._records.change({"alert": fields})
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or error is None:
+            self.finish()
+        else:
+            self.end(exit_hooks.end_of(kind, error, trace))
+
+    def _decided(self, end: End) -> End:
+        """Returns the end as it is in the light of a stop or a preemption that was announced."""
+        stopped = self._stop.decided(end)
+        if stopped is not end:
+            return stopped
+        notice = preemption.notice_of(end, self._settings.preemption)
+        if notice and not self._preemption_notice:
+            self._preemption_notice = notice
+            self._records.change({"preemption_notice": notice})
+        return preemption.decided(end, self._preemption_notice)

@@ -1,0 +1,214 @@
+"""How a run ends, by how its process does: each way with a real process, against a server of real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runyard_protos.metadata.v1 import metadata_pb2 as pb
+from tests.integration.readback import Readback, readback, wait_until
+from tests.integration.yard import Yard
+
+pytestmark = [
+    pytest.mark.parametrize("yard", ["all"], indirect=True),
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfds"),
+]
+TOLD_WITHIN_S = 2.0
+"""How long after the death of its process a run's end is known."""
+HEAD = """
+import atexit, ctypes, os, signal, sys, threading, time
+import runyard
+run = runyard.init(entity="nico", project="ends")
+run.log({"loss": 0.5})
+"""
+WAIT = "print('up', flush=True)\ntime.sleep(60)\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to end: what the script does, or which signal it gets, and what must come of it."""
+
+    body: str
+    state: str
+    cause: str
+    exit_code: int | None
+    evidence: str = ""
+    signal: int = 0
+    head: str = HEAD
+
+
+def dies_of(number: int, state: str, cause: str, evidence: str) -> Case:
+    """Returns the case of a signal from outside."""
+    return Case(WAIT, state, cause, 128 + number, evidence, signal=number)
+
+
+CASES = {
+    "the end of the script": Case("", "FINISHED", "PROCESS_EXITED", 0),
+    "finish": Case("run.finish()", "FINISHED", "FINISH_CALLED", 0),
+    "finish, then a crash": Case("run.finish()\nos._exit(9)", "FINISHED", "FINISH_CALLED", 0),
+    "sys.exit()": Case("sys.exit()", "FINISHED", "PROCESS_EXITED", 0),
+    "sys.exit(3)": Case("sys.exit(3)", "FAILED", "PROCESS_EXITED", 3),
+    "SystemExit(3)": Case("raise SystemExit(3)", "FAILED", "PROCESS_EXITED", 3, "code 3"),
+    "exception": Case(
+        "raise ValueError('too hot')", "FAILED", "UNHANDLED_EXCEPTION", 1, "ValueError: too hot"
+    ),
+    "exception in with": Case(
+        "with run:\n  raise ValueError('too hot')", "FAILED", "UNHANDLED_EXCEPTION", 1, "too hot"
+    ),
+    "os._exit(0)": Case("os._exit(0)", "FINISHED", "PROCESS_EXITED", 0, "exited with code 0"),
+    "os._exit(3)": Case("os._exit(3)", "FAILED", "PROCESS_EXITED", 3, "exited with code 3"),
+    "exit handler leaves": Case(
+        "", "FAILED", "PROCESS_EXITED", 7, "it had told of code 0",
+        head="import atexit, os\natexit.register(lambda: os._exit(7))\n" + HEAD,
+    ),
+    "exit handler crashes": Case(
+        "", "CRASHED", "PROCESS_VANISHED", 139, "SIGSEGV",
+        head="import atexit, ctypes\natexit.register(lambda: ctypes.string_at(0))\n" + HEAD,
+    ),
+    "segfault": Case("ctypes.string_at(0)", "CRASHED", "PROCESS_VANISHED", 139, "SIGSEGV"),
+    "abort": Case("os.abort()", "CRASHED", "PROCESS_VANISHED", 134, "SIGABRT"),
+    "SIGINT": dies_of(signal.SIGINT, "KILLED", "SIGNAL", "SIGINT"),
+    "SIGTERM": dies_of(signal.SIGTERM, "KILLED", "SIGNAL", "SIGTERM"),
+    "SIGHUP": dies_of(signal.SIGHUP, "KILLED", "SIGNAL", "SIGHUP"),
+    "SIGKILL": dies_of(signal.SIGKILL, "CRASHED", "PROCESS_VANISHED", "SIGKILL"),
+    "SIGQUIT": dies_of(signal.SIGQUIT, "CRASHED", "PROCESS_VANISHED", "SIGQUIT"),
+    "mark_preempting, SIGTERM": Case(
+        "run.mark_preempting('spot')\n" + WAIT, "PREEMPTED", "PREEMPTED", 143, "spot",
+        signal=signal.SIGTERM,
+    ),
+    "mark_preempting, SIGKILL": Case(
+        "run.mark_preempting()\ntime.sleep(1)\n" + WAIT, "PREEMPTED", "PREEMPTED", 137, "SIGKILL",
+        signal=signal.SIGKILL,
+    ),
+    "mark_preempting, the end": Case("run.mark_preempting()", "FINISHED", "PROCESS_EXITED", 0),
+    "forked child ends": Case(
+        "child = os.fork()\nif not child:\n  sys.exit(4)\nos.waitpid(child, 0)\nrun.log({'loss': 0.4})",
+        "FINISHED", "PROCESS_EXITED", 0,
+    ),
+    "forked child is killed": Case(
+        "child = os.fork()\nif not child:\n  os.kill(os.getpid(), 9)\nos.waitpid(child, 0)\nrun.log({'loss': 0.4})",
+        "FINISHED", "PROCESS_EXITED", 0,
+    ),
+    "forked child lives on": Case(
+        "if not os.fork():\n  time.sleep(20)\n  os._exit(0)\nos._exit(5)", "FAILED", "PROCESS_EXITED", 5,
+    ),
+    "thread fails": Case(
+        "thread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()",
+        "FINISHED", "PROCESS_EXITED", 0,
+    ),
+}  # fmt: skip
+
+
+class Training:
+    """A training process and what the server says of its run."""
+
+    def __init__(
+        self, yard: Yard, folder: Path, script: str, run_id: str, **environment: str
+    ) -> None:
+        self.path = f"nico/ends/{run_id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "train.py").write_text(script)
+        self.process = subprocess.Popen(
+            [sys.executable, "train.py"],
+            env=yard.environment(folder / "runyard", RUNYARD_RUN_ID=run_id, **environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.output = ""
+
+    def wait_for(self, word: str) -> None:
+        """Returns when the script printed the word."""
+        assert self.process.stdout is not None
+        while word not in self.output:
+            line = self.process.stdout.readline()
+            assert line, f"the script ended before it said {word!r}:\n{self.output}"
+            self.output += line
+
+    def wait_for_end(self, timeout_s: float = 60) -> float:
+        """Returns when the process has ended, and the time."""
+        try:
+            output, _ = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            output, _ = self.process.communicate()
+            raise AssertionError(f"the script did not end:\n{self.output}{output}") from None
+        self.output += output
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Ends the process whatever it does."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def training(yard: Yard, folder: Path, script: str, run_id: str, **more: str) -> Iterator[Training]:
+    """Starts a script."""
+    one = Training(yard, folder, script, run_id, **more)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def last_transition(reader: Readback, path: str) -> pb.RunTransition:
+    """Returns the run's latest change of state."""
+    request = pb.ListRunTransitionsRequest(run_path=path, page_size=1000)
+    return list(reader.metadata.ListRunTransitions(request, timeout=20).transitions)[-1]
+
+
+def await_end(
+    reader: Readback, path: str, state: str, cause: str, within_s: float
+) -> pb.RunTransition:
+    """Returns the transition to the state for the cause, which must come within the time."""
+    wanted = (
+        pb.RunState.Value(f"RUN_STATE_{state}"),
+        pb.TransitionCause.Value(f"TRANSITION_CAUSE_{cause}"),
+    )
+
+    def is_there() -> bool:
+        last = last_transition(reader, path)
+        return (last.to, last.cause) == wanted
+
+    try:
+        wait_until(is_there, within_s, f"{state} by {cause}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it is\n{last_transition(reader, path)}") from None
+    return last_transition(reader, path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_end_is_told_as_it_was(yard: Yard, name: str, tmp_path: Path) -> None:
+    """State, cause, exit code and evidence say how the process really ended, within 2 s of its death."""
+    case = CASES[name]
+    run_id = "".join(c if c.isalnum() else "-" for c in name)
+    with (
+        training(yard, tmp_path, case.head + case.body, run_id) as one,
+        readback(yard.grpc) as reader,
+    ):
+        if case.signal:
+            one.wait_for("up")
+            one.process.send_signal(case.signal)
+        died_s = one.wait_for_end() if "lives on" not in name else wait_for_death(one)
+        left_s = max(0.5, died_s + TOLD_WITHIN_S - time.monotonic())
+        end = await_end(reader, one.path, case.state, case.cause, left_s)
+        assert case.evidence in end.evidence
+        assert reader.run(one.path).exit_code == case.exit_code
+
+
+def wait_for_death(one: Training) -> float:
+    """Returns when the process has ended, though a child of it holds its output open."""
+    one.process.wait(30)
+    return time.monotonic()
