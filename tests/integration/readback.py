@@ -16,6 +16,7 @@ from runyard_protos.query.v1 import query_pb2, query_pb2_grpc
 CALL_TIMEOUT_S = 30.0
 POLL_S = 0.1
 PAGE = 200_000
+CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
 DEAD_CALLS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -104,7 +105,7 @@ class Readback:
 @contextmanager
 def readback(address: str) -> Iterator[Readback]:
     """Gives stubs for the gRPC address."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         yield Readback(
             query_pb2_grpc.QueryServiceStub(channel), metadata_pb2_grpc.MetadataServiceStub(channel)
         )

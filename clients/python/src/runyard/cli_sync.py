@@ -21,9 +21,10 @@ Commands = Any
 _EPILOG = """\
 DIR is a run folder, or a folder that holds run folders (default: RUNYARD_DIR, else ./runyard).
 Safe to repeat and to interrupt: what the server has is not sent again.
+--json prints a list at the end; with --watch one object a line, as each run is done.
 
 exit codes:
-  0    the server has all of it (--status: always, whatever is unsent)
+  0    the server has all of it; --watch: of all that there was when it was ended (--status: always)
   1    something was refused, is damaged, is still being sent by an agent, or the server does not answer
   2    wrong usage
   130  interrupted; nothing is lost
@@ -43,6 +44,10 @@ def add_commands(commands: Commands, reading: argparse.ArgumentParser) -> None:
     sync.add_argument(
         "--status", action="store_true", help="list journals and what is unsent; asks no server"
     )
+    sync.add_argument(
+        "--watch", action="store_true",
+        help="go on with what comes, offline runs that grow included, until Ctrl-C",
+    )  # fmt: skip
     sync.set_defaults(call=_sync)
 
 
@@ -52,6 +57,8 @@ def _sync(options: argparse.Namespace) -> int:
     for path in paths:
         if not path.exists():
             raise UsageError(f"there is no folder {path}")
+    if options.status and options.watch:
+        raise UsageError("sync --status --watch: give one of them")
     if options.status:
         return _status(paths, is_json=options.json)
     return _send(paths, settings, options)
@@ -60,7 +67,13 @@ def _sync(options: argparse.Namespace) -> int:
 def _send(paths: Sequence[Path], settings: ResolvedSettings, options: argparse.Namespace) -> int:
     from runyard.agent.sync import sync
 
-    return sync(paths, base_url=settings.base_url, api_key=settings.api_key, is_json=options.json)
+    return sync(
+        paths,
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        is_json=options.json,
+        is_watching=options.watch,
+    )
 
 
 def _status(paths: Sequence[Path], *, is_json: bool) -> int:
@@ -113,7 +126,7 @@ def _row(one: status.JournalStatus, now_ns: int) -> tuple[str, ...]:
     state = f"{one.state}, live" if one.is_live and one.state != status.LIVE else one.state
     return (
         state,
-        one.mode or "?",
+        one.mode or "-",
         f"{one.records_written:,}",
         f"{one.records_durable:,}",
         f"{one.records_unsent:,}",

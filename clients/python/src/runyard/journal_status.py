@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import dataclasses
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ class JournalStatus:
     path: str
     """entity/project/run_id, as the server says it, else as the run was begun."""
     mode: str
-    """online or offline; "" if the beginning cannot be read."""
+    """online or offline; "" if its beginning is gone, as that of a complete one is, or damaged."""
     state: str
     is_live: bool
     """Whether its process lives."""
@@ -97,7 +99,7 @@ def read_status(folder: Path, disk: LocalDisk | None = None) -> JournalStatus:
     return JournalStatus(
         folder=str(folder),
         path=str(answer.get("path") or "") or _path(start or {}),
-        mode=str((start or {}).get("mode") or ("online" if answer.get("path") else "")),
+        mode=str((start or {}).get("mode") or ""),
         state=state,
         is_live=is_live,
         size_bytes=disk_bytes(folder),
@@ -107,7 +109,7 @@ def read_status(folder: Path, disk: LocalDisk | None = None) -> JournalStatus:
         records_unsent=0 if is_complete else look.record_count,
         files_unsent=_files_unsent(disk, folder, look, is_complete=is_complete),
         message=message,
-        start_unix_ns=int((start or {}).get("start_time_unix_ns") or 0),
+        start_unix_ns=int((start or {}).get("start_time_unix_ns") or _named_unix_ns(folder.name)),
         change_unix_ns=_change_unix_ns(folder),
     )
 
@@ -202,6 +204,14 @@ def _path(start: Mapping[str, Any]) -> str:
         return ""
     entity, project = start.get("entity"), start.get("project")
     return f"{entity or DEFAULT_ENTITY}/{project or DEFAULT_PROJECT}/{run_id}"
+
+
+def _named_unix_ns(name: str) -> int:
+    """Returns the moment that the name of a run folder tells: run-YYYYMMDD_HHMMSS-…"""
+    try:
+        return calendar.timegm(time.strptime(name[4:19], "%Y%m%d_%H%M%S")) * 1_000_000_000
+    except ValueError:
+        return 0
 
 
 def _change_unix_ns(folder: Path) -> int:

@@ -97,7 +97,13 @@ class RunUpload:
         self._told: Ending | None = None
         self._stopping: Stopping | None = None
         self._preemption_notice = ""
+        self._uploader: Uploader | None = None
         self._reach_message = ""
+
+    @property
+    def bytes_settled(self) -> int:
+        """Returns how many bytes of the journal this upload has got durable, or set aside."""
+        return self._uploader.bytes_settled if self._uploader is not None else 0
 
     async def run(self) -> str:
         """Returns the outcome when nothing is left to do. When cancelled, the mark says how far it came."""
@@ -172,7 +178,7 @@ class RunUpload:
         from runyard.agent.uploader import Uploader
 
         server, disk = self.server, self._world.disk
-        uploader = Uploader(
+        uploader = self._uploader = Uploader(
             server.transport, server.repeater, run, self.mark, budget=self._world.budget
         )
         files = FileUploads(

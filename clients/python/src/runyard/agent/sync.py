@@ -1,264 +1,278 @@
-"""Sends run folders once, in the foreground: offline runs, and what an agent left."""
+"""Sends run folders in the foreground: offline runs, and what an agent left; once, or for as long as it is let."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-import os
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import journal_format as form
 from runyard.agent import mark as marks
 from runyard.agent import run as runs
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
-from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server, set_up_log, take_lock
-from runyard.agent.mark import read_json
+from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server
 from runyard.agent.run import RunUpload, Server, World
-from runyard.agent.start import read_start
-from runyard.journal_status import find_run_folders, refused_count
+from runyard.agent.sync_job import (
+    DAMAGED,
+    EMPTY,
+    LEFT_TO_AGENT,
+    UNREACHABLE,
+    Job,
+)
+from runyard.agent.sync_locks import RootLocks
+from runyard.agent.sync_progress import Progress
+from runyard.journal_status import find_run_folders
+from runyard.text_format import count_text
 
 AT_ONCE_COUNT_MAX = 4
-PREFIX = "runyard: "
+"""Runs of dead processes that are sent at once; with `--watch`, live ones all are."""
 UNREACHABLE_GIVE_UP_S = 30.0
-"""A server that does not answer for so long ends the command; what is there stays."""
+"""A server that does not answer for so long ends the command, but for `--watch`; what is there stays."""
 AGENT_WAIT_S = 600.0
-"""How long an agent that serves the folder already is watched."""
-PROGRESS_INTERVAL_S = 0.2
-LOOKED_AT_BYTES = 64 << 10
-"""Bytes of a segment that are looked at where no START was found."""
-NO_START, DAMAGED = "no_start", "damaged"
-LEFT_TO_AGENT, UNREACHABLE = "left_to_agent", "unreachable"
-_SAID = {
-    runs.COMPLETE: "synced",
-    runs.CURRENT: "synced so far; its process goes on",
-    runs.REFUSED: "refused",
-    runs.BLOCKED: "needs a newer runyard",
-    NO_START: "passed over: no run was begun in it",
-    DAMAGED: "damaged: the beginning of its journal cannot be read, so nothing of it can be sent",
-    LEFT_TO_AGENT: "its agent is still sending it",
-    UNREACHABLE: "the server does not answer; nothing is lost, try again later",
-}
-_DONE = (runs.COMPLETE, runs.CURRENT, NO_START)
+"""How long an agent, or another sync, that serves the folder already is watched."""
+LOOK_INTERVAL_S = 0.2
+WATCH_INTERVAL_S = 1.0
+"""Pause between two looks for new run folders."""
 
 
-@dataclasses.dataclass
-class _Job:
-    """One run folder and what became of it."""
-
-    folder: Path
-    start: dict[str, Any] | None
-    outcome: str = ""
-    message: str = ""
-    records_durable: int = 0
-    records_written: int = 0
-    path: str = ""
-
-
-def sync(paths: Sequence[Path], *, base_url: str, api_key: str = "", is_json: bool = False) -> int:
+def sync(
+    paths: Sequence[Path],
+    *,
+    base_url: str,
+    api_key: str = "",
+    is_json: bool = False,
+    is_watching: bool = False,
+) -> int:
     """Sends all runs in the given run folders, or in folders of such; returns 0 if the server has all of it.
 
-    Safe to repeat, and to interrupt: what was sent is known by its number and is not sent or counted again.
+    Safe to repeat, and to interrupt: what was sent is known by its number and is not sent or counted again. With
+    `is_watching` it goes on with what comes until SIGINT or SIGTERM.
     """
-    disk = LocalDisk()
-    jobs = [_job(disk, folder) for folder in find_run_folders(paths)]
-    if not jobs:
-        _say("no runs found", is_json=is_json)
+    syncing = _Sync(paths, base_url=base_url, api_key=api_key, is_json=is_json)
     try:
-        asyncio.run(_send_all(jobs, disk, base_url=base_url, api_key=api_key, is_json=is_json))
+        asyncio.run(syncing.watch() if is_watching else syncing.send_once())
     except KeyboardInterrupt:
-        _say("interrupted; nothing is lost, `runyard sync` goes on from here", is_json=is_json)
+        syncing.progress.say("interrupted; nothing is lost, `runyard sync` goes on from here")
         return 130
-    if is_json:
-        sys.stdout.write(json.dumps([_fields(job) for job in jobs], ensure_ascii=False) + "\n")
-    return 0 if all(job.outcome in _DONE for job in jobs) else 1
+    return syncing.exit_code()
 
 
-def _job(disk: LocalDisk, folder: Path) -> _Job:
-    job = _Job(folder, read_start(disk, f"{folder}/journal"))
-    mark = read_json(disk, f"{folder}/mark.json") or {}
-    answer = read_json(disk, f"{folder}/run.json") or {}
-    job.path = str(answer.get("path") or "")
-    job.records_durable = _durable(mark)
-    job.records_written = int(mark.get("written_sequence") or 0)
-    if mark.get("is_complete"):
-        job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
-    elif job.start is None:
-        job.outcome = DAMAGED if _holds_records(folder / "journal") else NO_START
-    return job
+class _Sync:
+    """One run of the command."""
 
+    def __init__(
+        self, paths: Sequence[Path], *, base_url: str, api_key: str, is_json: bool
+    ) -> None:
+        self.jobs: dict[Path, Job] = {}
+        self.progress = Progress(self.jobs, is_quiet=is_json)
+        self._paths = list(paths)
+        self._base_url = base_url.rstrip("/")
+        self._api_key = api_key
+        self._is_json = is_json
+        self._is_watching = False
+        self._disk = LocalDisk()
+        self._world = World(self._disk, Budget(IN_FLIGHT_BYTES_MAX), time.time_ns)
+        self._locks: dict[Path, RootLocks] = {}
+        self._tasks: dict[Path, asyncio.Task[None]] = {}
+        self._leftover_count = 0
 
-def _holds_records(journal: Path) -> bool:
-    """Returns whether anything was ever written behind the header of a segment."""
-    for path in journal.glob("*.seg"):
+    def exit_code(self) -> int:
+        """Returns 0 if the server has all that there is."""
+        return 0 if all(job.is_done for job in self.jobs.values()) else 1
+
+    async def send_once(self) -> None:
+        """Sends what is there."""
+        self._find()
+        if not self.jobs:
+            self.progress.say("no runs found")
+        slots = asyncio.Semaphore(AT_ONCE_COUNT_MAX)
+
+        async def send(job: Job, server: Server) -> None:
+            async with slots:
+                if not job.outcome:
+                    await self._send(job, server)
+            self._tell(job)
+
+        async def send_all(server: Server) -> None:
+            self.progress.total_is_known = True
+            await asyncio.gather(*(send(job, server) for job in self.jobs.values()))
+
+        await self._with_server(send_all)
+        if self._is_json:
+            fields = [job.fields() for job in self.jobs.values()]
+            sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+    async def watch(self) -> None:
+        """Sends what is there and what comes, until a signal asks it to end."""
+        self._is_watching = True
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
         try:
-            with path.open("rb") as file:
-                if any(file.read(LOOKED_AT_BYTES)[form.HEADER_BYTES :]):
-                    return True
-        except OSError:
-            return True
-    return False
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stopped.set)
+        except NotImplementedError:  # Windows: there Ctrl-C is a KeyboardInterrupt
+            pass
+        shown = ", ".join(str(path) for path in self._paths)
+        self.progress.say(f"watching {shown}; Ctrl-C ends it")
 
+        async def look_until_stopped(server: Server) -> None:
+            server.reach.listen(lambda: self.progress.tell_reach(server.reach))
+            while not stopped.is_set():
+                self._find()
+                self._begin(server)
+                self.progress.show()
+                try:
+                    await asyncio.wait_for(stopped.wait(), WATCH_INTERVAL_S)
+                except asyncio.TimeoutError:
+                    continue
 
-async def _send_all(
-    jobs: Sequence[_Job], disk: LocalDisk, *, base_url: str, api_key: str, is_json: bool
-) -> None:
-    world = World(disk, Budget(IN_FLIGHT_BYTES_MAX), time.time_ns)
-    server = make_server(base_url.rstrip("/"), api_key=api_key)
-    beating = asyncio.get_running_loop().create_task(server.heart.run())
-    slots = asyncio.Semaphore(AT_ONCE_COUNT_MAX)
-    progress = _Progress(jobs, is_shown=not is_json and sys.stderr.isatty())
+        await self._with_server(look_until_stopped)
+        for job in self.jobs.values():
+            if not job.outcome and job.refresh(self._disk):
+                self._tell(job)
+        durable = sum(job.records_durable for job in self.jobs.values())
+        unsent = [job for job in self.jobs.values() if not job.is_done]
+        rest = f"; {count_text(len(unsent), 'run')} not done" if unsent else ""
+        self.progress.say(
+            f"stopped: {count_text(len(self.jobs), 'run')}, {durable:,} records durable{rest}"
+        )
 
-    async def send(job: _Job, locks: _Locks) -> None:
-        async with slots:
-            if not job.outcome:
-                await _send(job, locks, world, server, progress)
-        said = _SAID[job.outcome] + (f": {job.message}" if job.message else "")
-        progress.clear()
-        _say(f"{job.folder.name}: {said} ({_counts(job)})", is_json=is_json)
+    async def _with_server(self, work: Any) -> None:
+        server = make_server(self._base_url, api_key=self._api_key)
+        loop = asyncio.get_running_loop()
+        beating = loop.create_task(server.heart.run())
+        drawing = loop.create_task(self.progress.run())
+        try:
+            await work(server)
+        finally:
+            tasks = [beating, drawing, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.progress.clear()
+            await server.transport.close()
+            for locks in self._locks.values():
+                locks.release()
 
-    # Once for each root: a second attempt would find the first one's locks taken.
-    parents = dict.fromkeys(job.folder.parent for job in jobs if not job.outcome)
-    roots = {parent: _Locks(parent) for parent in parents}
-    try:
-        await asyncio.gather(*(send(job, roots.get(job.folder.parent, _NO_LOCKS)) for job in jobs))
-    finally:
-        progress.clear()
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
-        await server.transport.close()
-        for locks in roots.values():
-            locks.release()
+    def _find(self) -> None:
+        """Makes a job of each folder that is new."""
+        for folder in find_run_folders(self._paths):
+            if folder not in self.jobs:
+                self.jobs[folder] = Job.of(self._disk, folder)
+        for folder in [f for f in self.jobs if self._is_watching and not f.exists()]:
+            if folder not in self._tasks:
+                del self.jobs[folder]
 
+    def _begin(self, server: Server) -> None:
+        """Starts what may start; used while watching."""
+        for folder, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[folder]
+                task.result()  # a bug is shown, not swallowed
+        for folder, job in self.jobs.items():
+            if job.is_told or folder in self._tasks:
+                continue
+            outcome, is_live = job.refresh(self._disk), self._is_live(job)
+            if outcome in (runs.COMPLETE, DAMAGED) and not (outcome == DAMAGED and is_live):
+                self._tell(job)
+                continue
+            if job.start is None:  # nothing is in it yet
+                continue
+            if not is_live and self._leftover_count >= AT_ONCE_COUNT_MAX:
+                continue
+            if not job.is_offline and is_live:
+                continue  # its agent's
+            if not self._locks_of(job).take(needs_agent=not job.is_offline):
+                continue
+            job.outcome = ""
+            self._leftover_count += not is_live
+            serving = self._serve(job, server, is_leftover=not is_live)
+            self._tasks[folder] = asyncio.get_running_loop().create_task(serving)
 
-class _Locks:
-    """Holds the locks of one root: that no agent and no other sync sends the same at the same time."""
+    async def _serve(self, job: Job, server: Server, *, is_leftover: bool) -> None:
+        """Carries one run to its end, whose locks were taken."""
+        try:
+            await self._upload(job, server)
+        finally:
+            self._leftover_count -= is_leftover
+            self._locks_of(job).give(needs_agent=not job.is_offline)
+        self._tell(job)
 
-    def __init__(self, root: Path | None) -> None:
-        self._numbers: list[int] = []
-        self.is_agent_free = self._take(root, "agent.lock")
-        self.is_sync_free = self._take(root, "sync.lock")
-        if root is not None and self._numbers:
-            set_up_log(f"{root}/agent.log")
-
-    def release(self) -> None:
-        """Lets others have them."""
-        for number in self._numbers:
-            os.close(number)
-        self._numbers.clear()
-
-    def _take(self, root: Path | None, name: str) -> bool:
-        number = take_lock(str(root), name) if root is not None else None
-        if number is not None:
-            self._numbers.append(number)
-        return number is not None
-
-
-_NO_LOCKS = _Locks(None)
-
-
-class _Progress:
-    """One line on a terminal: records sent of all runs together."""
-
-    def __init__(self, jobs: Sequence[_Job], *, is_shown: bool) -> None:
-        self._jobs = jobs
-        self._is_shown = is_shown
-        self._length = 0
-
-    def show(self) -> None:
-        """Writes the line anew."""
-        if self._is_shown:
-            durable = sum(job.records_durable for job in self._jobs)
-            written = sum(job.records_written for job in self._jobs)
-            line = f"{PREFIX}{durable:,} of {written:,} records durable …"
-            sys.stderr.write("\r" + line.ljust(self._length))
-            sys.stderr.flush()
-            self._length = len(line)
-
-    def clear(self) -> None:
-        """Takes the line away."""
-        if self._length:
-            sys.stderr.write("\r" + " " * self._length + "\r")
-            self._length = 0
-
-
-async def _send(
-    job: _Job, locks: _Locks, world: World, server: Server, progress: _Progress
-) -> None:
-    """Sends one folder, unless somebody is at it: then waits for that one."""
-    assert job.start is not None
-    is_offline = job.start.get("mode") == "offline"
-    if not locks.is_sync_free or not (locks.is_agent_free or is_offline):
-        await _watch(job, world, progress)
-        return
-    upload = RunUpload(str(job.folder), job.start, world=world, server=server, is_foreground=True)
-    running = asyncio.get_running_loop().create_task(upload.run())
-    try:
-        while not running.done():
-            await asyncio.wait([running], timeout=PROGRESS_INTERVAL_S)
-            job.records_durable = max(0, upload.mark.durable_sequence - upload.mark.records_refused)
-            job.records_written = upload.mark.written_sequence
-            progress.show()
-            if server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
-                job.outcome, job.message = UNREACHABLE, server.reach.message
+    async def _send(self, job: Job, server: Server) -> None:
+        """Sends one folder, unless somebody is at it: then waits for that one, and goes on where it ended."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + AGENT_WAIT_S
+        needs_agent = not job.is_offline
+        locks = self._locks_of(job)
+        while not job.outcome:
+            if locks.take(needs_agent=needs_agent):
+                try:
+                    await self._upload(job, server)
+                finally:
+                    locks.give(needs_agent=needs_agent)
                 return
-    finally:
-        if not running.done():
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-    job.outcome = running.result()
-    if job.outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED):
-        job.message = upload.mark.message  # of a complete one: what damage or a refusal took
-    answer = read_json(world.disk, f"{job.folder}/run.json") or {}
-    job.path = str(answer.get("path") or "")
+            if job.refresh(self._disk):
+                return
+            mark = job.mark
+            if mark.get("server") == marks.REFUSED:
+                job.end(runs.REFUSED, str(mark.get("message") or ""))
+            elif mark.get("server") == marks.UNREACHABLE:
+                job.end(LEFT_TO_AGENT, str(mark.get("message") or ""))
+            elif (needs_agent and self._is_live(job)) or loop.time() >= end_s:
+                job.end(LEFT_TO_AGENT, "")
+            else:
+                await asyncio.sleep(LOOK_INTERVAL_S)
 
+    async def _upload(self, job: Job, server: Server) -> None:
+        assert job.start is not None
+        upload = RunUpload(
+            str(job.folder),
+            job.start,
+            world=self._world,
+            server=server,
+            is_foreground=not self._is_watching,
+        )
+        upload.is_writer_alive = self._is_live(job)
+        running = asyncio.get_running_loop().create_task(upload.run())
+        try:
+            while not running.done():
+                await asyncio.wait([running], timeout=LOOK_INTERVAL_S)
+                job.take(upload)
+                if not self._is_watching and server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
+                    job.end(UNREACHABLE, server.reach.message)
+                    return
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            job.take(upload)
+        outcome = running.result()
+        is_telling = outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED)
+        job.end(outcome, upload.mark.message if is_telling else "")
+        job.read_answer(self._disk)
 
-async def _watch(job: _Job, world: World, progress: _Progress) -> None:
-    """Waits for the agent that serves the folder."""
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + AGENT_WAIT_S
-    while not job.outcome:
-        mark = read_json(world.disk, f"{job.folder}/mark.json") or {}
-        job.records_durable = _durable(mark)
-        job.records_written = int(mark.get("written_sequence") or 0)
-        progress.show()
-        if mark.get("is_complete"):
-            job.outcome, job.message = runs.COMPLETE, str(mark.get("message") or "")
-        elif mark.get("server") in (marks.REFUSED, marks.UNREACHABLE):
-            is_refused = mark["server"] == marks.REFUSED
-            job.outcome = runs.REFUSED if is_refused else LEFT_TO_AGENT
-            job.message = str(mark.get("message") or "")
-        elif world.disk.is_locked(f"{job.folder}/writer.lock") or loop.time() >= end_s:
-            job.outcome = LEFT_TO_AGENT
-        else:
-            await asyncio.sleep(PROGRESS_INTERVAL_S)
+    def _tell(self, job: Job) -> None:
+        """Says what became of a run, once; of one that was complete before, not while watching."""
+        if job.is_told:
+            return
+        job.is_told = True
+        if self._is_watching and (job.was_complete or job.outcome == EMPTY):
+            return
+        self.progress.say(f"{job.folder.name}: {job.said()}")
+        if self._is_watching and self._is_json:
+            sys.stdout.write(json.dumps(job.fields(), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
 
+    def _is_live(self, job: Job) -> bool:
+        return self._disk.is_locked(f"{job.folder}/writer.lock")
 
-def _durable(mark: Mapping[str, Any]) -> int:
-    """Returns how many records a mark calls durable: those up to it that no refusal and no damage took."""
-    return max(0, int(mark.get("durable_sequence") or 0) - refused_count(mark))
-
-
-def _counts(job: _Job) -> str:
-    return f"{job.records_durable:,} of {job.records_written:,} records durable"
-
-
-def _fields(job: _Job) -> dict[str, Any]:
-    return {
-        "folder": str(job.folder),
-        "path": job.path,
-        "outcome": job.outcome,
-        "message": job.message,
-        "records_durable": job.records_durable,
-        "records_written": job.records_written,
-    }
-
-
-def _say(text: str, *, is_json: bool) -> None:
-    if not is_json:
-        sys.stderr.write(f"{PREFIX}{text}\n")
+    def _locks_of(self, job: Job) -> RootLocks:
+        root = job.folder.parent
+        if root not in self._locks:
+            self._locks[root] = RootLocks(root, warn=self.progress.say)
+        return self._locks[root]

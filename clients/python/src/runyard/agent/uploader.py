@@ -62,6 +62,8 @@ class Uploader:
         on_change: Callable[[], Any] = lambda: None,
     ) -> None:
         self.refusal: Error | None = None
+        self.bytes_settled = 0
+        """Bytes of the journal that were settled."""
         self._transport = transport
         self._repeater = repeater
         self._run = run
@@ -132,6 +134,7 @@ class Uploader:
             refusals = _Refusals()
             for part in self._acceptable(piece):
                 await self._write(part, _within(summary_changes, part), refusals)
+            self.bytes_settled += piece.size_bytes
             self._settle(piece.first_sequence, piece.last_sequence)
         except Error as error:
             self.refusal = self.refusal or error
