@@ -3,94 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from runyard_server.domain.attempts import AttemptKind, RunAttempt
-from runyard_server.domain.events import AlertLevel, RunEvent, RunEventKind
-from runyard_server.domain.projects import Project
+from runyard_server.domain.projects import (
+    Project,
+)
 from runyard_server.domain.run import (
-    Cut,
-    ForkPoint,
-    HistoryPart,
-    Host,
-    MetricDefinition,
     RunDocument,
-    RunException,
     RunKey,
     RunState,
-    RunTransition,
-    StopStage,
-    StopStatus,
     TransitionCause,
 )
-from runyard_server.domain.writers import Writer, WriterEnd, WriterIdentity
-from runyard_server.storage.memory.run_store import MemoryRunStore
-from runyard_server.storage.ports.run_store import ProjectPosition, RunStore, RunTransaction
+from runyard_server.domain.writers import WriterEnd
+from runyard_server.storage.ports.run_store import (
+    ProjectPosition,
+    RunStore,
+    RunTransaction,
+)
 from runyard_server.storage.sql import migrate
 from runyard_server.storage.sql.database import Database
-from runyard_server.storage.sql.run_store import SqlRunStore
-from tests.contract.databases import DATABASES, open_database
+from tests.contract.run_store import add_project, add_run, make_document, make_writer, store
 from tests.stores import new_run_key
 
-
-@pytest.fixture(params=DATABASES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunStore]:
-    async with open_database(request, tmp_path) as database:
-        yield MemoryRunStore() if database is None else SqlRunStore(database)
-
-
-def make_document(run_id: str = "r1", *, run_key: RunKey | None = None) -> RunDocument:
-    return RunDocument(
-        run_key=run_key or new_run_key(),
-        entity="ann",
-        project="p",
-        run_id=run_id,
-        display_name="calm-river-1",
-        state=RunState.RUNNING,
-        config_json='{"lr":0.1,"n":18446744073709551615,"s":"ü\\u0000"}',
-        notes="two\nlines",
-        tags=("b", "a"),
-        group="g",
-        job_type="train",
-        create_time_unix_ns=10,
-        start_time_unix_ns=9,
-        update_time_unix_ns=10,
-        host=Host(hostname="h", pid=2**40, extra_json='{"a":1}'),
-        metric_definitions=(MetricDefinition("loss/*", "step", ("min", "last"), "minimize", True),),
-        version=1,
-    )
-
-
-def make_writer(document: RunDocument, number: int = 1, **changes: object) -> Writer:
-    writer = Writer(
-        run_key=document.run_key,
-        writer=number,
-        request_id=f"request-{document.run_key}-{number}",
-        label="main",
-        attempt=1,
-        is_resumed=False,
-        start_time_unix_ns=5,
-    )
-    return replace(writer, **changes)  # type: ignore[arg-type]  # members of Writer
-
-
-def add_project(tx: RunTransaction, name: str = "p", *, entity: str = "ann", time: int = 1) -> None:
-    tx.insert_project(Project(entity, name, "about", time, time))
-
-
-async def add_run(store: RunStore, document: RunDocument) -> RunDocument:
-    def add(tx: RunTransaction) -> None:
-        if tx.find_project(document.entity, document.project) is None:
-            add_project(tx, document.project, entity=document.entity)
-        tx.insert_run(document)
-
-    await store.transact(add)
-    return document
+__all__ = ["store"]
 
 
 async def test_a_document_comes_back_as_it_was(store: RunStore) -> None:
@@ -294,163 +232,6 @@ async def test_writers_come_back_by_number_and_request(store: RunStore) -> None:
     assert await store.transact(lambda tx: tx.list_counted_writers(document.run_key)) == []
     retired = await store.transact(lambda tx: tx.find_writer(document.run_key, 2))
     assert replace(ended, is_counted=False) == retired
-
-
-async def test_events_come_back_in_order(store: RunStore) -> None:
-    """Returns events with rising numbers, oldest first, those above after_number, and only the kinds asked for."""
-    document = await add_run(store, make_document())
-    other = await add_run(store, make_document("r2"))
-    started = RunEvent.of(
-        RunTransition(None, RunState.RUNNING, TransitionCause.STARTED, "", "w", 1, 1)
-    )
-    alert = RunEvent(
-        RunEventKind.ALERT, "text", "writer 2", 2, 1, writer=2, title="t", level=AlertLevel.WARN
-    )
-    ended = RunEvent.of(
-        RunTransition(
-            RunState.RUNNING, RunState.FINISHED, TransitionCause.FINISH_CALLED, "e", "w", 3, 1
-        )
-    )
-
-    def act(tx: RunTransaction) -> list[int]:
-        tx.append_event(other.run_key, started)
-        return [tx.append_event(document.run_key, event) for event in (started, alert, ended)]
-
-    numbers = await store.transact(act)
-    assert sorted(set(numbers)) == numbers
-    expected = [
-        replace(event, number=number)
-        for event, number in zip((started, alert, ended), numbers, strict=True)
-    ]
-    found = await store.transact(
-        lambda tx: tx.list_events(document.run_key, after_number=0, limit=10)
-    )
-    assert expected == found
-    rest = await store.transact(
-        lambda tx: tx.list_events(document.run_key, after_number=numbers[0], limit=1)
-    )
-    assert expected[1:2] == rest
-    transitions = frozenset({RunEventKind.TRANSITION})
-    of_a_kind = await store.transact(
-        lambda tx: tx.list_events(document.run_key, after_number=0, limit=10, kinds=transitions)
-    )
-    assert [expected[0], expected[2]] == of_a_kind
-
-
-async def test_the_last_event_of_a_kind_is_found_by_writer(store: RunStore) -> None:
-    """Returns the latest event of the kinds that is about the writer, or None."""
-    document = await add_run(store, make_document())
-    lost, back = (
-        RunEvent(kind, "", "monitor", 1, 1, writer=3)
-        for kind in (RunEventKind.WRITER_LOST, RunEventKind.WRITER_RETURNED)
-    )
-    kinds = frozenset({RunEventKind.WRITER_LOST, RunEventKind.WRITER_RETURNED})
-
-    def act(tx: RunTransaction) -> list[RunEvent | None]:
-        tx.append_event(document.run_key, lost)
-        last = tx.append_event(document.run_key, back)
-        tx.append_event(document.run_key, replace(lost, writer=4))
-        found = tx.find_last_event(document.run_key, kinds, writer=3)
-        assert found == replace(back, number=last)
-        return [tx.find_last_event(document.run_key, kinds, writer=5)]
-
-    assert await store.transact(act) == [None]
-
-
-async def test_attempts_are_kept_by_number(store: RunStore) -> None:
-    """Returns the attempts of a run, oldest first, each as it was last saved."""
-    document = await add_run(store, make_document())
-    first = RunAttempt(1, AttemptKind.START, 5, 1, "node1")
-    second = RunAttempt(2, AttemptKind.REWIND, 9, 3, "node2", rewound_to_step=-4)
-    ended = replace(first, state=RunState.CRASHED, end_time_unix_ns=8)
-
-    def act(tx: RunTransaction) -> None:
-        tx.save_attempt(document.run_key, second)
-        tx.save_attempt(document.run_key, first)
-        tx.save_attempt(document.run_key, ended)
-
-    await store.transact(act)
-    found = await store.transact(lambda tx: tx.list_attempts(document.run_key))
-    assert [ended, second] == found
-    assert second == await store.transact(lambda tx: tx.find_attempt(document.run_key, 2))
-    assert None is await store.transact(lambda tx: tx.find_attempt(document.run_key, 3))
-
-
-async def test_forks_are_found_by_ancestor(store: RunStore) -> None:
-    """Returns the runs that read points of an ancestor, by key; deleted ones are left out."""
-    parent = await add_run(store, make_document("parent"))
-    child = await add_run(store, make_document("child"))
-    gone = await add_run(store, replace(make_document("gone")))
-
-    def act(tx: RunTransaction) -> None:
-        tx.insert_ancestors(child.run_key, [parent.run_key])
-        tx.insert_ancestors(gone.run_key, [parent.run_key, child.run_key])
-        tx.save_run(replace(gone, is_deleted=True, delete_time_unix_ns=77, version=2))
-
-    await store.transact(act)
-    forks = await store.transact(lambda tx: tx.list_forks(parent.run_key, limit=10))
-    assert [child] == forks
-    assert await store.transact(lambda tx: tx.list_forks(child.run_key, limit=10)) == []
-
-
-async def test_open_stops_are_those_of_live_runs(store: RunStore) -> None:
-    """Returns live runs that have a stop, by key, those above after_key."""
-    stop = StopStatus(StopStage.REQUESTED, "ann", "why", 7, 60.0, may_kill=True)
-    asked = await add_run(store, replace(make_document("asked"), stop=stop))
-    await add_run(store, make_document("other"))
-    await add_run(store, replace(make_document("ended"), stop=stop, state=RunState.KILLED))
-    found = await store.transact(lambda tx: tx.list_open_stops(after_key=None, limit=10))
-    assert [asked] == found
-    later = await store.transact(lambda tx: tx.list_open_stops(after_key=asked.run_key, limit=10))
-    assert later == []
-
-
-async def test_the_life_of_a_run_comes_back(store: RunStore) -> None:
-    """Returns every field that tells of a run's life as it was saved."""
-    parent = RunKey(12345)
-    document = replace(
-        make_document(),
-        exception=RunException("ValueError", "bad \u00e9", "Traceback ...", "rank3"),
-        stop=StopStatus(
-            StopStage.DRAINING, "ann", "", 7, 0.5, may_kill=False, acknowledge_time_unix_ns=9
-        ),
-        stalled_since_unix_ns=11,
-        fork=ForkPoint("local/p/parent", parent, -3),
-        history_parts=(
-            HistoryPart(RunKey(1), cuts=(Cut(2, 5),)),
-            HistoryPart(parent, last_step=-3, writer_max=4),
-        ),
-        preemption_notice="slurm",
-        past_active_ns=13,
-        attempt_start_unix_ns=14,
-    )
-    saved = await add_run(store, document)
-    key = saved.run_key
-    assert saved == await store.transact(lambda tx: tx.find_run_by_key(key, will_change=False))
-
-
-async def test_a_writer_keeps_what_it_is(store: RunStore) -> None:
-    """Returns the writer's place in a distributed run, and the exception that ended it."""
-    document = await add_run(store, make_document())
-    identity = WriterIdentity(0, 1, 8, "node1", ("0", "GPU-1"), "torchrun", is_primary=True)
-    end = WriterEnd(
-        RunState.FAILED,
-        TransitionCause.UNHANDLED_EXCEPTION,
-        1,
-        "e",
-        9,
-        5,
-        exception=RunException("KeyError", "'x'", "Traceback ..."),
-        records_refused=3,
-    )
-    writer = replace(
-        make_writer(document), identity=identity, hostname="h", pid=42, is_counted=False, end=end
-    )
-    await store.transact(lambda tx: tx.insert_writer(writer))
-    found = await store.transact(
-        lambda tx: tx.list_writers(document.run_key, after_writer=0, limit=10)
-    )
-    assert [writer] == found
 
 
 async def test_the_outbox_holds_each_run_once_with_its_newest_version(store: RunStore) -> None:

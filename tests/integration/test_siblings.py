@@ -15,7 +15,7 @@ from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import DeadlineExceeded, DomainError, NotFound, Unavailable
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunKey, RunState, TransitionCause
-from runyard_server.rpc import run_messages
+from runyard_server.rpc import project_messages, run_messages
 from runyard_server.rpc.calls import Call, enter_call
 from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
@@ -57,7 +57,7 @@ class Metadata(metadata_pb2_grpc.MetadataServiceServicer):
         self, request: pb.GetProjectRequest, context: Any
     ) -> pb.GetProjectResponse:
         self._note(request, context)
-        return pb.GetProjectResponse(project=run_messages.project_to_message(PROJECT))
+        return pb.GetProjectResponse(project=project_messages.project_to_message(PROJECT))
 
     async def ListLiveRuns(  # type: ignore[override]  # async
         self, request: pb.ListLiveRunsRequest, context: Any

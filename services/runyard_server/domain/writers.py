@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runyard_server.domain.projects import EndRule
 from runyard_server.domain.run import RunException, RunKey, RunState, TransitionCause
 
 DEFAULT_WRITER_LABEL = "main"
@@ -67,24 +68,38 @@ class Writer:
     pid: int = 0
 
 
-def run_outcome(writers: Sequence[Writer]) -> WriterEnd | None:
-    """Returns the end that decides the run's, or None while a writer lives.
+def run_outcome(writers: Sequence[Writer], rule: EndRule = EndRule.LAST_WRITER) -> WriterEnd | None:
+    """Returns the end that decides the run's, or None while a writer lives that has a say in it.
 
-    `writers` are the counted ones. The worst end decides (failed > crashed > killed > finished), the latest of
-    equals. Ends of those whom a later process of the same label replaced do not decide: a restart heals them.
+    `writers` are the counted ones. By END_RULE_PRIMARY only the primary writer has a say. Else the worst end decides
+    (failed > crashed > killed > finished), the latest of equals. Ends of those whom a later process of the same label
+    replaced do not decide: a restart heals them.
     """
+    if rule is EndRule.PRIMARY:
+        label = _primary_label(writers)
+        writers = [writer for writer in writers if writer.label == label]
     if any(writer.end is None for writer in writers):
         return None
     return _worst_end(_deciding(writers))
 
 
-def silent_outcome(writers: Sequence[Writer]) -> WriterEnd | None:
+def silent_outcome(
+    writers: Sequence[Writer], rule: EndRule = EndRule.LAST_WRITER
+) -> WriterEnd | None:
     """Returns the end that decides the run's once the remaining writers have fallen silent, or None.
 
     A process that was replaced and never heard of again (its node died) must not turn its successor's good end
     into a crash.
     """
-    return run_outcome([w for w in writers if w.end is not None or not _successors(w, writers)])
+    remaining = [w for w in writers if w.end is not None or not _successors(w, writers)]
+    return run_outcome(remaining, rule)
+
+
+def _primary_label(writers: Sequence[Writer]) -> str:
+    """Returns the label of the writer that says it is primary, else of rank 0, else of the first."""
+    primary = [w for w in writers if w.identity.is_primary]
+    ranked = [w for w in writers if w.identity.rank == 0]
+    return next(iter((*primary, *ranked, *writers))).label if writers else ""
 
 
 def _deciding(writers: Sequence[Writer]) -> list[Writer]:

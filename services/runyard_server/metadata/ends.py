@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from runyard_server.domain.errors import FailedPrecondition, InvalidArgument
 from runyard_server.domain.events import RunEvent, RunEventKind
+from runyard_server.domain.projects import EndRule
 from runyard_server.domain.run import (
     LIVE_STATES,
     RunDocument,
@@ -206,11 +207,19 @@ def _correct(
     return _follow_outcome(tx, document, writer, now_unix_ns=now_unix_ns)
 
 
+def _end_rule(tx: RunTransaction, document: RunDocument) -> EndRule:
+    project = tx.find_project(document.entity, document.project)
+    return EndRule.LAST_WRITER if project is None else project.settings.end_rule
+
+
 def _follow_outcome(
     tx: RunTransaction, document: RunDocument, writer: Writer, *, now_unix_ns: int
 ) -> RunDocument:
     """Ends the run if its writers' ends say so."""
-    outcome = run_outcome(tx.list_counted_writers(document.run_key)) if writer.is_counted else None
+    if not writer.is_counted:
+        return document
+    rule = _end_rule(tx, document)
+    outcome = run_outcome(tx.list_counted_writers(document.run_key), rule)
     if outcome is None:
         return document
     if not is_transition_allowed(document.state, outcome.state, outcome.cause):
@@ -229,7 +238,8 @@ def _decide_transition(
 ) -> Change | None:
     """Returns what the verdict or the user's wish makes of the run, or None to pass it over."""
     if ask.cause is TransitionCause.HEARTBEAT_LOST:
-        outcome = silent_outcome(tx.list_counted_writers(document.run_key))
+        rule = _end_rule(tx, document)
+        outcome = silent_outcome(tx.list_counted_writers(document.run_key), rule)
         if outcome is not None and is_transition_allowed(
             document.state, outcome.state, outcome.cause
         ):

@@ -10,6 +10,8 @@ from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunDocument, RunKey
+from runyard_server.metadata.notices import Notice
+from runyard_server.metadata.project_settings import ProjectEdit
 from runyard_server.metadata.requests import (
     Alert,
     FinishRun,
@@ -20,7 +22,9 @@ from runyard_server.metadata.requests import (
     RunEdit,
     StartRun,
 )
-from runyard_server.rpc import life_messages, message_values, run_messages
+from runyard_server.metadata.stops import StopWish
+from runyard_server.rpc import life_messages, message_values, project_messages, run_messages
+from runyard_server.storage.ports.run_store import MonitorReplica
 
 if TYPE_CHECKING:
     from runyard_server.metadata.service import MetadataService
@@ -190,6 +194,108 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             attempts=[life_messages.attempt_to_message(attempt) for attempt in attempts]
         )
 
+    async def RequestStop(
+        self, request: pb.RequestStopRequest, context: Any
+    ) -> pb.RequestStopResponse:
+        document = await self._service.request_stop(
+            StopWish(
+                path=request.run_path,
+                grace_s=message_values.optional_duration_s(request, "grace"),
+                may_kill=request.may_kill,
+                reason=request.reason,
+                requested_by=request.requested_by,
+            )
+        )
+        return pb.RequestStopResponse(run=self._run(document))
+
+    async def RecordStopStage(
+        self, request: pb.RecordStopStageRequest, context: Any
+    ) -> pb.RecordStopStageResponse:
+        document = await self._service.record_stop_stage(
+            RunKey(request.run_key),
+            request.writer,
+            life_messages.stage_from_number(request.stage, field="stage"),
+            request.evidence,
+        )
+        return pb.RecordStopStageResponse(state=message_values.state_to_number(document.state))
+
+    async def ListStopRequests(
+        self, request: pb.ListStopRequestsRequest, context: Any
+    ) -> pb.ListStopRequestsResponse:
+        documents, token = await self._service.list_open_stops(
+            page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListStopRequestsResponse(
+            stop_requests=[
+                pb.StopRequest(run_key=d.run_key, stop=life_messages.stop_to_message(d.stop))
+                for d in documents
+            ],
+            next_page_token=token,
+        )
+
+    async def RenewMonitorReplica(
+        self, request: pb.RenewMonitorReplicaRequest, context: Any
+    ) -> pb.RenewMonitorReplicaResponse:
+        living = await self._service.renew_replica(
+            MonitorReplica(request.replica_id, request.address),
+            lease_s=message_values.optional_duration_s(request, "lease") or 0.0,
+            is_leaving=request.is_leaving,
+        )
+        return pb.RenewMonitorReplicaResponse(
+            replicas=[
+                pb.MonitorReplica(replica_id=one.replica_id, address=one.address) for one in living
+            ]
+        )
+
+    async def LeaseNotifications(
+        self, request: pb.LeaseNotificationsRequest, context: Any
+    ) -> pb.LeaseNotificationsResponse:
+        found = await self._service.lease_notices(
+            limit=request.limit,
+            lease_s=message_values.optional_duration_s(request, "lease") or 0.0,
+        )
+        return pb.LeaseNotificationsResponse(
+            notifications=[_notice(notice, with_secret=True) for notice in found]
+        )
+
+    async def ReportNotifications(
+        self, request: pb.ReportNotificationsRequest, context: Any
+    ) -> pb.ReportNotificationsResponse:
+        reports = [project_messages.report_from_message(report) for report in request.reports]
+        await self._service.report_notifications(reports)
+        return pb.ReportNotificationsResponse()
+
+    async def ListNotifications(
+        self, request: pb.ListNotificationsRequest, context: Any
+    ) -> pb.ListNotificationsResponse:
+        states = frozenset(
+            project_messages.notification_state_from_number(state, field="states")
+            for state in request.states
+        )
+        found, token = await self._service.list_notifications(
+            request.project_path,
+            states,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListNotificationsResponse(
+            notifications=[_notice(notice, with_secret=False) for notice in found],
+            next_page_token=token,
+        )
+
+    async def UpdateProject(
+        self, request: pb.UpdateProjectRequest, context: Any
+    ) -> pb.UpdateProjectResponse:
+        project = await self._service.update_project(
+            ProjectEdit(
+                path=request.project.path,
+                paths=frozenset(request.update_mask.paths),
+                description=request.project.description,
+                settings=project_messages.settings_from_message(request.project.settings),
+            )
+        )
+        return pb.UpdateProjectResponse(project=project_messages.project_to_message(project))
+
     async def ListLiveRuns(
         self, request: pb.ListLiveRunsRequest, context: Any
     ) -> pb.ListLiveRunsResponse:
@@ -207,13 +313,13 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
         project = await self._service.create_project(
             request.entity or DEFAULT_ENTITY, request.name, request.description
         )
-        return pb.CreateProjectResponse(project=run_messages.project_to_message(project))
+        return pb.CreateProjectResponse(project=project_messages.project_to_message(project))
 
     async def GetProject(
         self, request: pb.GetProjectRequest, context: Any
     ) -> pb.GetProjectResponse:
         project = await self._service.get_project(request.path)
-        return pb.GetProjectResponse(project=run_messages.project_to_message(project))
+        return pb.GetProjectResponse(project=project_messages.project_to_message(project))
 
     async def ListProjects(
         self, request: pb.ListProjectsRequest, context: Any
@@ -222,12 +328,25 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             request.entity, page_size=request.page_size, page_token=request.page_token
         )
         return pb.ListProjectsResponse(
-            projects=[run_messages.project_to_message(project) for project in found],
+            projects=[
+                project_messages.project_to_message(project, with_settings=False)
+                for project in found
+            ],
             next_page_token=token,
         )
 
     def _run(self, document: RunDocument) -> pb.Run:
         return run_messages.run_to_message(document, now_unix_ns=self._service.now_unix_ns())
+
+
+def _notice(notice: Notice, *, with_secret: bool) -> pb.Notification:
+    return project_messages.notification_to_message(
+        notice.notification,
+        notice.event,
+        notice.run,
+        notice.target,
+        with_secret=with_secret,
+    )
 
 
 def _start_run(request: pb.StartRunRequest) -> StartRun:

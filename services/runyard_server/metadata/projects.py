@@ -23,17 +23,7 @@ def create_project(
     """Makes the project, or returns the one that exists, as it is."""
     check_entity_name(entity)
     check_project_name(project)
-    size_bytes = len(description.encode())
-    if size_bytes > DESCRIPTION_BYTES_MAX or "\0" in description:
-        raise InvalidArgument(
-            "FIELD_TOO_LARGE" if size_bytes > DESCRIPTION_BYTES_MAX else "FIELD_INVALID",
-            f"description has {size_bytes} bytes; it may have at most {DESCRIPTION_BYTES_MAX} and no NUL character",
-            metadata={
-                "field": "description",
-                "value": size_bytes,
-                "limit": DESCRIPTION_BYTES_MAX,
-            },
-        )
+    check_description(description)
     found = tx.find_project(entity, project)
     if found is not None:
         return found
@@ -46,6 +36,21 @@ def create_project(
     )
     tx.insert_project(made)
     return made
+
+
+def check_description(description: str) -> None:
+    """Raises InvalidArgument for a text that no project may hold."""
+    size_bytes = len(description.encode())
+    if size_bytes > DESCRIPTION_BYTES_MAX or "\0" in description:
+        raise InvalidArgument(
+            "FIELD_TOO_LARGE" if size_bytes > DESCRIPTION_BYTES_MAX else "FIELD_INVALID",
+            f"description has {size_bytes} bytes; it may have at most {DESCRIPTION_BYTES_MAX} and no NUL character",
+            metadata={
+                "field": "description",
+                "value": size_bytes,
+                "limit": DESCRIPTION_BYTES_MAX,
+            },
+        )
 
 
 def find_project(tx: RunTransaction, path: str) -> Project:

@@ -27,6 +27,7 @@ from runyard_server.domain.writers import (
     Writer,
 )
 from runyard_server.metadata import projects
+from runyard_server.metadata.notices import queue_notifications
 from runyard_server.metadata.requests import (
     RunChange,
     RunEdit,
@@ -170,8 +171,13 @@ def save(
 
 
 def record_event(tx: RunTransaction, document: RunDocument, event: RunEvent) -> int:
-    """Adds the event to the run's history and returns its number; every event goes through here."""
-    return tx.append_event(document.run_key, event)
+    """Adds the event to the run's history, has those told who want to know, and returns its number.
+
+    Every event goes through here.
+    """
+    number = tx.append_event(document.run_key, event)
+    queue_notifications(tx, document, event, number)
+    return number
 
 
 def _note_attempt(tx: RunTransaction, document: RunDocument) -> None:

@@ -12,13 +12,16 @@ from runyard_server.domain.attempts import RunAttempt
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.events import RunEvent, RunEventKind
+from runyard_server.domain.notifications import NotificationReport, NotificationState
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition
+from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition, StopStage
 from runyard_server.domain.writers import Writer
-from runyard_server.metadata import ends, projects, runs, starts
+from runyard_server.metadata import ends, notices, projects, runs, starts, stops
 from runyard_server.metadata.handler import MetadataHandler
+from runyard_server.metadata.notices import Notice
 from runyard_server.metadata.outbox import Outbox, OutboxConfig
+from runyard_server.metadata.project_settings import ProjectEdit, update_project
 from runyard_server.metadata.requests import (
     FinishRun,
     RecordEvent,
@@ -29,11 +32,19 @@ from runyard_server.metadata.requests import (
     StartRun,
     clamp_time,
 )
-from runyard_server.storage.ports.run_store import ProjectPosition, RunStore, RunTransaction
+from runyard_server.metadata.stops import StopWish
+from runyard_server.storage.ports.run_store import (
+    MonitorReplica,
+    ProjectPosition,
+    RunStore,
+    RunTransaction,
+)
 from runyard_server.storage.ports.runs import RunIndex
 
 T = TypeVar("T")
 HEARTBEAT_COUNT_MAX = 10_000
+REPORT_COUNT_MAX = 1_000
+REPLICA_ID_LENGTH_MAX = 128
 _TRANSITIONS = frozenset({RunEventKind.TRANSITION})
 
 
@@ -155,6 +166,118 @@ class MetadataService:
                 tx, ask, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
             )
         )
+
+    async def request_stop(self, wish: StopWish) -> RunDocument:
+        """Notes that a user wants a run stopped. Safe to repeat."""
+        return await self._change(
+            lambda tx: stops.request_stop(
+                tx, wish, now_unix_ns=self._clock.now_unix_ns(), limits=self._config.limits
+            )
+        )
+
+    async def record_stop_stage(
+        self, run_key: RunKey, writer: int, stage: StopStage, evidence: str
+    ) -> RunDocument:
+        """Notes how far the stop of a run has come. Safe to repeat."""
+        return await self._change(
+            lambda tx: stops.record_stop_stage(
+                tx,
+                run_key,
+                writer,
+                stage,
+                evidence,
+                now_unix_ns=self._clock.now_unix_ns(),
+                limits=self._config.limits,
+            )
+        )
+
+    async def list_open_stops(
+        self, *, page_size: int, page_token: str
+    ) -> tuple[list[RunDocument], str]:
+        """Returns a page of live runs that are to be stopped, and the token of the next one."""
+        position = read_page_token("open stops", page_token, int)
+        after_key = RunKey(int(position[0])) if position else None
+        limit = clamp_page_size(page_size, default=1000, limit=10_000)
+        found = await self._runs.transact(
+            lambda tx: tx.list_open_stops(after_key=after_key, limit=limit + 1)
+        )
+        is_last = len(found) <= limit
+        token = "" if is_last else make_page_token("open stops", found[limit - 1].run_key)
+        return found[:limit], token
+
+    async def renew_replica(
+        self, replica: MonitorReplica, *, lease_s: float, is_leaving: bool
+    ) -> list[MonitorReplica]:
+        """Keeps a replica of the monitor in the list, or takes it off; returns the living ones. Safe to repeat."""
+        if not 0 < len(replica.replica_id) <= REPLICA_ID_LENGTH_MAX:
+            raise InvalidArgument(
+                "FIELD_INVALID",
+                f"replica_id has {len(replica.replica_id)} characters; it has 1 to {REPLICA_ID_LENGTH_MAX}",
+                metadata={"field": "replica_id", "value": len(replica.replica_id)},
+            )
+
+        def act(tx: RunTransaction) -> list[MonitorReplica]:
+            now = self._clock.now_unix_ns()
+            if is_leaving:
+                tx.remove_replica(replica.replica_id)
+            else:
+                tx.renew_replica(replica, lease_end_unix_ns=now + round(lease_s * 1e9))
+            return tx.list_replicas(now_unix_ns=now)
+
+        return await self._runs.transact(act)
+
+    async def lease_notices(self, *, limit: int, lease_s: float) -> list[Notice]:
+        """Hands out notifications that are due, each to one caller until its lease ends."""
+        return await self._runs.transact(
+            lambda tx: notices.lease_notices(
+                tx,
+                now_unix_ns=self._clock.now_unix_ns(),
+                lease_ns=round(lease_s * 1e9),
+                limit=clamp_page_size(limit, default=100, limit=1000),
+            )
+        )
+
+    async def report_notifications(self, reports: list[NotificationReport]) -> None:
+        """Notes what became of notifications. Safe to repeat."""
+        if len(reports) > REPORT_COUNT_MAX:
+            raise InvalidArgument(
+                "FIELD_TOO_LARGE",
+                f"reports has {len(reports)} entries, at most {REPORT_COUNT_MAX} fit one request",
+                metadata={"field": "reports", "value": len(reports), "limit": REPORT_COUNT_MAX},
+            )
+
+        def act(tx: RunTransaction) -> None:
+            for report in reports:
+                tx.report_notification(report)
+
+        await self._runs.transact(act)
+
+    async def list_notifications(
+        self, path: str, states: frozenset[NotificationState], *, page_size: int, page_token: str
+    ) -> tuple[list[Notice], str]:
+        """Returns a page of a project's notifications, newest first, and the token of the next one."""
+        query = f"notifications {path} {sorted(state.value for state in states)}"
+        position = read_page_token(query, page_token, int)
+        before = int(position[0]) if position else None
+        limit = clamp_page_size(page_size, default=100, limit=1000)
+
+        def read(tx: RunTransaction) -> tuple[list[Notice], str]:
+            project = projects.find_project(tx, path)
+            found = tx.list_notifications(
+                project.entity,
+                project.name,
+                states=states,
+                before_number=before,
+                limit=limit + 1,
+            )
+            token = "" if len(found) <= limit else make_page_token(query, found[limit - 1].number)
+            return notices.with_events(tx, found[:limit]), token
+
+        return await self._runs.transact(read)
+
+    async def update_project(self, edit: ProjectEdit) -> Project:
+        """Changes a project's description and settings. Safe to repeat."""
+        return await self._runs.transact(lambda tx: update_project(tx, edit))
 
     async def edit_run(self, path: str, edit: RunEdit) -> RunDocument:
         """Changes what a user may change. Safe to repeat."""

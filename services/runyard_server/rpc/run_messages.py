@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
-from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     Host,
     LiveRun,
@@ -102,33 +101,6 @@ def run_from_message(message: pb.Run) -> RunDocument:
         fork=life_messages.fork_from_message(message.fork) if message.HasField("fork") else None,
         history_parts=tuple(map(life_messages.part_from_message, message.history_parts)),
         preemption_notice=message.preemption_notice,
-    )
-
-
-def project_to_message(project: Project) -> pb.Project:
-    """Returns the project as a message."""
-    return pb.Project(
-        path=project.path,
-        entity=project.entity,
-        name=project.name,
-        description=project.description,
-        create_time=timestamp_from_unix_ns(project.create_time_unix_ns),
-        activity_time=timestamp_from_unix_ns(project.activity_time_unix_ns),
-        run_count=project.run_count,
-        live_run_count=project.live_run_count,
-    )
-
-
-def project_from_message(message: pb.Project) -> Project:
-    """Returns the project that the message holds."""
-    return Project(
-        entity=message.entity,
-        name=message.name,
-        description=message.description,
-        create_time_unix_ns=unix_ns_from_timestamp(message.create_time),
-        activity_time_unix_ns=unix_ns_from_timestamp(message.activity_time),
-        run_count=message.run_count,
-        live_run_count=message.live_run_count,
     )
 
 

@@ -18,7 +18,7 @@ from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
-from runyard_server.rpc import message_values, run_messages
+from runyard_server.rpc import message_values, project_messages, run_messages
 from runyard_server.rpc.calls import REQUEST_ID_KEY, current_call, draw_request_id
 from runyard_server.rpc.errors import from_rpc_error
 
@@ -84,7 +84,7 @@ class Siblings:
         """Returns one project. Raises NotFound PROJECT_NOT_FOUND, Unavailable."""
         request = pb.GetProjectRequest(path=path)
         reply = await self._call("GetProject", request, pb.GetProjectResponse)
-        return run_messages.project_from_message(reply.project)
+        return project_messages.project_from_message(reply.project)
 
     async def record_transition(
         self,

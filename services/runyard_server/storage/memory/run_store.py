@@ -8,10 +8,19 @@ from typing import TypeVar
 
 from runyard_server.domain.attempts import RunAttempt
 from runyard_server.domain.events import RunEvent, RunEventKind
+from runyard_server.domain.notifications import (
+    Notification,
+    NotificationReport,
+    NotificationState,
+)
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
-from runyard_server.storage.ports.run_store import ProjectPosition, RunTransaction
+from runyard_server.storage.ports.run_store import (
+    MonitorReplica,
+    ProjectPosition,
+    RunTransaction,
+)
 
 T = TypeVar("T")
 
@@ -42,6 +51,8 @@ class _Tables:
     attempts: dict[tuple[RunKey, int], RunAttempt] = field(default_factory=dict)
     ancestors: dict[RunKey, tuple[RunKey, ...]] = field(default_factory=dict)
     outbox: dict[RunKey, int] = field(default_factory=dict)
+    notifications: dict[int, tuple[Notification, int]] = field(default_factory=dict)
+    replicas: dict[str, tuple[MonitorReplica, int]] = field(default_factory=dict)
     heartbeats: dict[RunKey, int] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
@@ -62,6 +73,12 @@ class _Transaction:
         assert key not in self._tables.projects, f"project {project.path} exists"
         self._tables.projects[key] = project
         self._tables.run_numbers[key] = 0
+
+    def save_project(self, project: Project) -> None:
+        old = self._tables.projects[project.entity, project.name]
+        self._tables.projects[project.entity, project.name] = replace(
+            old, description=project.description, settings=project.settings
+        )
 
     def draw_run_number(self, entity: str, project: str) -> int:
         self._tables.run_numbers[entity, project] += 1
@@ -131,16 +148,20 @@ class _Transaction:
             and not run.is_deleted
             and (after_key is None or run.run_key > after_key)
         )
-        return [
-            LiveRun(
-                run_key=run_key,
-                path=self._tables.runs[run_key].path,
-                state=self._tables.runs[run_key].state,
-                attempt_count=self._tables.runs[run_key].attempt_count,
-                stalled_since_unix_ns=self._tables.runs[run_key].stalled_since_unix_ns,
-            )
-            for run_key in live[:limit]
-        ]
+        return [self._live_run(self._tables.runs[run_key]) for run_key in live[:limit]]
+
+    def _live_run(self, run: RunDocument) -> LiveRun:
+        settings = self._tables.projects[run.entity, run.project].settings
+        return LiveRun(
+            run_key=run.run_key,
+            path=run.path,
+            state=run.state,
+            attempt_count=run.attempt_count,
+            crash_timeout_s=settings.crash_timeout_s,
+            stall_timeout_s=settings.stall_timeout_s,
+            straggler_steps=settings.straggler_steps,
+            stalled_since_unix_ns=run.stalled_since_unix_ns,
+        )
 
     def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
         for run_key, time_unix_ns in heartbeats:
@@ -246,6 +267,86 @@ class _Transaction:
             key=lambda run: run.run_key,
         )
         return found[:limit]
+
+    def insert_notifications(self, notifications: Sequence[Notification]) -> None:
+        for notification in notifications:
+            number = max(self._tables.notifications, default=0) + 1
+            self._tables.notifications[number] = (replace(notification, number=number), 0)
+
+    def count_notifications(
+        self, run_key: RunKey, *, since_unix_ns: int, title: str | None = None
+    ) -> int:
+        return sum(
+            one.run_key == run_key
+            and one.create_time_unix_ns >= since_unix_ns
+            and one.state is not NotificationState.SUPPRESSED
+            and title in (None, one.title)
+            for one, _ in self._tables.notifications.values()
+        )
+
+    def lease_notifications(
+        self, *, now_unix_ns: int, lease_end_unix_ns: int, limit: int
+    ) -> list[Notification]:
+        due = [
+            (one.next_try_time_unix_ns, one.number, one)
+            for one, lease_end in self._tables.notifications.values()
+            if one.state is NotificationState.PENDING
+            and one.next_try_time_unix_ns is not None
+            and one.next_try_time_unix_ns <= now_unix_ns
+            and lease_end <= now_unix_ns
+        ]
+        found = [one for _, _, one in sorted(due, key=lambda entry: entry[:2])][:limit]
+        for one in found:
+            self._tables.notifications[one.number] = (one, lease_end_unix_ns)
+        return found
+
+    def report_notification(self, report: NotificationReport) -> None:
+        one, _ = self._tables.notifications[report.number]
+        if one.state is not NotificationState.PENDING:
+            return
+        changed = replace(
+            one,
+            state=report.state,
+            try_count=one.try_count + 1,
+            last_error=report.error[:1024],
+            next_try_time_unix_ns=report.next_try_time_unix_ns,
+        )
+        self._tables.notifications[report.number] = (changed, 0)
+
+    def list_notifications(
+        self,
+        entity: str,
+        project: str,
+        *,
+        states: frozenset[NotificationState],
+        before_number: int | None,
+        limit: int,
+    ) -> list[Notification]:
+        found = [
+            one
+            for one, _ in self._tables.notifications.values()
+            if (one.entity, one.project) == (entity, project)
+            and (not states or one.state in states)
+            and (before_number is None or one.number < before_number)
+        ]
+        return sorted(found, key=lambda one: -one.number)[:limit]
+
+    def find_event(self, number: int) -> RunEvent | None:
+        found = self._tables.events.get(number)
+        return None if found is None else found[1]
+
+    def renew_replica(self, replica: MonitorReplica, *, lease_end_unix_ns: int) -> None:
+        self._tables.replicas[replica.replica_id] = (replica, lease_end_unix_ns)
+
+    def remove_replica(self, replica_id: str) -> None:
+        self._tables.replicas.pop(replica_id, None)
+
+    def list_replicas(self, *, now_unix_ns: int) -> list[MonitorReplica]:
+        living = {
+            name: entry for name, entry in self._tables.replicas.items() if entry[1] > now_unix_ns
+        }
+        self._tables.replicas = living
+        return [living[name][0] for name in sorted(living)]
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:
         found: list[RunDocument] = []

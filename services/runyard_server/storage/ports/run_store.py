@@ -8,6 +8,11 @@ from typing import Protocol, TypeVar
 
 from runyard_server.domain.attempts import RunAttempt
 from runyard_server.domain.events import RunEvent, RunEventKind
+from runyard_server.domain.notifications import (
+    Notification,
+    NotificationReport,
+    NotificationState,
+)
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
@@ -24,6 +29,14 @@ class ProjectPosition:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class MonitorReplica:
+    """One monitor process, and where its siblings reach it."""
+
+    replica_id: str
+    address: str
+
+
 class RunTransaction(Protocol):
     """What an action may read and write; all of it happens, or nothing.
 
@@ -36,6 +49,10 @@ class RunTransaction(Protocol):
 
     def insert_project(self, project: Project) -> None:
         """Adds the project, and its entity if that is new. The project MUST NOT exist."""
+        ...
+
+    def save_project(self, project: Project) -> None:
+        """Replaces description and settings of a project that exists; its counts and times are not touched."""
         ...
 
     def draw_run_number(self, entity: str, project: str) -> int:
@@ -170,6 +187,57 @@ class RunTransaction(Protocol):
 
     def list_open_stops(self, *, after_key: RunKey | None, limit: int) -> list[RunDocument]:
         """Returns live runs that have a stop, by key, those above `after_key`."""
+        ...
+
+    def insert_notifications(self, notifications: Sequence[Notification]) -> None:
+        """Adds notifications; their numbers are not read."""
+        ...
+
+    def count_notifications(
+        self, run_key: RunKey, *, since_unix_ns: int, title: str | None = None
+    ) -> int:
+        """Returns how many of the run were made since then (of that title, if given), suppressed ones left out."""
+        ...
+
+    def lease_notifications(
+        self, *, now_unix_ns: int, lease_end_unix_ns: int, limit: int
+    ) -> list[Notification]:
+        """Returns pending notifications that are due and that nobody has leased, earliest due first, and leases them.
+
+        Until `lease_end_unix_ns` no other call MUST return them.
+        """
+        ...
+
+    def report_notification(self, report: NotificationReport) -> None:
+        """Notes what a try gave, counts it, and ends the lease. One that is not pending any more is passed over."""
+        ...
+
+    def list_notifications(
+        self,
+        entity: str,
+        project: str,
+        *,
+        states: frozenset[NotificationState],
+        before_number: int | None,
+        limit: int,
+    ) -> list[Notification]:
+        """Returns notifications of a project (in these states, if any), newest first, those below `before_number`."""
+        ...
+
+    def find_event(self, number: int) -> RunEvent | None:
+        """Returns the event of that number, of whatever run, or None."""
+        ...
+
+    def renew_replica(self, replica: MonitorReplica, *, lease_end_unix_ns: int) -> None:
+        """Adds a replica of the monitor, or moves the end of its lease."""
+        ...
+
+    def remove_replica(self, replica_id: str) -> None:
+        """Removes a replica; none is no error."""
+        ...
+
+    def list_replicas(self, *, now_unix_ns: int) -> list[MonitorReplica]:
+        """Returns the replicas whose lease has not ended, by id, and forgets the others."""
         ...
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:

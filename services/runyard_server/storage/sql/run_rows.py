@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from runyard_server.domain.attempts import AttemptKind, RunAttempt
 from runyard_server.domain.events import AlertLevel, RunEvent, RunEventKind
+from runyard_server.domain.notifications import Notification, NotificationState
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     Host,
@@ -23,6 +24,7 @@ from runyard_server.domain.run import (
 )
 from runyard_server.domain.writers import Writer, WriterEnd, WriterIdentity
 from runyard_server.storage.life_json import life_to_json, with_life
+from runyard_server.storage.settings_json import settings_from_json
 
 Values = dict[str, Any]
 
@@ -243,6 +245,45 @@ def project_of(row: Row[Any]) -> Project:
         activity_time_unix_ns=row.activity_time_unix_ns,
         run_count=row.run_count,
         live_run_count=row.live_run_count,
+        settings=settings_from_json(row.settings_json),
+    )
+
+
+def notification_values(notification: Notification) -> Values:
+    """Returns the column values of a notification; the number is the database's."""
+    return {
+        "entity": notification.entity,
+        "project": notification.project,
+        "run_key": notification.run_key,
+        "event_number": notification.event_number,
+        "event_name": notification.event_name,
+        "target_name": notification.target_name,
+        "title": notification.title,
+        "state": notification.state.value,
+        "try_count": notification.try_count,
+        "last_error": notification.last_error,
+        "create_time_unix_ns": notification.create_time_unix_ns,
+        "next_try_time_unix_ns": notification.next_try_time_unix_ns,
+        "lease_end_unix_ns": 0,
+    }
+
+
+def notification_of(row: Row[Any]) -> Notification:
+    """Returns the notification of a row of `notifications`."""
+    return Notification(
+        entity=row.entity,
+        project=row.project,
+        run_key=RunKey(row.run_key),
+        event_number=row.event_number,
+        event_name=row.event_name,
+        target_name=row.target_name,
+        create_time_unix_ns=row.create_time_unix_ns,
+        state=NotificationState(row.state),
+        next_try_time_unix_ns=row.next_try_time_unix_ns,
+        title=row.title,
+        try_count=row.try_count,
+        last_error=row.last_error,
+        number=row.number,
     )
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, and_, delete, func, insert, or_, select, text, update
 
 from runyard_server.domain.attempts import RunAttempt
 from runyard_server.domain.events import RunEvent, RunEventKind
-from runyard_server.domain.projects import Project
+from runyard_server.domain.projects import Project, ProjectSettings
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState
 from runyard_server.domain.writers import Writer
 from runyard_server.storage.ports.run_store import ProjectPosition, RunTransaction
+from runyard_server.storage.settings_json import settings_from_json, settings_to_json
 from runyard_server.storage.sql import run_rows
 from runyard_server.storage.sql.database import Database
+from runyard_server.storage.sql.notifications import NotificationTables
 from runyard_server.storage.sql.schema import (
     LIVE_STATES_SQL,
     OPEN_STOPS_SQL,
@@ -44,11 +45,8 @@ class SqlRunStore:
         return await self._database.transact(lambda connection: action(_Transaction(connection)))
 
 
-class _Transaction:
+class _Transaction(NotificationTables):
     """One transaction; see the port RunTransaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def find_project(self, entity: str, project: str) -> Project | None:
         where = and_(projects.c.entity == entity, projects.c.name == project)
@@ -71,8 +69,20 @@ class _Transaction:
                 run_count=project.run_count,
                 live_run_count=project.live_run_count,
                 run_number_last=0,
+                settings_json=settings_to_json(project.settings),
             )
         )
+
+    def save_project(self, project: Project) -> None:
+        where = and_(projects.c.entity == project.entity, projects.c.name == project.name)
+        changed = self._connection.execute(
+            update(projects)
+            .where(where)
+            .values(
+                description=project.description, settings_json=settings_to_json(project.settings)
+            )
+        )
+        assert changed.rowcount == 1, f"there is no project {project.path}"
 
     def draw_run_number(self, entity: str, project: str) -> int:
         statement = (
@@ -162,22 +172,35 @@ class _Transaction:
                 runs.c.state,
                 runs.c.attempt_count,
                 runs.c.stalled_since_unix_ns,
+                projects.c.settings_json,
+            )
+            .join(
+                projects,
+                and_(projects.c.entity == runs.c.entity, projects.c.name == runs.c.project),
             )
             .where(text(LIVE_STATES_SQL))
             .order_by(runs.c.run_key)
             .limit(limit)
         )
+        settings: dict[str, ProjectSettings] = {}
         if after_key is not None:
             statement = statement.where(runs.c.run_key > after_key)
+        found = self._connection.execute(statement).all()
+        for row in found:
+            if row.settings_json not in settings:
+                settings[row.settings_json] = settings_from_json(row.settings_json)
         return [
             LiveRun(
                 run_key=RunKey(row.run_key),
                 path=f"{row.entity}/{row.project}/{row.run_id}",
                 state=RunState(row.state),
                 attempt_count=row.attempt_count,
+                crash_timeout_s=settings[row.settings_json].crash_timeout_s,
+                stall_timeout_s=settings[row.settings_json].stall_timeout_s,
+                straggler_steps=settings[row.settings_json].straggler_steps,
                 stalled_since_unix_ns=row.stalled_since_unix_ns,
             )
-            for row in self._connection.execute(statement)
+            for row in found
         ]
 
     def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
@@ -349,13 +372,6 @@ class _Transaction:
 
     def count_outbox(self) -> int:
         return int(self._connection.execute(select(func.count()).select_from(outbox)).scalar_one())
-
-    @property
-    def _is_sqlite(self) -> bool:
-        return self._connection.dialect.name == "sqlite"
-
-    def _upsert(self, table: Any) -> Any:
-        return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
 
     def _read_run(self, statement: Select[Any], *, will_change: bool) -> RunDocument | None:
         if will_change:

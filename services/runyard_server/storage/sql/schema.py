@@ -80,6 +80,7 @@ projects = Table(
     Column("run_count", BigInteger, nullable=False),
     Column("live_run_count", BigInteger, nullable=False),
     Column("run_number_last", BigInteger, nullable=False),
+    Column("settings_json", Text, nullable=False, server_default="{}"),
     Index("ix_projects_activity", "activity_time_unix_ns", "entity", "name"),
 )
 
@@ -206,6 +207,47 @@ events = Table(
     Index("ix_events_run", "run_key", "number"),
 )
 """All that happened to runs; from_state, to_state and cause are set for transitions only."""
+
+monitor_replicas = Table(
+    "monitor_replicas",
+    metadata,
+    Column("replica_id", Text, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("lease_end_unix_ns", BigInteger, nullable=False),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column(
+        "number",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("entity", _name_type(), nullable=False),
+    Column("project", _name_type(), nullable=False),
+    Column("run_key", UInt64, nullable=False),
+    Column("event_number", BigInteger, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("target_name", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("try_count", Integer, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("create_time_unix_ns", BigInteger, nullable=False),
+    Column("next_try_time_unix_ns", BigInteger),
+    Column("lease_end_unix_ns", BigInteger, nullable=False),
+    Index("ix_notifications_project", "entity", "project", "number"),
+    Index("ix_notifications_run", "run_key", "create_time_unix_ns"),
+    Index(
+        "ix_notifications_due",
+        "next_try_time_unix_ns",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+"""Events on their way to the targets of their projects, and what became of them."""
 
 outbox = Table(
     "outbox",

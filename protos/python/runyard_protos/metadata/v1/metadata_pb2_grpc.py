@@ -247,8 +247,8 @@ class MetadataServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RequestStop(self, request, context):
-        """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
-        to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+        """Asks that a live run be stopped. Safe to repeat: of several requests the latest one's grace time and permission to kill hold.
+        Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

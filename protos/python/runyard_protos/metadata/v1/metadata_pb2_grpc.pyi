@@ -108,8 +108,8 @@ class MetadataServiceStub:
         runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
         runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse,
     ]
-    """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
-    to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+    """Asks that a live run be stopped. Safe to repeat: of several requests the latest one's grace time and permission to kill hold.
+    Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
     """
 
     RecordStopStage: grpc.UnaryUnaryMultiCallable[
@@ -290,8 +290,8 @@ class MetadataServiceAsyncStub:
         runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
         runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse,
     ]
-    """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
-    to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+    """Asks that a live run be stopped. Safe to repeat: of several requests the latest one's grace time and permission to kill hold.
+    Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
     """
 
     RecordStopStage: grpc.aio.UnaryUnaryMultiCallable[
@@ -498,8 +498,8 @@ class MetadataServiceServicer(metaclass=abc.ABCMeta):
         request: runyard_protos.metadata.v1.metadata_pb2.RequestStopRequest,
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse, collections.abc.Awaitable[runyard_protos.metadata.v1.metadata_pb2.RequestStopResponse]]:
-        """Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
-        to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+        """Asks that a live run be stopped. Safe to repeat: of several requests the latest one's grace time and permission to kill hold.
+        Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
         """
 
     @abc.abstractmethod

@@ -4318,8 +4318,8 @@ export const MetadataService: GenService<{
     output: typeof ListRunAttemptsResponseSchema;
   },
   /**
-   * Asks that a live run be stopped. Safe to repeat: a further request is noted, and the kinder grace time and the permission
-   * to kill of the latest hold. Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
+   * Asks that a live run be stopped. Safe to repeat: of several requests the latest one's grace time and permission to kill hold.
+   * Errors: RUN_NOT_FOUND, RUN_DELETED, RUN_NOT_LIVE.
    *
    * @generated from rpc runyard.metadata.v1.MetadataService.RequestStop
    */
