@@ -208,6 +208,52 @@ def test_the_end_is_told_as_it_was(yard: Yard, name: str, tmp_path: Path) -> Non
         assert reader.run(one.path).exit_code == case.exit_code
 
 
+MEMORY_BYTES = 96 << 20
+OUT_OF_MEMORY = """
+with open(os.environ["GROUP"] + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+time.sleep(1.5)
+run.log({"loss": 0.4})
+held = bytearray(400 << 20)
+"""
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A memory group that takes little more than Python, where this machine lets root make one."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    groups = {controllers: group for _, controllers, group in (x.split(":", 2) for x in lines)}
+    if "memory" in groups:
+        path, limit = Path("/sys/fs/cgroup/memory" + groups["memory"]), "memory.limit_in_bytes"
+    else:
+        path, limit = Path("/sys/fs/cgroup" + groups.get("", "")), "memory.max"
+    path /= f"runyard-test-{os.getpid()}"
+    try:
+        path.mkdir()
+        (path / limit).write_text(str(MEMORY_BYTES))
+    except OSError as error:
+        pytest.skip(f"no memory group can be made here: {error}")
+    try:
+        yield path
+    finally:
+        wait_until(lambda: not (path / "cgroup.procs").read_text(), 10, "the group to be empty")
+        path.rmdir()
+
+
+def test_a_process_that_memory_pressure_kills(
+    yard: Yard, small_group: Path, tmp_path: Path
+) -> None:
+    """The run has crashed because memory ran out, and the evidence is the kernel's count."""
+    with (
+        training(yard, tmp_path, HEAD + OUT_OF_MEMORY, "oom", GROUP=str(small_group)) as one,
+        readback(yard.grpc) as reader,
+    ):
+        left_s = one.wait_for_end() + TOLD_WITHIN_S - time.monotonic()
+        end = await_end(reader, one.path, "CRASHED", "OUT_OF_MEMORY", left_s)
+        assert "oom_kill rose from 0 to 1" in end.evidence and small_group.name in end.evidence
+        assert reader.run(one.path).exit_code == 137
+
+
 def wait_for_death(one: Training) -> float:
     """Returns when the process has ended, though a child of it holds its output open."""
     one.process.wait(30)

@@ -21,8 +21,8 @@ EXIT_CODE_INTERRUPTED = 130
 EVIDENCE_LENGTH_MAX = 16_000
 CONTINUE_S = 10.0
 """A SIGCONT belongs to the SIGTERM that comes within this time."""
-END_OF_INPUT = "EOF when reading a line"
-"""What input() says where there is nothing more to read."""
+LOOK_AGAIN_S = 0.05
+"""A SIGTERM of a batch system is looked at once more after this, for the SIGCONT that came with it."""
 
 FINISH_CALLED = "FINISH_CALLED"
 PROCESS_EXITED = "PROCESS_EXITED"
@@ -173,7 +173,7 @@ class ExitHooks:
         if _CONTINUE in self._handlers and not is_continued and not self._is_looking_again:
             # Handlers of signals that came together are called by number: SIGCONT's after this one.
             self._is_looking_again = True
-            signal.raise_signal(number)
+            threading.Timer(LOOK_AGAIN_S, os.kill, (os.getpid(), number)).start()
             return
         self.end = End(
             128 + number,
@@ -197,7 +197,7 @@ def end_of(kind: type[BaseException], error: BaseException, trace: TracebackType
         )
     if isinstance(error, SystemExit):
         return _end_of_exit(error.code)
-    if issubclass(kind, EOFError) and error.args == (END_OF_INPUT,) and _is_typed_at():
+    if issubclass(kind, EOFError) and _is_of_input(trace) and _is_typed_at():
         return End(1, USER_REQUEST, "Ctrl-D: the input that the script asked for ended")
     fields = exception_fields(kind, error, trace)
     evidence = f"{fields['type']}: {fields['message']}"[:EVIDENCE_LENGTH_MAX]
@@ -211,6 +211,13 @@ def _end_of_exit(code: Any) -> End:
         return End(int(code) & 0xFF, PROCESS_EXITED)
     # anything else is printed, and the code is 1
     return End(1, PROCESS_EXITED, str(code)[:EVIDENCE_LENGTH_MAX])
+
+
+def _is_of_input(trace: TracebackType | None) -> bool:
+    """Returns whether input() raised, as against a pipe that ended; neither need say so."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and "input" in trace.tb_frame.f_code.co_names
 
 
 def _is_typed_at() -> bool:

@@ -22,6 +22,10 @@ ACKNOWLEDGED, DRAINING, TERMINATED, KILLED = "ACKNOWLEDGED", "DRAINING", "TERMIN
 """Stages that an agent tells of: names of a StopStage without its prefix."""
 KILL_WAIT_S = 10.0
 """Time between SIGTERM and SIGKILL."""
+STAGE_REPEAT_COUNT_MAX = 3
+"""How often a stage that the server answers with an error is told again: it is worth no more."""
+SETTLE_WAIT_S = 5.0
+"""Longest time for which the stages of a stop hold up the end of the run."""
 _TOLD = {
     "callback": "the callback that the script gave to on_stop() was called",
     "polling": "the script reads should_stop",
@@ -92,12 +96,12 @@ class Stopping:
         return f"{who} asked for it; {'; '.join(parts)}"
 
     async def settle(self) -> None:
-        """Ends the sending of signals, and returns when the server knows every stage."""
+        """Ends the sending of signals, and returns when the server knows every stage, or will not take one."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._last_stage is not None:
-            await self._last_stage
+            await asyncio.wait([self._last_stage], timeout=SETTLE_WAIT_S)
 
     async def stop(self) -> None:
         """Ends everything at once."""
@@ -191,7 +195,8 @@ class Stopping:
         run, transport = self._run, self._transport
         try:
             await self._repeater.call(
-                lambda: transport.record_stop_stage(run.run_key, run.writer, stage, evidence)
+                lambda: transport.record_stop_stage(run.run_key, run.writer, stage, evidence),
+                repeat_count_max=STAGE_REPEAT_COUNT_MAX,
             )
         except Error as error:
             _log.warning(
