@@ -59,6 +59,20 @@ class NotificationReport:
     next_try_time_unix_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OutgoingNotice:
+    """A notification with all that its message says; a target without url is gone."""
+
+    number: int
+    project_path: str
+    run_path: str
+    run_display_name: str
+    event_name: str
+    event: RunEvent
+    target: NotificationTarget
+    try_count: int
+
+
 def event_name_of(event: RunEvent) -> str:
     """Returns the name by which targets ask for the event; "" for what nobody is told."""
     if event.kind is RunEventKind.TRANSITION and event.transition is not None:

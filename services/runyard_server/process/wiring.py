@@ -18,6 +18,7 @@ from runyard_server.gateway import service as gateway
 from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
 from runyard_server.monitor import service as monitor
+from runyard_server.monitor.notify import Notifier, NotifyConfig
 from runyard_server.process.config import ServerConfig
 from runyard_server.process.http_edge import HttpEdge
 from runyard_server.process.lifecycle import Assembly, LifecycleConfig, Resource
@@ -88,6 +89,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "rollup": RollupConfig,
     "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
+    "notify": NotifyConfig,
     "monitor": monitor.MonitorConfig,
     "files": files.FilesConfig,
     "gateway": gateway.GatewayConfig,
@@ -284,6 +286,14 @@ class _Wiring:
         )
 
     async def _build_monitor(self) -> Service:
+        notifier = Notifier(
+            self._config.section("notify", NotifyConfig),
+            source=self._siblings,
+            clock=self._clock,
+            base_url=lambda: f"http://{self._http}",
+            version=self._version,
+        )
+        self._add(Resource("notify", _nothing, notifier.run))
         return monitor.build(
             self._config.section("monitor", monitor.MonitorConfig),
             siblings=self._siblings,

@@ -25,6 +25,7 @@ from runyard_server.rpc.message_values import (
     optional_timestamp,
     state_to_number,
     timestamp_from_unix_ns,
+    transition_from_message,
     transition_to_message,
     unix_ns_from_timestamp,
     unknown_enum,
@@ -201,6 +202,25 @@ def event_to_message(event: RunEvent) -> pb.RunEvent:
         title=event.title,
         level=_LEVELS[event.level] if event.level else pb.ALERT_LEVEL_UNSPECIFIED,
         writer=event.writer,
+    )
+
+
+def event_from_message(message: pb.RunEvent) -> RunEvent:
+    """Returns the event that the message holds."""
+    has_level = message.level != pb.ALERT_LEVEL_UNSPECIFIED
+    return RunEvent(
+        kind=kind_from_number(message.kind, field="kind"),
+        evidence=message.evidence,
+        actor=message.actor,
+        record_time_unix_ns=unix_ns_from_timestamp(message.record_time),
+        attempt=message.attempt,
+        writer=message.writer,
+        title=message.title,
+        level=level_from_number(message.level, field="level") if has_level else None,
+        transition=transition_from_message(message.transition)
+        if message.HasField("transition")
+        else None,
+        number=message.number,
     )
 
 

@@ -103,6 +103,20 @@ def transition_to_message(transition: RunTransition) -> pb.RunTransition:
     return message
 
 
+def transition_from_message(message: pb.RunTransition) -> RunTransition:
+    """Returns the transition that the message holds."""
+    before = getattr(message, "from")
+    return RunTransition(
+        from_state=state_from_number(before, field="from") if before else None,
+        to_state=state_from_number(message.to, field="to"),
+        cause=cause_from_number(message.cause, field="cause"),
+        evidence=message.evidence,
+        actor=message.actor,
+        record_time_unix_ns=unix_ns_from_timestamp(message.record_time),
+        attempt=message.attempt,
+    )
+
+
 def optional_timestamp(unix_ns: int | None) -> Timestamp | None:
     """Returns the moment as a Timestamp; None for None."""
     return None if unix_ns is None else timestamp_from_unix_ns(unix_ns)

@@ -10,6 +10,7 @@ from runyard_server.domain.notifications import (
     Notification,
     NotificationReport,
     NotificationState,
+    OutgoingNotice,
 )
 from runyard_server.domain.projects import (
     SECRET_MASK,
@@ -20,7 +21,7 @@ from runyard_server.domain.projects import (
     ProjectSettings,
 )
 from runyard_server.domain.run import RunDocument
-from runyard_server.rpc.life_messages import event_to_message
+from runyard_server.rpc.life_messages import event_from_message, event_to_message
 from runyard_server.rpc.message_values import (
     duration_from_s,
     optional_duration_s,
@@ -163,6 +164,20 @@ def notification_to_message(
         last_error=notification.last_error,
         create_time=timestamp_from_unix_ns(notification.create_time_unix_ns),
         next_try_time=optional_timestamp(notification.next_try_time_unix_ns),
+    )
+
+
+def notice_from_message(message: pb.Notification) -> OutgoingNotice:
+    """Returns the notification that the message holds, for the one who sends it."""
+    return OutgoingNotice(
+        number=message.notification_id,
+        project_path=message.project_path,
+        run_path=message.run_path,
+        run_display_name=message.run_display_name,
+        event_name=message.event_name,
+        event=event_from_message(message.event),
+        target=target_from_message(message.target),
+        try_count=message.try_count,
     )
 
 

@@ -16,6 +16,7 @@ from runyard_protos.query.v1 import query_pb2 as query_pb
 from runyard_server import telemetry
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
+from runyard_server.domain.notifications import NotificationReport, OutgoingNotice
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
 from runyard_server.rpc import message_values, project_messages, run_messages
@@ -142,6 +143,21 @@ class Siblings:
             if reply.next_page_token == page_token:
                 raise Internal("INTERNAL", "metadata gave the same page of live runs twice")
             page_token = reply.next_page_token
+
+    async def lease_notifications(self, *, limit: int, lease_s: float) -> list[OutgoingNotice]:
+        """Returns notifications that are due; nobody else gets them until the lease ends."""
+        request = pb.LeaseNotificationsRequest(
+            limit=limit, lease=message_values.duration_from_s(lease_s)
+        )
+        reply = await self._call("LeaseNotifications", request, pb.LeaseNotificationsResponse)
+        return [project_messages.notice_from_message(one) for one in reply.notifications]
+
+    async def report_notifications(self, reports: Sequence[NotificationReport]) -> None:
+        """Tells what became of notifications; at most 1,000. Safe to repeat."""
+        request = pb.ReportNotificationsRequest(
+            reports=[project_messages.report_to_message(report) for report in reports]
+        )
+        await self._call("ReportNotifications", request, pb.ReportNotificationsResponse)
 
     async def last_step(self, path: str) -> int | None:
         """Returns the largest step of a run's history, as query has it; None if it has no points.
