@@ -1,4 +1,4 @@
-"""Who is alive: beats and one monotonic clock in, verdicts out; pure, it reads no clock and calls nobody.
+"""Who is alive: beats and one clock in, verdicts out; pure, it reads no clock and calls nobody.
 
 ```
    learn (start, resume, lookup)        beat                    silence > timeout
@@ -8,37 +8,26 @@
 ```
 
 Only silence counts, measured on the monitor's own clock: nothing that another machine's clock says enters a verdict. What the
-monitor could not hear counts as no silence: its own start, and every stall of its own, begins a full timeout for all runs.
+monitor could not hear counts as no silence: its own start, and every stall of its own, begins a full timeout for all runs
+(`excuse_all`); so does taking a run over from another replica, for it is learned anew then.
+
+A run is looked at when its deadline may have come (see wheel.py), not at each sweep; a beat costs a few stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
-from runyard_server.domain.run import LiveRun, RunKey
+from runyard_server.domain.beats import Beat, Liveness, RunWriters
+from runyard_server.domain.events import RunEventKind
+from runyard_server.domain.run import LiveRun, RunKey, RunState
+from runyard_server.monitor.watched import LivenessRules, WatchedRun, WatchedWriter
+from runyard_server.monitor.wheel import Wheel
 
-
-@dataclass(frozen=True, slots=True)
-class LivenessRules:
-    """When silence becomes a verdict."""
-
-    crash_timeout_s: float
-    """Silence after which a run counts as crashed, unless it has a timeout of its own."""
-    stall_limit_s: float
-    """Longest time between two looks at the clock; after a longer one the monitor itself was away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """One run's sign of life, as an agent told it."""
-
-    run_key: RunKey
-    writer: int
-    is_process_alive: bool = True
-    last_step: int | None = None
-    records_written: int = 0
-    records_durable: int = 0
+WHEEL_WIDTH_S = 1.0
+RECHECK_S = 5.0
+"""When to ask again about writers whose fate nobody could tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,156 +42,338 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Liveness:
-    """What is known of one live run."""
+class Suspects:
+    """Writers that fell silent while others of their run beat: lost, unless they have ended."""
 
     run: LiveRun
-    crash_timeout_s: float
-    last_beat_unix_ns: int | None
-    records_written: int
-    records_durable: int
+    writers: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class _Entry:
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was seen of a live run, to be recorded as an event."""
+
     run: LiveRun
-    alive_s: float
-    learned_s: float
-    last_beat_unix_ns: int | None = None
-    agent_id: str = ""
-    beats: dict[int, Beat] = field(default_factory=dict)
+    kind: RunEventKind
+    evidence: str
+    writer: int = 0
+    since_unix_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of beats."""
+
+    strange: list[Beat]
+    """Those of runs that are not known here."""
+    timeout_min_s: float
+    """The shortest timeout of the others' runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a look at the table found."""
+
+    verdicts: list[Verdict]
+    suspects: list[Suspects]
 
 
 class LivenessTable:
-    """Remembers the live runs and when each last gave a sign of life."""
+    """Remembers the live runs and when each last gave a sign of life. Times are of one clock that never goes back."""
 
     def __init__(self, rules: LivenessRules) -> None:
         self._rules = rules
-        self._entries: dict[RunKey, _Entry] = {}
+        self._runs: dict[RunKey, WatchedRun] = {}
         self._keys_by_path: dict[str, RunKey] = {}
-        self._looked_s: float | None = None
+        self._wheel: Wheel[WatchedRun] = Wheel(width_s=WHEEL_WIDTH_S)
+        self._due: dict[RunKey, WatchedRun] = {}
+        self._notices: list[Notice] = []
         # Nothing before this moment counts as silence.
         self._hearing_since_s = float("-inf")
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._runs)
 
     def __contains__(self, run_key: object) -> bool:
-        return run_key in self._entries
+        return run_key in self._runs
 
-    def learn(self, run: LiveRun, *, now_s: float) -> None:
-        """Takes in a run that metadata says is live; a new one, and a new attempt, is a sign of life."""
-        self.look(now_s)
-        entry = self._entries.get(run.run_key)
-        if entry is None:
-            self._entries[run.run_key] = _Entry(run, alive_s=now_s, learned_s=now_s)
-            self._keys_by_path[run.path] = run.run_key
-            return
-        if run.attempt_count > entry.run.attempt_count:
-            entry.alive_s = max(entry.alive_s, now_s)
-        if run.attempt_count >= entry.run.attempt_count:
-            entry.run = run
+    @property
+    def run_keys(self) -> Collection[RunKey]:
+        """The runs that are watched."""
+        return self._runs.keys()
 
-    def reconcile(self, live_runs: Iterable[LiveRun], *, asked_s: float, now_s: float) -> None:
-        """Takes in all live runs as metadata knew them some time after `asked_s`, and forgets those that are not among them.
+    def learn(
+        self, run: LiveRun, *, now_s: float, now_unix_ns: int, is_provisional: bool = False
+    ) -> None:
+        """Takes in a run that metadata says is live; a new one, and a new attempt, is a sign of life.
 
-        What was learned after the question stays: the answer cannot speak of it.
+        A provisional one, whose settings are not known yet, gets no verdict until it is learned in full.
         """
-        self.look(now_s)
-        known = set()
-        for run in live_runs:
-            known.add(run.run_key)
-            self.learn(run, now_s=now_s)
-        for run_key, entry in list(self._entries.items()):
-            if run_key not in known and entry.learned_s < asked_s:
-                self.forget(run_key)
+        watched = self._runs.get(run.run_key)
+        if watched is None:
+            watched = WatchedRun(run, now_s=now_s, now_unix_ns=now_unix_ns)
+            watched.is_provisional = is_provisional
+            watched.take_settings(self._rules)
+            self._runs[run.run_key] = watched
+            self._keys_by_path[run.path] = run.run_key
+            self._schedule(watched, now_s)
+            return
+        if is_provisional or run.attempt_count < watched.run.attempt_count:
+            return
+        is_new_attempt = run.attempt_count > watched.run.attempt_count
+        watched.is_provisional = False
+        before, timeout_s = watched.run, watched.timeout_s
+        watched.run = run
+        if is_new_attempt:
+            watched.alive_s = max(watched.alive_s, now_s)
+            watched.progress_s, watched.progress_unix_ns = now_s, None
+            watched.learned_unix_ns = now_unix_ns
+            watched.stalled_since_unix_ns = run.stalled_since_unix_ns
+        if before != run:
+            watched.take_settings(self._rules)
+            if watched.timeout_s < timeout_s:
+                # Agents beat at the pace of the longer timeout until they are told otherwise.
+                told_s = now_s + self._rules.beat_interval_max_s
+                watched.alive_s = max(watched.alive_s, told_s)
+            self._schedule(watched, now_s)
 
-    def note_beat(self, beat: Beat, *, agent_id: str, now_s: float, now_unix_ns: int) -> bool:
-        """Takes in a beat; returns False if the run is not known here."""
-        self.look(now_s)
-        entry = self._entries.get(beat.run_key)
-        if entry is None:
-            return False
-        entry.alive_s = max(entry.alive_s, now_s)
-        entry.last_beat_unix_ns = now_unix_ns
-        entry.agent_id = agent_id
-        entry.beats[beat.writer] = beat
-        return True
+    def retain(self, is_kept: Callable[[RunKey], bool], *, learned_before_s: float) -> None:
+        """Forgets the runs that were learned before that time and are not to be kept.
 
-    def beats_since(self, unix_ns: int) -> list[tuple[RunKey, int]]:
-        """Returns (run, server time of its last beat) of runs whose last beat is not before `unix_ns`."""
+        What was learned after metadata was asked for all live runs stays: the answer cannot speak of it.
+        """
+        gone = [
+            run_key
+            for run_key, watched in self._runs.items()
+            if watched.learned_s < learned_before_s and not is_kept(run_key)
+        ]
+        for run_key in gone:
+            self.forget(run_key)
+
+    def note_beats(
+        self, beats: Sequence[Beat], *, agent_id: str, now_s: float, now_unix_ns: int
+    ) -> Heard:
+        """Takes in beats of runs that are known here; repeats, and any order, do no harm."""
+        strange: list[Beat] = []
+        timeout_min_s = self._rules.crash_timeout_s
+        runs = self._runs
+        for beat in beats:
+            run_key, number, is_alive, step, written, durable, age_s, own_agent_id = beat
+            watched = runs.get(run_key)
+            if watched is None:
+                strange.append(beat)
+                continue
+            writer = watched.writers.get(number)
+            if writer is None:
+                writer = watched.writers[number] = WatchedWriter(number)
+            heard_s = now_s - age_s if age_s else now_s
+            if heard_s >= writer.heard_s:
+                writer.heard_s = heard_s
+                writer.heard_unix_ns = now_unix_ns - round(age_s * 1e9) if age_s else now_unix_ns
+                writer.is_process_alive = is_alive
+                writer.agent_id = own_agent_id or agent_id
+            if heard_s >= watched.alive_s:
+                watched.alive_s = heard_s
+                watched.last = writer
+            elif watched.last is None:
+                watched.last = writer
+            if written > writer.written:
+                writer.written = written
+                watched.data_s = heard_s
+            if durable > writer.durable:
+                writer.durable = durable
+            if step is not None and (writer.step is None or step > writer.step):
+                self._take_step(watched, writer, step, heard_s, now_unix_ns)
+            if writer.is_lost:
+                self._take_back(watched, writer)
+            if watched.timeout_s < timeout_min_s:
+                timeout_min_s = watched.timeout_s
+        return Heard(strange, timeout_min_s)
+
+    def beats_since(self, since_s: float) -> list[tuple[RunKey, int]]:
+        """Returns (run, server time of its last beat) of runs whose last beat is not before `since_s`."""
         return [
-            (run_key, entry.last_beat_unix_ns)
-            for run_key, entry in self._entries.items()
-            if entry.last_beat_unix_ns is not None and entry.last_beat_unix_ns >= unix_ns
+            (run_key, watched.last.heard_unix_ns)
+            for run_key, watched in self._runs.items()
+            if watched.last is not None and watched.last.heard_s >= since_s
         ]
 
     def forget(self, run_key: RunKey) -> None:
-        """Forgets a run that is live no longer, or whose verdict is recorded."""
-        entry = self._entries.pop(run_key, None)
-        if entry is not None:
-            self._keys_by_path.pop(entry.run.path, None)
+        """Forgets a run that is live no longer, or whose verdict is recorded, or that is another replica's now."""
+        watched = self._runs.pop(run_key, None)
+        if watched is not None:
+            self._keys_by_path.pop(watched.run.path, None)
+            self._due.pop(run_key, None)
+            self._wheel.take_out(watched)
 
-    def sweep(self, *, now_s: float) -> list[Verdict]:
+    def sweep(self, *, now_s: float) -> Sweep:
         """Returns a verdict for each run that is silent for longer than its timeout; again each time, until it is forgotten."""
-        self.look(now_s)
-        return [
-            self._verdict(entry, now_s)
-            for entry in self._entries.values()
-            if self._is_due(entry, now_s)
-        ]
+        suspects: list[Suspects] = []
+        for watched in self._wheel.due(now_s):
+            self._look_at(watched, now_s, suspects)
+        verdicts = []
+        for run_key, watched in list(self._due.items()):
+            if self._is_due(watched, now_s):
+                verdicts.append(_verdict(watched, now_s))
+            else:
+                del self._due[run_key]
+                self._schedule(watched, now_s)
+        return Sweep(verdicts, suspects)
 
     def is_due(self, run_key: RunKey, *, now_s: float) -> bool:
         """Returns whether the verdict on the run still stands."""
-        entry = self._entries.get(run_key)
-        return entry is not None and self._is_due(entry, now_s)
+        watched = self._runs.get(run_key)
+        return watched is not None and self._is_due(watched, now_s)
 
-    def find(self, path: str) -> Liveness | None:
+    def settle_suspects(
+        self, suspects: Suspects, *, ended_writers: Collection[int], now_s: float
+    ) -> None:
+        """Takes in which of the suspects have ended; the others, if they are silent still, are lost."""
+        watched = self._runs.get(suspects.run.run_key)
+        if watched is None:
+            return
+        for number in suspects.writers:
+            if number in ended_writers:
+                watched.writers.pop(number, None)
+        lost = [
+            writer
+            for number in suspects.writers
+            if (writer := watched.writers.get(number)) is not None
+            and not writer.is_lost
+            and self._is_left_behind(watched, writer, now_s)
+        ]
+        for writer in lost:
+            writer.is_lost = True
+        lost_count = sum(writer.is_lost for writer in watched.writers.values())
+        for writer in lost:
+            evidence = watched.loss_evidence(writer, lost_count, now_s)
+            kind = RunEventKind.WRITER_LOST
+            self._notices.append(Notice(watched.run, kind, evidence, writer.number))
+        self._schedule(watched, now_s)
+
+    def take_notices(self) -> list[Notice]:
+        """Returns what was seen since the last time, oldest first."""
+        taken, self._notices = self._notices, []
+        return taken
+
+    def find(self, path: str, *, now_s: float) -> Liveness | None:
         """Returns what is known of a live run, or None."""
-        run_key = self._keys_by_path.get(path)
-        entry = None if run_key is None else self._entries.get(run_key)
-        if entry is None:
-            return None
-        return Liveness(
-            run=entry.run,
-            crash_timeout_s=self._timeout_s(entry),
-            last_beat_unix_ns=entry.last_beat_unix_ns,
-            records_written=sum(beat.records_written for beat in entry.beats.values()),
-            records_durable=sum(beat.records_durable for beat in entry.beats.values()),
-        )
+        watched = self._find(path)
+        return None if watched is None else watched.liveness(now_s, self._rules)
 
-    def look(self, now_s: float) -> bool:
-        """Notes that the monitor is awake; returns False if it had been away for too long.
+    def find_writers(self, path: str, *, now_s: float) -> RunWriters | None:
+        """Returns what is known of the writers of a live run, or None."""
+        watched = self._find(path)
+        return None if watched is None else watched.standing(now_s, self._rules)
 
-        Then beats may wait unheard, in its sockets or at agents that could not deliver them: all runs get a full timeout.
-        """
-        last_s, self._looked_s = self._looked_s, now_s
-        if last_s is not None and now_s - last_s <= self._rules.stall_limit_s:
-            return True
+    def excuse_all(self, now_s: float) -> None:
+        """Begins a full timeout for all runs: beats may wait unheard, in sockets or at agents that could not deliver them."""
         self._hearing_since_s = now_s
-        return last_s is None
 
-    def _is_due(self, entry: _Entry, now_s: float) -> bool:
-        return now_s - self._silent_since_s(entry) > self._timeout_s(entry)
+    def _find(self, path: str) -> WatchedRun | None:
+        run_key = self._keys_by_path.get(path)
+        return None if run_key is None else self._runs.get(run_key)
 
-    def _silent_since_s(self, entry: _Entry) -> float:
-        return max(entry.alive_s, self._hearing_since_s)
-
-    def _timeout_s(self, entry: _Entry) -> float:
-        own_s = entry.run.crash_timeout_s
-        return self._rules.crash_timeout_s if own_s is None else own_s
-
-    def _verdict(self, entry: _Entry, now_s: float) -> Verdict:
-        silence_s = now_s - entry.alive_s
-        if entry.last_beat_unix_ns is None:
-            what = (
-                f"no heartbeat in the {silence_s:.1f} s since the monitor learned of this attempt"
+    def _look_at(self, watched: WatchedRun, now_s: float, suspects: list[Suspects]) -> None:
+        if self._is_due(watched, now_s):
+            self._due[watched.run.run_key] = watched
+            return
+        if self._is_stalled(watched):
+            since_unix_ns = watched.progress_unix_ns or watched.learned_unix_ns
+            watched.stalled_since_unix_ns = since_unix_ns
+            evidence = watched.stall_evidence(now_s)
+            self._notices.append(
+                Notice(watched.run, RunEventKind.STALLED, evidence, since_unix_ns=since_unix_ns)
             )
+        silent: tuple[int, ...] = ()
+        if len(watched.writers) > 1:
+            silent = tuple(
+                writer.number
+                for writer in watched.writers.values()
+                if not writer.is_lost and self._is_left_behind(watched, writer, now_s)
+            )
+        if silent:
+            suspects.append(Suspects(watched.run, silent))
+            self._wheel.put(watched, min(now_s + RECHECK_S, self._deadline_s(watched)))
         else:
-            what = f"no heartbeat for {silence_s:.1f} s from agent {entry.agent_id}"
-        return Verdict(
-            run=entry.run,
-            silence_s=silence_s,
-            evidence=f"{what}; the timeout is {self._timeout_s(entry):g} s",
-            last_beat_unix_ns=entry.last_beat_unix_ns,
+            self._schedule(watched, now_s)
+
+    def _schedule(self, watched: WatchedRun, now_s: float) -> None:
+        """Has the run looked at when the first of its deadlines comes."""
+        at_s = self._deadline_s(watched)
+        if watched.stalled_since_unix_ns is None:
+            stall_s = self._since_s(watched.progress_s) + watched.stall_timeout_s
+            # Past it, the next beat decides.
+            at_s = min(at_s, max(stall_s, now_s + WHEEL_WIDTH_S))
+        if len(watched.writers) > 1:
+            heard_s = [writer.heard_s for writer in watched.writers.values() if not writer.is_lost]
+            if heard_s:
+                loss_s = self._since_s(min(heard_s)) + watched.timeout_s
+                # Past it, whether others beat decides.
+                at_s = min(at_s, max(loss_s, now_s + WHEEL_WIDTH_S))
+        self._wheel.put(watched, at_s)
+
+    def _is_due(self, watched: WatchedRun, now_s: float) -> bool:
+        return now_s > self._deadline_s(watched) and not watched.is_provisional
+
+    def _deadline_s(self, watched: WatchedRun) -> float:
+        return self._since_s(watched.alive_s) + watched.timeout_s
+
+    def _since_s(self, moment_s: float) -> float:
+        return max(moment_s, self._hearing_since_s)
+
+    def _is_stalled(self, watched: WatchedRun) -> bool:
+        """Returns whether a beat came after the time for a new step was over, without one."""
+        return (
+            watched.stalled_since_unix_ns is None
+            and watched.last is not None
+            and watched.run.state is not RunState.STOPPING
+            and watched.alive_s > self._since_s(watched.progress_s) + watched.stall_timeout_s
         )
+
+    def _is_left_behind(self, watched: WatchedRun, writer: WatchedWriter, now_s: float) -> bool:
+        """Returns whether the writer is silent, and others were heard well after it: else it is the run that falls silent."""
+        silent_since_s = self._since_s(writer.heard_s)
+        return (
+            now_s > silent_since_s + watched.timeout_s
+            and watched.alive_s >= silent_since_s + watched.timeout_s / 2
+        )
+
+    def _take_step(
+        self, watched: WatchedRun, writer: WatchedWriter, step: int, heard_s: float, unix_ns: int
+    ) -> None:
+        """Takes in a writer's new highest step. The first that is heard of tells nothing new of a run flagged before."""
+        is_progress = writer.step is not None or watched.stalled_since_unix_ns is None
+        writer.step = step
+        is_highest = watched.step is None or step > watched.step
+        if is_highest:
+            watched.step = step
+        if not is_progress:
+            return
+        watched.progress_s = max(watched.progress_s, heard_s)
+        watched.progress_unix_ns = unix_ns
+        if is_highest and len(watched.writers) > 1:
+            watched.note_pace(heard_s)
+        if watched.stalled_since_unix_ns is not None:
+            watched.stalled_since_unix_ns = None
+            evidence = (
+                f"writer {writer.number} came to step {step:,}, told by agent {writer.agent_id}"
+            )
+            self._notices.append(Notice(watched.run, RunEventKind.PROGRESSED, evidence))
+            self._schedule(watched, heard_s)
+
+    def _take_back(self, watched: WatchedRun, writer: WatchedWriter) -> None:
+        writer.is_lost = False
+        evidence = f"a heartbeat of writer {writer.number} came from agent {writer.agent_id}"
+        kind = RunEventKind.WRITER_RETURNED
+        self._notices.append(Notice(watched.run, kind, evidence, writer.number))
+        self._schedule(watched, watched.alive_s)
+
+
+def _verdict(watched: WatchedRun, now_s: float) -> Verdict:
+    return Verdict(
+        run=watched.run,
+        silence_s=now_s - watched.alive_s,
+        evidence=watched.crash_evidence(now_s),
+        last_beat_unix_ns=watched.last.heard_unix_ns if watched.last else None,
+    )

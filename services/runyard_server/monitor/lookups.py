@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from runyard_server.domain.beats import Beat
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, FailedPrecondition, NotFound
 from runyard_server.domain.run import (
@@ -19,9 +20,9 @@ from runyard_server.domain.run import (
     RunState,
     TransitionCause,
 )
-from runyard_server.monitor.liveness import Beat, LivenessTable
+from runyard_server.monitor.liveness import LivenessTable
+from runyard_server.monitor.ports import ACTOR, RunDirectory
 
-ACTOR = "monitor"
 EVENT_RUN_RETURNED = "run_returned"
 
 LOOKUPS = Counter(
@@ -33,37 +34,14 @@ LOOKUPS = Counter(
 log = logging.getLogger("runyard.monitor")
 
 
-class RunDirectory(Protocol):
-    """What the monitor asks of metadata; rpc.siblings.Siblings has it."""
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What came of beats of runs that were not known here."""
 
-    async def get_run(
-        self, *, path: str | None = None, run_key: RunKey | None = None
-    ) -> RunDocument:
-        """Returns the run; raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable."""
-        ...
-
-    async def record_transition(
-        self,
-        run_key: RunKey,
-        *,
-        from_state: RunState,
-        to_state: RunState,
-        cause: TransitionCause,
-        evidence: str,
-        actor: str,
-        attempt_count: int,
-        end_time_unix_ns: int | None,
-    ) -> tuple[bool, RunState]:
-        """Returns whether the state changed by this call, and the state now."""
-        ...
-
-    async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
-        """Tells when runs last gave a sign of life; at most 10,000."""
-        ...
-
-    async def list_live_runs(self) -> list[LiveRun]:
-        """Returns all live runs."""
-        ...
+    unknown: list[RunKey]
+    """Runs that metadata does not know."""
+    is_whole: bool
+    """Whether every run is answered for; what is open is asked at the next beat."""
 
 
 class Lookups:
@@ -75,6 +53,7 @@ class Lookups:
         *,
         directory: RunDirectory,
         clock: Clock,
+        table_s: Callable[[], float],
         concurrency_max: int,
         memory_s: float,
         memory_count_max: int,
@@ -82,15 +61,14 @@ class Lookups:
         self._table = table
         self._directory = directory
         self._clock = clock
+        self._table_s = table_s
         self._slots = asyncio.Semaphore(concurrency_max)
         self._memory_s = memory_s
         self._memory_count_max = memory_count_max
         # Run key → (whether metadata knows it, until when that is believed).
         self._not_live: dict[RunKey, tuple[bool, float]] = {}
 
-    async def resolve(
-        self, beats: Sequence[Beat], *, agent_id: str, timeout_s: float
-    ) -> list[RunKey]:
+    async def resolve(self, beats: Sequence[Beat], *, agent_id: str, timeout_s: float) -> Resolved:
         """Returns which of the runs metadata does not know (deleted ones too); takes in those that are live.
 
         What cannot be answered in time is left for the next beat.
@@ -103,14 +81,13 @@ class Lookups:
                     lookups.create_task(self._look_up(beat, agent_id))
         except TimeoutError:
             LOOKUPS.labels("timeout").inc()
-        for beat in beats:
-            self._table.note_beat(
-                beat,
-                agent_id=agent_id,
-                now_s=self._clock.monotonic_s(),
-                now_unix_ns=self._clock.now_unix_ns(),
-            )
-        return [key for key in by_run if self._remembered(key) is False]
+        self._table.note_beats(
+            beats, agent_id=agent_id, now_s=self._table_s(), now_unix_ns=self._clock.now_unix_ns()
+        )
+        return Resolved(
+            unknown=[key for key in by_run if self._remembered(key) is False],
+            is_whole=all(key in self._table or self._remembered(key) is not None for key in by_run),
+        )
 
     async def _look_up(self, beat: Beat, agent_id: str) -> None:
         async with self._slots:
@@ -138,7 +115,7 @@ class Lookups:
                 from_state=RunState.CRASHED,
                 to_state=RunState.RUNNING,
                 cause=TransitionCause.HEARTBEAT_RETURNED,
-                evidence=f"agent {agent_id} says that the process of writer {beat.writer} lives",
+                evidence=f"agent {beat.agent_id or agent_id} says that the process of writer {beat.writer} lives",
                 actor=ACTOR,
                 attempt_count=document.attempt_count,
                 end_time_unix_ns=None,
@@ -152,8 +129,15 @@ class Lookups:
             path=document.path,
             state=state,
             attempt_count=document.attempt_count,
+            stalled_since_unix_ns=document.stalled_since_unix_ns,
         )
-        self._table.learn(run, now_s=self._clock.monotonic_s())
+        # A run's document does not hold the settings of its project; the next refresh brings them.
+        self._table.learn(
+            run,
+            now_s=self._table_s(),
+            now_unix_ns=self._clock.now_unix_ns(),
+            is_provisional=True,
+        )
         return True
 
     def _remembered(self, run_key: RunKey) -> bool | None:

@@ -5,22 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc.aio
 from prometheus_client import Counter
 
+from runyard_server.domain.beats import (
+    Beat,
+    HeartbeatAnswer,
+    Liveness,
+    MonitorReplica,
+    RunWriters,
+    WriterLiveness,
+)
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.run import RunKey
+from runyard_server.domain.errors import DomainError, InvalidArgument, Unavailable
+from runyard_server.domain.run import LIVE_STATES, RunKey
 from runyard_server.monitor.handler import MonitorHandler
-from runyard_server.monitor.liveness import Beat, Liveness, LivenessRules, LivenessTable
-from runyard_server.monitor.lookups import Lookups, RunDirectory
+from runyard_server.monitor.liveness import LivenessTable
+from runyard_server.monitor.lookups import Lookups
+from runyard_server.monitor.membership import Membership
+from runyard_server.monitor.passing import Passing
+from runyard_server.monitor.ports import Peers, RunDirectory
+from runyard_server.monitor.replicas import Roster, RosterRules
+from runyard_server.monitor.stops import Stops
 from runyard_server.monitor.sweeper import Sweeper
+from runyard_server.monitor.watched import LivenessRules
 
 AGENT_ID_BYTES_MAX = 128
 BEAT_COUNT_MAX = 10_000
 PATH_COUNT_MAX = 1000
+BEATS_PER_TIMEOUT = 4
+"""A run may lose so many beats in a row, less one, before silence is a crash."""
+BEAT_INTERVAL_FLOOR_S = 0.5
 
 BEATS = Counter("runyard_monitor_beats_total", "Beats taken in: one for each run and writer.")
 
@@ -30,52 +47,83 @@ class MonitorConfig:
     """When silence counts as a crash."""
 
     crash_timeout_s: float = 60.0
-    """Silence after which a run counts as crashed."""
-    beat_interval_s: float = 10.0
-    """How often agents are asked to beat; a run survives the loss of several beats in a row."""
+    """Silence after which a run counts as crashed, unless its project says otherwise."""
+    stall_timeout_s: float = 600.0
+    """Time without a new step after which a run that beats is flagged as stalled, unless its project says otherwise; 0: never."""
+    straggler_steps: int = 100
+    """Steps behind the median after which a writer counts as a straggler, unless its project says otherwise; never less than
+    the steps that the run makes within two beats, for beats do not come at one moment."""
+    beat_interval_min_s: float = 2.0
+    """How often agents are asked to beat while there are few runs: an order to stop comes with the answer."""
+    beat_interval_max_s: float = 10.0
+    """How often agents are asked to beat while there are many; at a quarter of a run's timeout in any case."""
+    beats_per_s: int = 300
+    """Beats a second up to which the shortest pause holds; beyond, pauses grow."""
     sweep_interval_s: float = 1.0
-    """How often to look for silent runs."""
+    """How often to look for silent runs, for stops, and at other replicas."""
     refresh_interval_s: float = 15.0
     """How often all live runs are read from metadata."""
     record_interval_s: float = 30.0
     """How often metadata is told of the last beats, all runs in one call."""
     stall_limit_s: float = 5.0
-    """Gap in the monitor's own sweeps after which it counts as having been away itself; all runs then get a full timeout."""
+    """Gap in the monitor's own sweeps after which it counts as having been away itself; all runs then get a full timeout. Also
+    for how long silence can be trusted without news of metadata and of every other replica."""
     call_timeout_s: float = 10.0
     """Longest wait for metadata."""
     lookup_timeout_s: float = 2.0
-    """How long a heartbeat waits for metadata to say who an unknown run is; what is open then is asked at the next beat."""
+    """How long a heartbeat waits for metadata, or for another replica; what is open then is asked at the next beat."""
     call_concurrency_max: int = 32
     """Calls to metadata in flight, for verdicts and for lookups each."""
     not_live_memory_s: float = 15.0
     """How long it is remembered that a run is not live, or not known, before metadata is asked again."""
     not_live_count_max: int = 100_000
     """How many such runs are remembered."""
+    address: str = ""
+    """Where other replicas of the monitor reach this one, HOST:PORT. Empty: the process's own gRPC listener."""
+    lease_s: float = 15.0
+    """How long a replica that was killed keeps its runs; then the others take them over, each with a full timeout."""
+    renew_interval_s: float = 3.0
+    """How often a replica renews its lease, and learns of the others."""
+    gather_s: float = 0.02
+    """How long beats of other replicas' runs are gathered before they are passed on."""
+    note_count_max: int = 1_000_000
+    """Beats kept for each other replica that does not answer."""
 
     def __post_init__(self) -> None:
-        if self.crash_timeout_s < 2 * self.beat_interval_s:
+        if self.crash_timeout_s < BEATS_PER_TIMEOUT * BEAT_INTERVAL_FLOOR_S:
             raise ValueError(
-                f"crash_timeout ({self.crash_timeout_s:g} s) must be at least twice beat_interval "
-                f"({self.beat_interval_s:g} s), or one lost beat makes a crash"
+                f"crash_timeout ({self.crash_timeout_s:g} s) must be at least "
+                f"{BEATS_PER_TIMEOUT * BEAT_INTERVAL_FLOOR_S:g} s, or one lost beat makes a crash"
+            )
+        if not BEAT_INTERVAL_FLOOR_S <= self.beat_interval_min_s <= self.beat_interval_max_s:
+            raise ValueError(
+                f"beat_interval_min ({self.beat_interval_min_s:g} s) must be at least {BEAT_INTERVAL_FLOOR_S:g} s and at "
+                f"most beat_interval_max ({self.beat_interval_max_s:g} s)"
             )
         if self.stall_limit_s < 2 * self.sweep_interval_s:
             raise ValueError(
                 f"stall_limit ({self.stall_limit_s:g} s) must be at least twice sweep_interval "
                 f"({self.sweep_interval_s:g} s), or the monitor takes its own pace for a stall"
             )
+        if not self.renew_interval_s < self.stall_limit_s < self.lease_s:
+            raise ValueError(
+                f"renew_interval ({self.renew_interval_s:g} s), stall_limit ({self.stall_limit_s:g} s) and lease "
+                f"({self.lease_s:g} s) must grow in this order, or a replica holds up verdicts though all is well"
+            )
+        if self.beats_per_s < 1 or self.straggler_steps < 1:
+            raise ValueError("beats_per_s and straggler_steps must be at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatAnswer:
-    """What an agent is told."""
-
-    next_beat_s: float
-    unknown_run_keys: list[RunKey]
-
-
-def build(config: MonitorConfig, *, siblings: RunDirectory, clock: Clock) -> MonitorService:
-    """Returns the service, not started."""
-    return MonitorService(config, siblings=siblings, clock=clock)
+def build(
+    config: MonitorConfig,
+    *,
+    siblings: RunDirectory,
+    peers: Peers,
+    clock: Clock,
+    address: str,
+) -> MonitorService:
+    """Returns the service, not started; `address` is where its process listens."""
+    return MonitorService(config, siblings=siblings, peers=peers, clock=clock, address=address)
 
 
 class MonitorService:
@@ -83,28 +131,66 @@ class MonitorService:
 
     name = "monitor"
 
-    def __init__(self, config: MonitorConfig, *, siblings: RunDirectory, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: MonitorConfig,
+        *,
+        siblings: RunDirectory,
+        peers: Peers,
+        clock: Clock,
+        address: str,
+    ) -> None:
         self._config = config
+        self._directory = siblings
+        self._peers = peers
         self._clock = clock
-        self._table = LivenessTable(
-            LivenessRules(
-                crash_timeout_s=config.crash_timeout_s, stall_limit_s=config.stall_limit_s
-            )
+        self._rules = LivenessRules(
+            crash_timeout_s=config.crash_timeout_s,
+            stall_timeout_s=config.stall_timeout_s,
+            straggler_steps=config.straggler_steps,
+            beat_interval_max_s=config.beat_interval_max_s,
         )
-        self._lookups = Lookups(
-            self._table,
+        self.table = LivenessTable(self._rules)
+        """The runs that this replica watches."""
+        own_address = config.address or address
+        self.roster = Roster(
+            f"monitor-{clock.random_bits(64):016x}", own_address, _roster_rules(config)
+        )
+        self.membership = Membership(
+            self.roster,
+            self.table,
             directory=siblings,
             clock=clock,
+            address=own_address,
+            lease_s=config.lease_s,
+            call_timeout_s=config.call_timeout_s,
+        )
+        self._lookups = Lookups(
+            self.table,
+            directory=siblings,
+            clock=clock,
+            table_s=self.membership.table_s,
             concurrency_max=config.call_concurrency_max,
             memory_s=config.not_live_memory_s,
             memory_count_max=config.not_live_count_max,
         )
         self.sweeper = Sweeper(
-            self._table,
+            self.table,
+            roster=self.roster,
+            membership=self.membership,
             directory=siblings,
             clock=clock,
             concurrency_max=config.call_concurrency_max,
             call_timeout_s=config.call_timeout_s,
+        )
+        self.stops = Stops(directory=siblings, clock=clock, call_timeout_s=config.call_timeout_s)
+        self.passing = Passing(
+            self.roster,
+            peers=peers,
+            clock=clock,
+            gather_s=config.gather_s,
+            call_timeout_s=config.lookup_timeout_s,
+            note_count_max=config.note_count_max,
         )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
@@ -116,54 +202,277 @@ class MonitorService:
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        await self.sweeper.run(
-            sweep_interval_s=self._config.sweep_interval_s,
-            refresh_interval_s=self._config.refresh_interval_s,
-            record_interval_s=self._config.record_interval_s,
-        )
+        config = self._config
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.membership.keep_looking(config.sweep_interval_s))
+            tasks.create_task(
+                self.membership.keep_renewing(config.renew_interval_s, config.sweep_interval_s)
+            )
+            tasks.create_task(
+                self.sweeper.run(
+                    sweep_interval_s=config.sweep_interval_s,
+                    refresh_interval_s=config.refresh_interval_s,
+                    record_interval_s=config.record_interval_s,
+                )
+            )
+            tasks.create_task(self.stops.keep_polling(config.sweep_interval_s))
+            tasks.create_task(self._keep_passing_on())
 
     async def begin_stop(self) -> None:
-        """Has the beats noted while metadata answers for sure: in one process it stops answering when the monitor does."""
+        """Has beats noted, and taken by others, while these answer for sure: in one process metadata stops when this does."""
         self.sweeper.is_stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.lookup_timeout_s):
                 await self.sweeper.record_beats()
+                await self.passing.flush()
+                await self.membership.leave()
 
     async def stop(self) -> None:
         """Has the last beats noted; a verdict that is not recorded yet comes up again after the next start."""
+        await self.passing.close()
         await self.sweeper.record_beats()
 
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> HeartbeatAnswer:
-        """Takes in the beats of one agent. Safe to repeat."""
-        _check_count("agent_id", len(agent_id.encode()), AGENT_ID_BYTES_MAX, "bytes")
-        _check_count("beats", len(beats), BEAT_COUNT_MAX, "entries")
-        if not agent_id:
-            raise InvalidArgument(
-                "FIELD_INVALID",
-                "agent_id is empty; send what identifies the agent process",
-                metadata={"field": "agent_id", "value": ""},
-            )
-        BEATS.inc(len(beats))
-        now_s, now_unix_ns = self._clock.monotonic_s(), self._clock.now_unix_ns()
-        strange = [
-            beat
-            for beat in beats
-            if not self._table.note_beat(
-                beat, agent_id=agent_id, now_s=now_s, now_unix_ns=now_unix_ns
-            )
-        ]
-        unknown: list[RunKey] = []
-        if strange:
-            unknown = await self._lookups.resolve(
-                strange, agent_id=agent_id, timeout_s=self._config.lookup_timeout_s
-            )
-        return HeartbeatAnswer(self._config.beat_interval_s, unknown)
+        """Takes in the beats of one agent. Safe to repeat.
 
-    async def get_liveness(self, paths: Sequence[str]) -> list[Liveness]:
-        """Returns what is known of those of the runs that are live."""
+        Raises Unavailable if they can neither be taken in nor be kept for the one whose they are.
+        """
+        _check_beats(agent_id, beats)
+        BEATS.inc(len(beats))
+        heard = self.table.note_beats(
+            beats,
+            agent_id=agent_id,
+            now_s=self.membership.table_s(),
+            now_unix_ns=self._clock.now_unix_ns(),
+        )
+        pause_s = self._pause_s(len(beats), heard.timeout_min_s)
+        unknown: tuple[RunKey, ...] = ()
+        if heard.strange:
+            unknown, soonest_s = await self._take_strange(heard.strange, agent_id)
+            pause_s = min(pause_s, soonest_s)
+        return HeartbeatAnswer(pause_s, unknown, self.stops.orders_for(beats))
+
+    async def take_passed_on(
+        self, replica_id: str, beats: Sequence[Beat], *, has_more: bool
+    ) -> HeartbeatAnswer:
+        """Takes in beats that another replica passes on: of this one's runs only, the others are refused. Safe to repeat."""
+        _check_beats(replica_id, beats)
+        BEATS.inc(len(beats))
+        heard = self.table.note_beats(
+            beats,
+            agent_id=replica_id,
+            now_s=self.membership.table_s(),
+            now_unix_ns=self._clock.now_unix_ns(),
+        )
+        pause_s = self._pause_s(len(beats), heard.timeout_min_s)
+        unknown: tuple[RunKey, ...] = ()
+        refused: tuple[RunKey, ...] = ()
+        if heard.strange:
+            owned = self._owned(heard.strange)
+            own = [beat for beat, is_own in zip(heard.strange, owned, strict=True) if is_own]
+            refused = tuple(
+                dict.fromkeys(
+                    beat.run_key
+                    for beat, is_own in zip(heard.strange, owned, strict=True)
+                    if not is_own
+                )
+            )
+            if own:
+                resolved = await self._lookups.resolve(
+                    own, agent_id=replica_id, timeout_s=self._config.lookup_timeout_s / 2
+                )
+                unknown = tuple(resolved.unknown)
+                pause_s = self._config.beat_interval_min_s
+        if not has_more:
+            self.roster.note_all_clear(replica_id, now_s=self._clock.monotonic_s())
+        return HeartbeatAnswer(
+            pause_s, unknown, self.stops.orders_for(beats), refused_run_keys=refused
+        )
+
+    async def get_liveness(
+        self, paths: Sequence[str], *, is_forwarded: bool = False
+    ) -> list[Liveness]:
+        """Returns what is known of those of the runs that are live; other replicas are asked for what is not known here."""
         _check_count("run_paths", len(paths), PATH_COUNT_MAX, "entries")
-        found = [self._table.find(path) for path in paths]
-        return [liveness for liveness in found if liveness is not None]
+        now_s = self.membership.table_s()
+        found = {path: self.table.find(path, now_s=now_s) for path in paths}
+        missing = [path for path, liveness in found.items() if liveness is None]
+        if missing and self.roster.peers and not is_forwarded:
+            for liveness in await self._ask_peers(missing):
+                found[liveness.run_path] = liveness
+        return [liveness for liveness in found.values() if liveness is not None]
+
+    async def list_writers(self, path: str, *, is_forwarded: bool = False) -> RunWriters:
+        """Returns what is known of the writers of a live run, those too that have not beaten here yet.
+
+        Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable.
+        """
+        writers = self.table.find_writers(path, now_s=self.membership.table_s())
+        nothing = RunWriters((), None, self._config.straggler_steps)
+        if is_forwarded:
+            return writers or nothing
+        document = await self._directory.get_run(path=path)
+        if document.state not in LIVE_STATES:
+            return nothing
+        if writers is None:
+            owner = self._owner_of(document.run_key)
+            if owner is not None:
+                writers = await self._peers.list_writers(
+                    owner, path, timeout_s=self._config.lookup_timeout_s
+                )
+        writers = writers or nothing
+        known = {writer.writer for writer in writers.writers}
+        unheard = await self._directory.list_open_writers(document.run_key) - known
+        every = (*writers.writers, *(_unheard(number) for number in unheard))
+        return replace(writers, writers=tuple(sorted(every, key=lambda one: one.writer)))
+
+    async def pass_on_round(self) -> None:
+        """Takes up what has no way to its owner, and sends the others what waits for them, or that nothing does."""
+        stray = self.passing.take_unrouted()
+        now_s = self._clock.monotonic_s()
+        own, others, owners = self._route(stray)
+        if own:
+            aged = [beat._replace(age_s=now_s - beat.age_s) for beat in own]
+            heard = self.table.note_beats(
+                aged,
+                agent_id=self.roster.replica_id,
+                now_s=self.membership.table_s(),
+                now_unix_ns=self._clock.now_unix_ns(),
+            )
+            await self._lookups.resolve(
+                heard.strange,
+                agent_id=self.roster.replica_id,
+                timeout_s=self._config.lookup_timeout_s,
+            )
+        if others:
+            self.passing.keep(others, owners)
+        gone, self.membership.gone = self.membership.gone, []
+        for peer in gone:
+            await self._peers.hang_up(peer)
+
+    async def _keep_passing_on(self) -> None:
+        while True:
+            await self.pass_on_round()
+            self.passing.begin_flush()
+            await asyncio.sleep(self._config.sweep_interval_s)
+
+    async def _take_strange(
+        self, strange: Sequence[Beat], agent_id: str
+    ) -> tuple[tuple[RunKey, ...], float]:
+        """Returns which runs are unknown, and the longest pause that the others allow."""
+        if not await self.membership.make_known(wait_s=self._config.lookup_timeout_s):
+            raise Unavailable(
+                "SERVICE_UNAVAILABLE",
+                "the monitor has just started and does not know yet whose runs these are; repeat",
+                metadata={"service": self.name},
+                retry_delay_s=self._config.sweep_interval_s,
+            )
+        now_s = self._clock.monotonic_s()
+        own, others, owners = self._route(strange)
+        pauses_s = [self._config.beat_interval_max_s]
+        unknown: list[RunKey] = []
+        if others:
+            notes = [
+                beat._replace(age_s=now_s, agent_id=beat.agent_id or agent_id) for beat in others
+            ]
+            passed = await self.passing.pass_on(notes, owners, wait_s=self._config.lookup_timeout_s)
+            if passed.next_beat_s is None and self.roster.is_lapsed(now_s):
+                raise Unavailable(
+                    "SERVICE_UNAVAILABLE",
+                    "this replica of the monitor is cut off from metadata and from the others; repeat at another",
+                    metadata={"service": self.name},
+                    retry_delay_s=self._config.sweep_interval_s,
+                )
+            unknown.extend(passed.unknown_run_keys)
+            pauses_s.append(passed.next_beat_s or self._config.beat_interval_min_s)
+        if own:
+            resolved = await self._lookups.resolve(
+                own, agent_id=agent_id, timeout_s=self._config.lookup_timeout_s
+            )
+            unknown.extend(resolved.unknown)
+            # Until a refresh the timeout of a new run is not known; it may be short.
+            pauses_s.append(self._config.beat_interval_min_s)
+        return tuple(unknown), min(pauses_s)
+
+    def _route(self, beats: Sequence[Beat]) -> tuple[list[Beat], list[Beat], list[MonitorReplica]]:
+        """Returns this replica's beats, the others', and whose each of these is."""
+        if not self.roster.peers or not beats:
+            return list(beats), [], []
+        own, others, owners = [], [], []
+        indexes = self.roster.owner_indexes(
+            [beat.run_key for beat in beats], now_s=self._clock.monotonic_s()
+        )
+        for beat, index in zip(beats, indexes.tolist(), strict=True):
+            if index < 0:
+                own.append(beat)
+            else:
+                others.append(beat)
+                owners.append(self.roster.peers[index])
+        return own, others, owners
+
+    def _owned(self, beats: Sequence[Beat]) -> list[bool]:
+        if not self.roster.is_known:
+            return [False] * len(beats)
+        return self.roster.owned([beat.run_key for beat in beats], now_s=self._clock.monotonic_s())
+
+    def _owner_of(self, run_key: RunKey) -> MonitorReplica | None:
+        [index] = self.roster.owner_indexes([run_key], now_s=self._clock.monotonic_s()).tolist()
+        return None if index < 0 else self.roster.peers[index]
+
+    async def _ask_peers(self, paths: Sequence[str]) -> list[Liveness]:
+        """Returns what the others know; one that does not answer is left out, and its runs with it."""
+
+        async def ask(peer: MonitorReplica) -> list[Liveness]:
+            try:
+                return await self._peers.get_liveness(
+                    peer, paths, timeout_s=self._config.lookup_timeout_s
+                )
+            except DomainError:
+                return []
+
+        answers = await asyncio.gather(*(ask(peer) for peer in self.roster.peers))
+        return [liveness for answer in answers for liveness in answer]
+
+    def _pause_s(self, beat_count: int, timeout_min_s: float) -> float:
+        """Returns when to beat next: soon while there are few runs, and several times within the shortest timeout."""
+        config = self._config
+        wanted_s = max(len(self.table), beat_count) / config.beats_per_s
+        pause_s = min(max(wanted_s, config.beat_interval_min_s), config.beat_interval_max_s)
+        return max(min(pause_s, timeout_min_s / BEATS_PER_TIMEOUT), BEAT_INTERVAL_FLOOR_S)
+
+
+def _roster_rules(config: MonitorConfig) -> RosterRules:
+    return RosterRules(
+        lease_s=config.lease_s,
+        fresh_s=config.stall_limit_s,
+        stall_limit_s=config.stall_limit_s,
+        settle_s=1.5 * config.beat_interval_max_s,
+    )
+
+
+def _unheard(number: int) -> WriterLiveness:
+    return WriterLiveness(
+        writer=number,
+        last_beat_unix_ns=None,
+        last_step=None,
+        records_written=0,
+        records_durable=0,
+        is_straggler=False,
+        is_silent=False,
+        is_process_alive=False,
+        agent_id="",
+    )
+
+
+def _check_beats(agent_id: str, beats: Sequence[Beat]) -> None:
+    _check_count("agent_id", len(agent_id.encode()), AGENT_ID_BYTES_MAX, "bytes")
+    _check_count("beats", len(beats), BEAT_COUNT_MAX, "entries")
+    if not agent_id:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            "agent_id is empty; send what identifies the agent process",
+            metadata={"field": "agent_id", "value": ""},
+        )
 
 
 def _check_count(field: str, value: int, limit: int, unit: str) -> None:

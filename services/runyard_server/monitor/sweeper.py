@@ -1,33 +1,53 @@
-"""Looks at the table at intervals: learns which runs live, and has verdicts recorded until metadata has taken them."""
+"""Looks at the table at intervals: learns which runs live, and has verdicts and events recorded until metadata has taken them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge
 
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.errors import DomainError, FailedPrecondition, NotFound
-from runyard_server.domain.run import LIVE_STATES, RunState, TransitionCause
-from runyard_server.monitor.liveness import LivenessTable, Verdict
-from runyard_server.monitor.lookups import ACTOR, RunDirectory
+from runyard_server.domain.errors import (
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
+from runyard_server.domain.events import RunEventKind
+from runyard_server.domain.run import LIVE_STATES, LiveRun, RunState, TransitionCause
+from runyard_server.monitor.liveness import LivenessTable, Notice, Suspects, Verdict
+from runyard_server.monitor.membership import Membership
+from runyard_server.monitor.ports import ACTOR, RunDirectory
+from runyard_server.monitor.replicas import Roster
 
+EVENT_EVENT_REFUSED = "monitor_event_refused"
 EVENT_METADATA_AWAY = "metadata_away"
 EVENT_METADATA_BACK = "metadata_back"
-EVENT_MONITOR_STALLED = "monitor_stalled"
 EVENT_RUN_CRASHED = "run_crashed"
+EVENT_RUN_STALLED = "run_stalled"
 
 LIVE_RUNS = Gauge("runyard_monitor_live_runs", "Runs that the monitor watches.")
 VERDICTS = Counter("runyard_monitor_verdicts_total", "Verdicts, by what metadata said.", ["result"])
+EVENTS = Counter(
+    "runyard_monitor_events_total",
+    "Events seen, by kind and what metadata said.",
+    ["kind", "result"],
+)
 REFRESHES = Counter(
     "runyard_monitor_refreshes_total", "Times that all live runs were read, by result.", ["result"]
 )
-STALLS = Counter("runyard_monitor_stalls_total", "Times that the monitor itself had been away.")
 
-HEARTBEATS_PER_CALL = 10_000
+HEARTBEATS_PER_CALL: Final = 10_000
+SLICE: Final = 5_000
+"""Runs that are taken in before others of this process get their turn."""
+NOTICES_MAX: Final = 100_000
 
 log = logging.getLogger("runyard.monitor")
+T = TypeVar("T")
 
 
 class Sweeper:
@@ -37,20 +57,25 @@ class Sweeper:
         self,
         table: LivenessTable,
         *,
+        roster: Roster,
+        membership: Membership,
         directory: RunDirectory,
         clock: Clock,
         concurrency_max: int,
         call_timeout_s: float,
     ) -> None:
         self._table = table
+        self._roster = roster
+        self._membership = membership
         self._directory = directory
         self._clock = clock
-        self._slots = asyncio.Semaphore(concurrency_max)
+        self._concurrency_max = concurrency_max
         self._call_timeout_s = call_timeout_s
         self._is_away = False
         self.is_stopping = False
         """Set when this process is about to stop: that metadata goes too is no news then."""
-        self._recorded_until_unix_ns = 0
+        self._recorded_until_s = float("-inf")
+        self._notices: deque[Notice] = deque(maxlen=NOTICES_MAX)
 
     async def run(
         self, *, sweep_interval_s: float, refresh_interval_s: float, record_interval_s: float
@@ -59,12 +84,13 @@ class Sweeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_refreshing(refresh_interval_s, sweep_interval_s))
             tasks.create_task(self._keep_sweeping(sweep_interval_s))
-            tasks.create_task(self._keep_looking(sweep_interval_s))
             tasks.create_task(self._keep_recording(record_interval_s))
 
     async def refresh(self) -> bool:
         """Reads all live runs from metadata; returns False, and forgets nothing, if it does not answer."""
-        asked_s = self._clock.monotonic_s()
+        if not self._roster.is_known:
+            return False
+        asked_s = self._membership.table_s()
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 live_runs = await self._directory.list_live_runs()
@@ -72,18 +98,26 @@ class Sweeper:
             REFRESHES.labels("failed").inc()
             self._note_away(str(error) or "no answer in time")
             return False
-        self._table.reconcile(live_runs, asked_s=asked_s, now_s=self._clock.monotonic_s())
+        await self._reconcile(live_runs, asked_s)
         REFRESHES.labels("ok").inc()
         LIVE_RUNS.set(len(self._table))
         self._note_back()
         return True
 
     async def sweep(self) -> None:
-        """Has a verdict recorded on each run that is due. What fails stays due, and comes up in the next sweep."""
-        verdicts = self._table.sweep(now_s=self._clock.monotonic_s())
-        async with asyncio.TaskGroup() as recordings:
-            for verdict in verdicts:
-                recordings.create_task(self._record(verdict))
+        """Has a verdict recorded on each run that is due, and what else was seen. What fails comes up in the next sweep."""
+        if not self._roster.is_known:
+            return
+        found = self._table.sweep(now_s=self._membership.verdict_s())
+        await self._each(found.verdicts, self._record)
+        await self._each(found.suspects, self._ask_about)
+        self._notices.extend(self._table.take_notices())
+        notices, self._notices = list(self._notices), deque(maxlen=NOTICES_MAX)
+        # One run's events one after the other, in their order.
+        by_run: dict[int, list[Notice]] = {}
+        for notice in notices:
+            by_run.setdefault(notice.run.run_key, []).append(notice)
+        await self._each(list(by_run.values()), self._record_notices)
         LIVE_RUNS.set(len(self._table))
 
     async def record_beats(self) -> None:
@@ -91,8 +125,8 @@ class Sweeper:
 
         What fails is made up for by the next round: only the last beat counts.
         """
-        beats = self._table.beats_since(self._recorded_until_unix_ns)
-        until_unix_ns = self._clock.now_unix_ns()
+        until_s = self._membership.table_s()
+        beats = self._table.beats_since(self._recorded_until_s)
         try:
             for first in range(0, len(beats), HEARTBEATS_PER_CALL):
                 async with asyncio.timeout(self._call_timeout_s):
@@ -102,7 +136,7 @@ class Sweeper:
         except (DomainError, TimeoutError) as error:
             self._note_away(str(error) or "no answer in time")
             return
-        self._recorded_until_unix_ns = until_unix_ns
+        self._recorded_until_s = until_s
 
     async def _keep_recording(self, interval_s: float) -> None:
         while True:
@@ -110,52 +144,87 @@ class Sweeper:
             await self.record_beats()
 
     async def _keep_refreshing(self, interval_s: float, retry_interval_s: float) -> None:
+        changed = self._membership.changed
         while True:
+            changed.clear()
             is_done = await self.refresh()
-            await asyncio.sleep(interval_s if is_done else retry_interval_s)
+            try:
+                async with asyncio.timeout(interval_s if is_done else retry_interval_s):
+                    await changed.wait()
+            except TimeoutError:
+                pass  # time for the next one
 
     async def _keep_sweeping(self, interval_s: float) -> None:
         while True:
             await self.sweep()
             await asyncio.sleep(interval_s)
 
-    async def _keep_looking(self, interval_s: float) -> None:
-        """Shows the table that the monitor is awake, also while a sweep waits for metadata."""
-        while True:
-            if not self._table.look(self._clock.monotonic_s()):
-                STALLS.inc()
-                fields = {"live_runs": len(self._table)}
-                log.warning(EVENT_MONITOR_STALLED, extra={"fields": fields})
-            await asyncio.sleep(interval_s)
+    async def _reconcile(self, live_runs: Sequence[LiveRun], asked_s: float) -> None:
+        """Takes in those of the runs that are this replica's, in slices, and forgets what is not live."""
+        known = {run.run_key for run in live_runs}
+        for first in range(0, len(live_runs), SLICE):
+            some = live_runs[first : first + SLICE]
+            # Asked anew for each slice: the list of replicas may change between two.
+            owned = self._roster.owned(
+                [run.run_key for run in some], now_s=self._clock.monotonic_s()
+            )
+            now_s, now_unix_ns = self._membership.table_s(), self._clock.now_unix_ns()
+            for run, is_own in zip(some, owned, strict=True):
+                if is_own:
+                    self._table.learn(run, now_s=now_s, now_unix_ns=now_unix_ns)
+            await asyncio.sleep(0)
+        self._table.retain(known.__contains__, learned_before_s=asked_s)
 
-    async def _record(self, verdict: Verdict) -> None:
+    async def _each(self, items: Sequence[T], work: Callable[[T], Awaitable[bool]]) -> None:
+        """Does the work for each, some at once; the first for which metadata does not answer ends the round."""
+        waiting = iter(items)
+        is_away = False
+
+        async def take_turns() -> None:
+            nonlocal is_away
+            for item in waiting:
+                if is_away or not await work(item):
+                    is_away = True
+                    self._put_back(item)
+
+        async with asyncio.TaskGroup() as turns:
+            for _ in range(min(self._concurrency_max, len(items))):
+                turns.create_task(take_turns())
+
+    def _put_back(self, item: object) -> None:
+        """Keeps events for the next round; verdicts and suspects come up again by themselves."""
+        if isinstance(item, list):
+            self._notices.extend(item)
+
+    async def _record(self, verdict: Verdict) -> bool:
+        """Returns False if metadata did not answer."""
         run = verdict.run
-        async with self._slots:
-            # A beat may have come while this verdict waited for its turn.
-            if not self._table.is_due(run.run_key, now_s=self._clock.monotonic_s()):
-                VERDICTS.labels("withdrawn").inc()
-                return
-            try:
-                async with asyncio.timeout(self._call_timeout_s):
-                    is_applied, state = await self._directory.record_transition(
-                        run.run_key,
-                        from_state=run.state,
-                        to_state=RunState.CRASHED,
-                        cause=TransitionCause.HEARTBEAT_LOST,
-                        evidence=verdict.evidence,
-                        actor=ACTOR,
-                        attempt_count=run.attempt_count,
-                        end_time_unix_ns=verdict.last_beat_unix_ns,
-                    )
-            except (NotFound, FailedPrecondition):
-                VERDICTS.labels("run_gone").inc()
-                self._table.forget(run.run_key)
-                return
-            except (DomainError, TimeoutError) as error:
-                VERDICTS.labels("failed").inc()
-                self._note_away(str(error) or "no answer in time")
-                return
+        # A beat may have come while this verdict waited for its turn.
+        if not self._table.is_due(run.run_key, now_s=self._membership.verdict_s()):
+            VERDICTS.labels("withdrawn").inc()
+            return True
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                is_applied, state = await self._directory.record_transition(
+                    run.run_key,
+                    from_state=run.state,
+                    to_state=RunState.CRASHED,
+                    cause=TransitionCause.HEARTBEAT_LOST,
+                    evidence=verdict.evidence,
+                    actor=ACTOR,
+                    attempt_count=run.attempt_count,
+                    end_time_unix_ns=verdict.last_beat_unix_ns,
+                )
+        except (NotFound, FailedPrecondition):
+            VERDICTS.labels("run_gone").inc()
+            self._table.forget(run.run_key)
+            return True
+        except (DomainError, TimeoutError) as error:
+            VERDICTS.labels("failed").inc()
+            self._note_away(str(error) or "no answer in time")
+            return False
         self._settle(verdict, is_applied=is_applied, state=state)
+        return True
 
     def _settle(self, verdict: Verdict, *, is_applied: bool, state: RunState) -> None:
         """Forgets the run; if it lives on by metadata's word (a new attempt, stopping), the next refresh learns it anew."""
@@ -168,6 +237,59 @@ class Sweeper:
             log.info(EVENT_RUN_CRASHED, extra={"fields": fields})
         else:
             VERDICTS.labels("still_live" if state in LIVE_STATES else "ended_before").inc()
+
+    async def _ask_about(self, suspects: Suspects) -> bool:
+        """Has metadata say which of the silent writers have ended; returns False if it does not answer."""
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                open_writers = await self._directory.list_open_writers(suspects.run.run_key)
+        except (NotFound, FailedPrecondition):
+            return True
+        except (DomainError, TimeoutError) as error:
+            self._note_away(str(error) or "no answer in time")
+            return False
+        self._table.settle_suspects(
+            suspects,
+            ended_writers=set(suspects.writers) - open_writers,
+            now_s=self._membership.verdict_s(),
+        )
+        return True
+
+    async def _record_notices(self, notices: list[Notice]) -> bool:
+        """Records what was seen of one run; returns False if metadata did not answer, what is recorded taken out."""
+        while notices:
+            notice = notices[0]
+            result = await self._record_notice(notice)
+            EVENTS.labels(notice.kind.value, result).inc()
+            if result == "failed":
+                return False
+            del notices[0]
+        return True
+
+    async def _record_notice(self, notice: Notice) -> str:
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                is_applied = await self._directory.record_run_event(
+                    notice.run.run_key,
+                    kind=notice.kind,
+                    evidence=notice.evidence,
+                    actor=ACTOR,
+                    attempt_count=notice.run.attempt_count,
+                    writer=notice.writer,
+                    since_unix_ns=notice.since_unix_ns,
+                )
+        except (NotFound, FailedPrecondition):
+            return "run_gone"
+        except InvalidArgument as error:
+            log.error(EVENT_EVENT_REFUSED, extra={"fields": {"message": error.message}})
+            return "refused"
+        except (DomainError, TimeoutError) as error:
+            self._note_away(str(error) or "no answer in time")
+            return "failed"
+        if is_applied and notice.kind is RunEventKind.STALLED:
+            fields = {"run": notice.run.path, "evidence": notice.evidence}
+            log.info(EVENT_RUN_STALLED, extra={"fields": fields})
+        return "recorded" if is_applied else "no_news"
 
     def _note_away(self, message: str) -> None:
         if not self._is_away:

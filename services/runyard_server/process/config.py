@@ -203,8 +203,9 @@ def _check_process(reader: Reader, process: ProcessConfig) -> tuple[str, ...]:
 def _check_addresses(reader: Reader, addresses: AddressesConfig, targets: Sequence[str]) -> None:
     known = addresses.known()
     given = {f"addresses.{service}": address for service, address in known.items()}
-    if told := _values(reader)("gateway.grpc_address"):
-        given["gateway.grpc_address"] = told
+    for key in ("gateway.grpc_address", "monitor.address"):
+        if told := _values(reader)(key):
+            given[key] = told
     for key, address in given.items():
         try:
             parse_address(address)

@@ -27,6 +27,7 @@ from runyard_server.process.modules import order_modules
 from runyard_server.query import service as query
 from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
+from runyard_server.rpc.monitor_peers import MonitorPeers
 from runyard_server.rpc.ports import describe_holder
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
@@ -297,7 +298,9 @@ class _Wiring:
         return monitor.build(
             self._config.section("monitor", monitor.MonitorConfig),
             siblings=self._siblings,
+            peers=MonitorPeers(self._siblings),
             clock=self._clock,
+            address=str(self._grpc),
         )
 
     async def _build_files(self) -> Service:

@@ -125,6 +125,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED.name
                 raise
+            except NotImplementedError:
+                # What the generated servicers raise for a method of the contract that this server does not have.
+                code, refusal = grpc.StatusCode.UNIMPLEMENTED.name, _unknown(method)
             except Exception:
                 code = grpc.StatusCode.INTERNAL.name
                 log.exception(
@@ -249,13 +252,17 @@ async def _invoke(
 
 def _refuse_unknown(method: str) -> Behaviour:
     async def refuse(request: Any, context: Any) -> Any:
-        raise Unimplemented(
-            "METHOD_NOT_FOUND",
-            f"there is no method {method[:256]!r} here; reflection lists what there is",
-            metadata={"method": method[:256]},
-        )
+        raise _unknown(method)
 
     return refuse
+
+
+def _unknown(method: str) -> Unimplemented:
+    return Unimplemented(
+        "METHOD_NOT_FOUND",
+        f"there is no method {method[:256]!r} here; reflection lists what there is",
+        metadata={"method": method[:256]},
+    )
 
 
 def _internal(call: Call) -> Internal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,12 +14,27 @@ from google.protobuf.message import Message
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.query.v1 import query_pb2 as query_pb
 from runyard_server import telemetry
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
+from runyard_server.domain.events import RunEventKind
 from runyard_server.domain.notifications import NotificationReport, OutgoingNotice
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
-from runyard_server.rpc import message_values, project_messages, run_messages
+from runyard_server.domain.run import (
+    LiveRun,
+    RunDocument,
+    RunKey,
+    RunState,
+    StopStatus,
+    TransitionCause,
+)
+from runyard_server.rpc import (
+    life_messages,
+    message_values,
+    monitor_messages,
+    project_messages,
+    run_messages,
+)
 from runyard_server.rpc.calls import REQUEST_ID_KEY, current_call, draw_request_id
 from runyard_server.rpc.errors import from_rpc_error
 
@@ -27,7 +42,7 @@ METADATA: Final = "metadata"
 _METADATA_SERVICE: Final = "/runyard.metadata.v1.MetadataService/"
 QUERY: Final = "query"
 _QUERY_SERVICE: Final = "/runyard.query.v1.QueryService/"
-_LIVE_RUNS_PAGE_SIZE: Final = 10_000
+_PAGE_SIZE: Final = 10_000
 
 _Reply = TypeVar("_Reply")
 
@@ -132,17 +147,10 @@ class Siblings:
 
     async def list_live_runs(self) -> list[LiveRun]:
         """Returns all live runs, by key; reads all pages."""
-        runs: list[LiveRun] = []
-        page_token = ""
-        while True:
-            request = pb.ListLiveRunsRequest(page_size=_LIVE_RUNS_PAGE_SIZE, page_token=page_token)
-            reply = await self._call("ListLiveRuns", request, pb.ListLiveRunsResponse)
-            runs.extend(run_messages.live_run_from_message(run) for run in reply.runs)
-            if not reply.next_page_token:
-                return runs
-            if reply.next_page_token == page_token:
-                raise Internal("INTERNAL", "metadata gave the same page of live runs twice")
-            page_token = reply.next_page_token
+        pages = self._pages("ListLiveRuns", pb.ListLiveRunsRequest(), pb.ListLiveRunsResponse)
+        return [
+            run_messages.live_run_from_message(run) async for page in pages for run in page.runs
+        ]
 
     async def lease_notifications(self, *, limit: int, lease_s: float) -> list[OutgoingNotice]:
         """Returns notifications that are due; nobody else gets them until the lease ends."""
@@ -169,6 +177,101 @@ class Siblings:
             "GetReceipt", request, query_pb.GetReceiptResponse, service=QUERY, prefix=_QUERY_SERVICE
         )
         return reply.last_step if reply.HasField("last_step") else None
+
+    async def list_stop_requests(self) -> dict[RunKey, StopStatus]:
+        """Returns the stops that are asked for and not done; reads all pages."""
+        request = pb.ListStopRequestsRequest()
+        pages = self._pages("ListStopRequests", request, pb.ListStopRequestsResponse)
+        return {
+            RunKey(one.run_key): life_messages.stop_from_message(one.stop)
+            async for page in pages
+            for one in page.stop_requests
+        }
+
+    async def list_open_writers(self, run_key: RunKey) -> set[int]:
+        """Returns the writers of a run that have not ended and were not replaced by a later process; reads all pages.
+
+        Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable.
+        """
+        every = pb.ListRunWritersResponse()
+        request = pb.ListRunWritersRequest(run_key=run_key)
+        async for page in self._pages("ListRunWriters", request, pb.ListRunWritersResponse):
+            every.writers.extend(page.writers)
+        return monitor_messages.open_writers(every)
+
+    async def record_run_event(
+        self,
+        run_key: RunKey,
+        *,
+        kind: RunEventKind,
+        evidence: str,
+        actor: str,
+        attempt_count: int,
+        writer: int = 0,
+        since_unix_ns: int | None = None,
+    ) -> bool:
+        """Returns whether what was seen of a live run was news. Safe to repeat.
+
+        Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable.
+        """
+        request = pb.RecordRunEventRequest(
+            run_key=run_key,
+            kind=life_messages.kind_to_number(kind),
+            evidence=evidence,
+            actor=actor,
+            attempt_count=attempt_count,
+            writer=writer,
+            since_time=message_values.optional_timestamp(since_unix_ns),
+        )
+        reply = await self._call("RecordRunEvent", request, pb.RecordRunEventResponse)
+        return reply.is_applied
+
+    async def renew_monitor_replica(
+        self, replica_id: str, *, address: str, lease_s: float, is_leaving: bool
+    ) -> tuple[MonitorReplica, ...]:
+        """Returns the living replicas of the monitor, this one among them unless it leaves. Safe to repeat."""
+        request = pb.RenewMonitorReplicaRequest(
+            replica_id=replica_id,
+            address=address,
+            lease=message_values.duration_from_s(lease_s),
+            is_leaving=is_leaving,
+        )
+        reply = await self._call("RenewMonitorReplica", request, pb.RenewMonitorReplicaResponse)
+        return monitor_messages.replicas_from_message(reply)
+
+    async def call_address(
+        self,
+        address: str,
+        method_path: str,
+        request: Message,
+        reply_type: type[_Reply],
+        *,
+        timeout_s: float,
+    ) -> _Reply:
+        """Returns the answer of a process at an address that is not of the configuration; repeats nothing.
+
+        Raises the domain error that the process answered with, Unavailable or DeadlineExceeded if none came.
+        """
+        invoke: Callable[..., Awaitable[_Reply]] = self._channel_to(address).unary_unary(
+            method_path,
+            request_serializer=_serialize,
+            response_deserializer=reply_type.FromString,  # type: ignore[attr-defined]  # generated
+        )
+        service = method_path.strip("/").split(".", 2)[1]
+        metadata = ((REQUEST_ID_KEY, draw_request_id(self._clock)),)
+        try:
+            reply = await invoke(request, timeout=timeout_s, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            telemetry.SIBLING_CALLS.labels(service, error.code().name).inc()
+            raise from_rpc_error(error, service=service) from error
+        telemetry.SIBLING_CALLS.labels(service, "OK").inc()
+        return reply
+
+    async def hang_up(self, address: str) -> None:
+        """Closes the channel to an address; a later call opens a new one."""
+        channel = self._channels.pop(address, None)
+        if channel is not None and address not in self._addresses.values():
+            await channel.close(None)
 
     async def forward(
         self, service: str, method_path: str, body: bytes, *, timeout_s: float, request_id: str
@@ -199,6 +302,21 @@ class Siblings:
         except grpc.aio.AioRpcError:
             return False
         return reply == b"\x08\x01"
+
+    async def _pages(
+        self, method: str, request: Any, reply_type: type[_Reply]
+    ) -> AsyncIterator[_Reply]:
+        """Yields all pages of a list of metadata."""
+        request.page_size = _PAGE_SIZE
+        while True:
+            reply = await self._call(method, request, reply_type)
+            yield reply
+            next_token: str = reply.next_page_token  # type: ignore[attr-defined]  # generated
+            if not next_token:
+                return
+            if next_token == request.page_token:
+                raise Internal("INTERNAL", f"{METADATA} gave the same page of {method} twice")
+            request.page_token = next_token
 
     async def _call(
         self,
@@ -252,6 +370,9 @@ class Siblings:
                 f"no address is configured for service {service!r}; set addresses.{service}",
                 metadata={"service": service},
             )
+        return self._channel_to(address)
+
+    def _channel_to(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = grpc.aio.insecure_channel(

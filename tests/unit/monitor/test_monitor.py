@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from runyard_server.domain.beats import Beat
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.run import RunKey, RunState, TransitionCause
-from runyard_server.monitor.liveness import Beat
 from runyard_server.monitor.service import MonitorConfig
 from tests.unit.monitor.ward import Ward
 
@@ -41,7 +42,10 @@ async def test_a_silent_run_crashes_once_in_time() -> None:
     assert await ward.crash_count(run) == 1
     step = (await ward.desk.history(run))[-1]
     assert step.actor == "monitor"
-    assert step.evidence == "no heartbeat for 61.0 s from agent agent-1; the timeout is 60 s"
+    assert step.evidence == (
+        "no heartbeat for 61.0 s from agent agent-1, which had seen the process alive; 0 records written, 0 durable, "
+        "no step yet; the timeout is 60 s"
+    )
 
 
 async def test_a_run_that_never_beat_crashes_too() -> None:
@@ -60,7 +64,7 @@ async def test_a_late_beat_reverses_the_verdict() -> None:
     run = await ward.desk.start()
     await ward.pass_time(80)
     assert await ward.states([run]) == [CRASHED]
-    assert (await ward.beat(run)).unknown_run_keys == []
+    assert (await ward.beat(run)).unknown_run_keys == ()
     assert await ward.states([run]) == [RUNNING]
     assert TransitionCause.HEARTBEAT_RETURNED is (await ward.desk.history(run))[-1].cause
     await ward.pass_time(59)
@@ -140,7 +144,8 @@ async def test_no_verdict_is_lost_while_metadata_is_away() -> None:
     await ward.pass_time(100)
     await ward.beat(beating)
     ward.directory.is_away = False
-    await ward.pass_time(2)
+    # Agents that had turned to another monitor meanwhile would be heard within this time.
+    await ward.pass_time(1.5 * ward.config.beat_interval_max_s + 2)
     assert await ward.states([silent, beating]) == [CRASHED, RUNNING]
     assert await ward.crash_count(beating) == 0
 
@@ -180,8 +185,8 @@ async def test_unknown_and_deleted_runs_come_back() -> None:
     await ward.desk.runs.transact(lambda tx: tx.save_run(deleted))
     beats = [Beat(RunKey(7), 1), Beat(gone.run.run_key, 1), Beat(ended.run.run_key, 1)]
     answer = await ward.monitor.heartbeat("a", beats)
-    assert [7, gone.run.run_key] == answer.unknown_run_keys
-    assert answer.next_beat_s == 10.0
+    assert (7, gone.run.run_key) == answer.unknown_run_keys
+    assert answer.next_beat_s == 2.0
     before = ward.directory.lookup_count
     assert answer == await ward.monitor.heartbeat("a", beats)
     assert before == ward.directory.lookup_count
@@ -211,7 +216,7 @@ async def test_a_heartbeat_is_answered_while_metadata_is_away() -> None:
     await ward.tick()
     ward.directory.is_away = True
     answer = await ward.monitor.heartbeat("a", [Beat(run.run.run_key, 1), Beat(RunKey(3), 1)])
-    assert answer.unknown_run_keys == []
+    assert answer.unknown_run_keys == ()
 
 
 async def test_the_end_of_a_run_survives_an_outage_of_everything() -> None:
@@ -279,9 +284,17 @@ async def test_bad_heartbeats_are_refused(agent_id: str, count: int) -> None:
         await Ward().monitor.heartbeat(agent_id, [Beat(RunKey(1), 1)] * count)
 
 
-def test_impossible_settings_are_refused() -> None:
-    """A timeout below two beats, and a stall limit below two sweeps, cannot work."""
-    with pytest.raises(ValueError, match="beat_interval"):
-        MonitorConfig(crash_timeout_s=15.0)
-    with pytest.raises(ValueError, match="sweep_interval"):
-        MonitorConfig(stall_limit_s=1.0)
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"crash_timeout_s": 1.0}, "crash_timeout"),
+        ({"beat_interval_min_s": 11.0}, "beat_interval_min"),
+        ({"stall_limit_s": 1.0}, "sweep_interval"),
+        ({"lease_s": 4.0}, "lease"),
+        ({"beats_per_s": 0}, "beats_per_s"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], named: str) -> None:
+    """Settings that would make a verdict of every lost beat, or of none, are refused."""
+    with pytest.raises(ValueError, match=named):
+        MonitorConfig(**settings)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runyard_protos.metadata.v1 import metadata_pb2
+from runyard_server.domain.beats import Beat, HeartbeatAnswer, Liveness, MonitorReplica, RunWriters
 from runyard_server.domain.errors import Unavailable
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunState, TransitionCause
-from runyard_server.metadata.requests import RecordTransition
+from runyard_server.domain.events import RunEvent, RunEventKind
+from runyard_server.domain.run import (
+    LiveRun,
+    RunDocument,
+    RunKey,
+    RunState,
+    StopStatus,
+    TransitionCause,
+)
+from runyard_server.metadata.requests import RecordEvent, RecordTransition
 from runyard_server.metadata.starts import StartedRun
-from runyard_server.monitor.liveness import Beat
-from runyard_server.monitor.service import HeartbeatAnswer, MonitorConfig, MonitorService
+from runyard_server.monitor.service import MonitorConfig, MonitorService
+from runyard_server.rpc import life_messages, monitor_messages
 from tests.unit.metadata.desk import Desk
 
 
@@ -19,7 +29,12 @@ class Directory:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.is_away = False
+        self.is_event_lost = False
         self.lookup_count = 0
+        self.stops: dict[RunKey, StopStatus] = {}
+        self.settings: dict[RunKey, LiveRun] = {}
+        """Live runs whose projects have settings: these stand in for what metadata lists."""
+        self.leases: dict[str, tuple[MonitorReplica, float]] = {}
 
     async def get_run(
         self, *, path: str | None = None, run_key: RunKey | None = None
@@ -62,11 +77,80 @@ class Directory:
     async def list_live_runs(self) -> list[LiveRun]:
         self._check()
         found, _ = await self._desk.service.list_live_runs(page_size=10_000, page_token="")
-        return found
+        return [self.settings.get(run.run_key, run) for run in found]
+
+    async def record_run_event(
+        self,
+        run_key: RunKey,
+        *,
+        kind: RunEventKind,
+        evidence: str,
+        actor: str,
+        attempt_count: int,
+        writer: int = 0,
+        since_unix_ns: int | None = None,
+    ) -> bool:
+        self._check()
+        if self.is_event_lost:
+            raise Unavailable("SERVICE_UNAVAILABLE", "the event did not arrive")
+        ask = RecordEvent(run_key, kind, evidence, actor, attempt_count, writer, since_unix_ns)
+        return await self._desk.service.record_run_event(ask)
+
+    async def list_open_writers(self, run_key: RunKey) -> set[int]:
+        self._check()
+        writers, _ = await self._desk.service.list_writers(
+            path=None, run_key=run_key, page_size=10_000, page_token=""
+        )
+        page = metadata_pb2.ListRunWritersResponse(
+            writers=[life_messages.writer_to_message(writer) for writer in writers]
+        )
+        return monitor_messages.open_writers(page)
+
+    async def list_stop_requests(self) -> dict[RunKey, StopStatus]:
+        self._check()
+        return dict(self.stops)
+
+    async def renew_monitor_replica(
+        self, replica_id: str, *, address: str, lease_s: float, is_leaving: bool
+    ) -> tuple[MonitorReplica, ...]:
+        self._check()
+        now_s = self._desk.clock.monotonic_s()
+        self.leases[replica_id] = (MonitorReplica(replica_id, address), now_s + lease_s)
+        if is_leaving:
+            del self.leases[replica_id]
+        self.leases = {key: kept for key, kept in self.leases.items() if kept[1] >= now_s}
+        return tuple(replica for replica, _ in self.leases.values())
 
     def _check(self) -> None:
         if self.is_away:
             raise Unavailable("SERVICE_UNAVAILABLE", "metadata is away")
+
+
+class NoPeers:
+    """The other replicas of a monitor that is alone."""
+
+    async def pass_on(
+        self,
+        peer: MonitorReplica,
+        *,
+        replica_id: str,
+        beats: Sequence[Beat],
+        has_more: bool,
+        timeout_s: float,
+    ) -> HeartbeatAnswer:
+        raise Unavailable("SERVICE_UNAVAILABLE", f"nobody is at {peer.address}")
+
+    async def get_liveness(
+        self, peer: MonitorReplica, paths: Sequence[str], *, timeout_s: float
+    ) -> list[Liveness]:
+        raise Unavailable("SERVICE_UNAVAILABLE", f"nobody is at {peer.address}")
+
+    async def list_writers(
+        self, peer: MonitorReplica, path: str, *, timeout_s: float
+    ) -> RunWriters:
+        raise Unavailable("SERVICE_UNAVAILABLE", f"nobody is at {peer.address}")
+
+    async def hang_up(self, peer: MonitorReplica) -> None: ...
 
 
 class Ward:
@@ -81,8 +165,14 @@ class Ward:
 
     def start_monitor(self) -> None:
         """Starts a monitor that remembers nothing; the one before is gone."""
-        self.monitor = MonitorService(self.config, siblings=self.directory, clock=self.clock)
-        self._next_refresh_s = self.clock.monotonic_s()
+        self.monitor = MonitorService(
+            self.config,
+            siblings=self.directory,
+            peers=NoPeers(),
+            clock=self.clock,
+            address="127.0.0.1:1",
+        )
+        self._next_refresh_s = self._next_renewal_s = self.clock.monotonic_s()
 
     async def pass_time(self, seconds: float) -> None:
         """Lets time pass in steps of the sweep interval."""
@@ -97,6 +187,11 @@ class Ward:
     async def tick(self) -> None:
         """Does one round of the monitor's background work."""
         sweeper = self.monitor.sweeper
+        self.monitor.membership.look()
+        if self.clock.monotonic_s() >= self._next_renewal_s:
+            is_done = await self.monitor.membership.renew()
+            pause_s = self.config.renew_interval_s if is_done else self.config.sweep_interval_s
+            self._next_renewal_s = self.clock.monotonic_s() + pause_s
         if self.clock.monotonic_s() >= self._next_refresh_s:
             is_done = await sweeper.refresh()
             pause_s = self.config.refresh_interval_s if is_done else self.config.sweep_interval_s
@@ -109,6 +204,11 @@ class Ward:
             for run in runs
         ]
         return await self.monitor.heartbeat("agent-1", beats)
+
+    async def events(self, run: StartedRun) -> list[RunEvent]:
+        """Returns what happened to the run besides its changes of state."""
+        found, _ = await self.desk.service.list_events(run.run.path, page_size=0, page_token="")
+        return [event for event in found if event.kind is not RunEventKind.TRANSITION]
 
     async def states(self, runs: Sequence[StartedRun]) -> list[RunState]:
         return [(await self.desk.read(run)).state for run in runs]

@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runyard/monitor/v1/monitor.proto\x12\x12runyard.monitor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"c\n\x10HeartbeatRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\'\n\x05\x62\x65\x61ts\x18\x02 \x03(\x0b\x32\x18.runyard.monitor.v1.Beat\x12\x14\n\x0cis_forwarded\x18\x03 \x01(\x08\"\x99\x01\n\x04\x42\x65\x61t\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x18\n\x10is_process_alive\x18\x03 \x01(\x08\x12\x16\n\tlast_step\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0frecords_written\x18\x05 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x06 \x01(\x04\x42\x0c\n\n_last_step\"\x8f\x01\n\x11HeartbeatResponse\x12,\n\tnext_beat\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10unknown_run_keys\x18\x02 \x03(\x06\x12\x32\n\x0bstop_orders\x18\x03 \x03(\x0b\x32\x1d.runyard.monitor.v1.StopOrder\"\xb0\x01\n\tStopOrder\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x14\n\x0crequested_by\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08may_kill\x18\x04 \x01(\x08\x12\x30\n\x0crequest_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\'\n\x12GetLivenessRequest\x12\x11\n\trun_paths\x18\x01 \x03(\t\"E\n\x13GetLivenessResponse\x12.\n\x08liveness\x18\x01 \x03(\x0b\x32\x1c.runyard.monitor.v1.Liveness\"\x8f\x03\n\x08Liveness\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x32\n\x0elast_beat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rcrash_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecords_written\x18\x04 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x05 \x01(\x04\x12\x16\n\tlast_step\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x31\n\rprogress_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12stalled_since_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fwriters_beating\x18\t \x01(\r\x12\x16\n\x0ewriters_silent\x18\n \x01(\r\x12\x17\n\x0fstraggler_count\x18\x0b \x01(\rB\x0c\n\n_last_step\"-\n\x19ListWriterLivenessRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\"\x94\x01\n\x1aListWriterLivenessResponse\x12\x33\n\x07writers\x18\x01 \x03(\x0b\x32\".runyard.monitor.v1.WriterLiveness\x12\x18\n\x0bmedian_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fstraggler_steps\x18\x03 \x01(\x04\x42\x0e\n\x0c_median_step\"\x81\x02\n\x0eWriterLiveness\x12\x0e\n\x06writer\x18\x01 \x01(\r\x12\x32\n\x0elast_beat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\tlast_step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0frecords_written\x18\x04 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x05 \x01(\x04\x12\x14\n\x0cis_straggler\x18\x06 \x01(\x08\x12\x11\n\tis_silent\x18\x07 \x01(\x08\x12\x18\n\x10is_process_alive\x18\x08 \x01(\x08\x12\x10\n\x08\x61gent_id\x18\t \x01(\tB\x0c\n\n_last_step2\xbf\x02\n\x0eMonitorService\x12X\n\tHeartbeat\x12$.runyard.monitor.v1.HeartbeatRequest\x1a%.runyard.monitor.v1.HeartbeatResponse\x12^\n\x0bGetLiveness\x12&.runyard.monitor.v1.GetLivenessRequest\x1a\'.runyard.monitor.v1.GetLivenessResponse\x12s\n\x12ListWriterLiveness\x12-.runyard.monitor.v1.ListWriterLivenessRequest\x1a..runyard.monitor.v1.ListWriterLivenessResponseBV\n\x16\x64\x65v.runyard.monitor.v1P\x01Z:github.com/runyard/runyard/clients/go/monitor/v1;monitorv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runyard/monitor/v1/monitor.proto\x12\x12runyard.monitor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"u\n\x10HeartbeatRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\'\n\x05\x62\x65\x61ts\x18\x02 \x03(\x0b\x32\x18.runyard.monitor.v1.Beat\x12\x14\n\x0cis_forwarded\x18\x03 \x01(\x08\x12\x10\n\x08has_more\x18\x04 \x01(\x08\"\xbb\x01\n\x04\x42\x65\x61t\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x18\n\x10is_process_alive\x18\x03 \x01(\x08\x12\x16\n\tlast_step\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0frecords_written\x18\x05 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x06 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x07 \x01(\r\x12\x10\n\x08\x61gent_id\x18\x08 \x01(\tB\x0c\n\n_last_step\"\xa9\x01\n\x11HeartbeatResponse\x12,\n\tnext_beat\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10unknown_run_keys\x18\x02 \x03(\x06\x12\x32\n\x0bstop_orders\x18\x03 \x03(\x0b\x32\x1d.runyard.monitor.v1.StopOrder\x12\x18\n\x10refused_run_keys\x18\x04 \x03(\x06\"\xb0\x01\n\tStopOrder\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x14\n\x0crequested_by\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08may_kill\x18\x04 \x01(\x08\x12\x30\n\x0crequest_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\"=\n\x12GetLivenessRequest\x12\x11\n\trun_paths\x18\x01 \x03(\t\x12\x14\n\x0cis_forwarded\x18\x02 \x01(\x08\"E\n\x13GetLivenessResponse\x12.\n\x08liveness\x18\x01 \x03(\x0b\x32\x1c.runyard.monitor.v1.Liveness\"\x8f\x03\n\x08Liveness\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x32\n\x0elast_beat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rcrash_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecords_written\x18\x04 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x05 \x01(\x04\x12\x16\n\tlast_step\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x31\n\rprogress_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12stalled_since_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fwriters_beating\x18\t \x01(\r\x12\x16\n\x0ewriters_silent\x18\n \x01(\r\x12\x17\n\x0fstraggler_count\x18\x0b \x01(\rB\x0c\n\n_last_step\"C\n\x19ListWriterLivenessRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x14\n\x0cis_forwarded\x18\x02 \x01(\x08\"\x94\x01\n\x1aListWriterLivenessResponse\x12\x33\n\x07writers\x18\x01 \x03(\x0b\x32\".runyard.monitor.v1.WriterLiveness\x12\x18\n\x0bmedian_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fstraggler_steps\x18\x03 \x01(\x04\x42\x0e\n\x0c_median_step\"\x81\x02\n\x0eWriterLiveness\x12\x0e\n\x06writer\x18\x01 \x01(\r\x12\x32\n\x0elast_beat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\tlast_step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0frecords_written\x18\x04 \x01(\x04\x12\x17\n\x0frecords_durable\x18\x05 \x01(\x04\x12\x14\n\x0cis_straggler\x18\x06 \x01(\x08\x12\x11\n\tis_silent\x18\x07 \x01(\x08\x12\x18\n\x10is_process_alive\x18\x08 \x01(\x08\x12\x10\n\x08\x61gent_id\x18\t \x01(\tB\x0c\n\n_last_step2\xbf\x02\n\x0eMonitorService\x12X\n\tHeartbeat\x12$.runyard.monitor.v1.HeartbeatRequest\x1a%.runyard.monitor.v1.HeartbeatResponse\x12^\n\x0bGetLiveness\x12&.runyard.monitor.v1.GetLivenessRequest\x1a\'.runyard.monitor.v1.GetLivenessResponse\x12s\n\x12ListWriterLiveness\x12-.runyard.monitor.v1.ListWriterLivenessRequest\x1a..runyard.monitor.v1.ListWriterLivenessResponseBV\n\x16\x64\x65v.runyard.monitor.v1P\x01Z:github.com/runyard/runyard/clients/go/monitor/v1;monitorv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,25 +25,25 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026dev.runyard.monitor.v1P\001Z:github.com/runyard/runyard/clients/go/monitor/v1;monitorv1'
   _globals['_HEARTBEATREQUEST']._serialized_start=121
-  _globals['_HEARTBEATREQUEST']._serialized_end=220
-  _globals['_BEAT']._serialized_start=223
-  _globals['_BEAT']._serialized_end=376
-  _globals['_HEARTBEATRESPONSE']._serialized_start=379
-  _globals['_HEARTBEATRESPONSE']._serialized_end=522
-  _globals['_STOPORDER']._serialized_start=525
-  _globals['_STOPORDER']._serialized_end=701
-  _globals['_GETLIVENESSREQUEST']._serialized_start=703
-  _globals['_GETLIVENESSREQUEST']._serialized_end=742
-  _globals['_GETLIVENESSRESPONSE']._serialized_start=744
-  _globals['_GETLIVENESSRESPONSE']._serialized_end=813
-  _globals['_LIVENESS']._serialized_start=816
-  _globals['_LIVENESS']._serialized_end=1215
-  _globals['_LISTWRITERLIVENESSREQUEST']._serialized_start=1217
-  _globals['_LISTWRITERLIVENESSREQUEST']._serialized_end=1262
-  _globals['_LISTWRITERLIVENESSRESPONSE']._serialized_start=1265
-  _globals['_LISTWRITERLIVENESSRESPONSE']._serialized_end=1413
-  _globals['_WRITERLIVENESS']._serialized_start=1416
-  _globals['_WRITERLIVENESS']._serialized_end=1673
-  _globals['_MONITORSERVICE']._serialized_start=1676
-  _globals['_MONITORSERVICE']._serialized_end=1995
+  _globals['_HEARTBEATREQUEST']._serialized_end=238
+  _globals['_BEAT']._serialized_start=241
+  _globals['_BEAT']._serialized_end=428
+  _globals['_HEARTBEATRESPONSE']._serialized_start=431
+  _globals['_HEARTBEATRESPONSE']._serialized_end=600
+  _globals['_STOPORDER']._serialized_start=603
+  _globals['_STOPORDER']._serialized_end=779
+  _globals['_GETLIVENESSREQUEST']._serialized_start=781
+  _globals['_GETLIVENESSREQUEST']._serialized_end=842
+  _globals['_GETLIVENESSRESPONSE']._serialized_start=844
+  _globals['_GETLIVENESSRESPONSE']._serialized_end=913
+  _globals['_LIVENESS']._serialized_start=916
+  _globals['_LIVENESS']._serialized_end=1315
+  _globals['_LISTWRITERLIVENESSREQUEST']._serialized_start=1317
+  _globals['_LISTWRITERLIVENESSREQUEST']._serialized_end=1384
+  _globals['_LISTWRITERLIVENESSRESPONSE']._serialized_start=1387
+  _globals['_LISTWRITERLIVENESSRESPONSE']._serialized_end=1535
+  _globals['_WRITERLIVENESS']._serialized_start=1538
+  _globals['_WRITERLIVENESS']._serialized_end=1795
+  _globals['_MONITORSERVICE']._serialized_start=1798
+  _globals['_MONITORSERVICE']._serialized_end=2117
 # @@protoc_insertion_point(module_scope)

@@ -23,10 +23,15 @@ class HeartbeatRequest(google.protobuf.message.Message):
     AGENT_ID_FIELD_NUMBER: builtins.int
     BEATS_FIELD_NUMBER: builtins.int
     IS_FORWARDED_FIELD_NUMBER: builtins.int
+    HAS_MORE_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Identifies the agent process; any string of 1 to 128 bytes."""
     is_forwarded: builtins.bool
-    """True: a sibling passes on beats of runs that are the receiver's. They are not passed on again."""
+    """True: another replica of the monitor passes on beats of runs that are the receiver's; `agent_id` is its replica_id.
+    They are not passed on again: those that are not the receiver's come back in `refused_run_keys`.
+    """
+    has_more: builtins.bool
+    """In what is passed on: the sender has more to pass on. False: with this it has passed on all that it had for the receiver."""
     @property
     def beats(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Beat]:
         """One entry for each live run and writer. At most 10,000."""
@@ -37,8 +42,9 @@ class HeartbeatRequest(google.protobuf.message.Message):
         agent_id: builtins.str = ...,
         beats: collections.abc.Iterable[global___Beat] | None = ...,
         is_forwarded: builtins.bool = ...,
+        has_more: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "beats", b"beats", "is_forwarded", b"is_forwarded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "beats", b"beats", "has_more", b"has_more", "is_forwarded", b"is_forwarded"]) -> None: ...
 
 global___HeartbeatRequest = HeartbeatRequest
 
@@ -54,6 +60,8 @@ class Beat(google.protobuf.message.Message):
     LAST_STEP_FIELD_NUMBER: builtins.int
     RECORDS_WRITTEN_FIELD_NUMBER: builtins.int
     RECORDS_DURABLE_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    AGENT_ID_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run, as StartRun named it."""
     writer: builtins.int
@@ -66,6 +74,10 @@ class Beat(google.protobuf.message.Message):
     """Records written to the journal so far."""
     records_durable: builtins.int
     """Records that the agent knows to be durable."""
+    age_ms: builtins.int
+    """In what is passed on: milliseconds since the sender heard it."""
+    agent_id: builtins.str
+    """In what is passed on: the agent that said it. Empty: the request's."""
     def __init__(
         self,
         *,
@@ -75,9 +87,11 @@ class Beat(google.protobuf.message.Message):
         last_step: builtins.int | None = ...,
         records_written: builtins.int = ...,
         records_durable: builtins.int = ...,
+        age_ms: builtins.int = ...,
+        agent_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_last_step", b"_last_step", "last_step", b"last_step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_last_step", b"_last_step", "is_process_alive", b"is_process_alive", "last_step", b"last_step", "records_durable", b"records_durable", "records_written", b"records_written", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_last_step", b"_last_step", "age_ms", b"age_ms", "agent_id", b"agent_id", "is_process_alive", b"is_process_alive", "last_step", b"last_step", "records_durable", b"records_durable", "records_written", b"records_written", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_last_step", b"_last_step"]) -> typing.Literal["last_step"] | None: ...
 
 global___Beat = Beat
@@ -91,6 +105,7 @@ class HeartbeatResponse(google.protobuf.message.Message):
     NEXT_BEAT_FIELD_NUMBER: builtins.int
     UNKNOWN_RUN_KEYS_FIELD_NUMBER: builtins.int
     STOP_ORDERS_FIELD_NUMBER: builtins.int
+    REFUSED_RUN_KEYS_FIELD_NUMBER: builtins.int
     @property
     def next_beat(self) -> google.protobuf.duration_pb2.Duration:
         """When to beat next. The agent obeys it."""
@@ -103,15 +118,20 @@ class HeartbeatResponse(google.protobuf.message.Message):
     def stop_orders(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StopOrder]:
         """Runs that a user wants stopped."""
 
+    @property
+    def refused_run_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Of beats that were passed on: runs that are another replica's by what the receiver knows. The sender keeps their beats."""
+
     def __init__(
         self,
         *,
         next_beat: google.protobuf.duration_pb2.Duration | None = ...,
         unknown_run_keys: collections.abc.Iterable[builtins.int] | None = ...,
         stop_orders: collections.abc.Iterable[global___StopOrder] | None = ...,
+        refused_run_keys: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["next_beat", b"next_beat"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["next_beat", b"next_beat", "stop_orders", b"stop_orders", "unknown_run_keys", b"unknown_run_keys"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_beat", b"next_beat", "refused_run_keys", b"refused_run_keys", "stop_orders", b"stop_orders", "unknown_run_keys", b"unknown_run_keys"]) -> None: ...
 
 global___HeartbeatResponse = HeartbeatResponse
 
@@ -165,6 +185,9 @@ class GetLivenessRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_PATHS_FIELD_NUMBER: builtins.int
+    IS_FORWARDED_FIELD_NUMBER: builtins.int
+    is_forwarded: builtins.bool
+    """True: another replica of the monitor asks; only what this one knows itself is answered."""
     @property
     def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Paths entity/project/run_id. At most 1,000."""
@@ -173,8 +196,9 @@ class GetLivenessRequest(google.protobuf.message.Message):
         self,
         *,
         run_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        is_forwarded: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_paths", b"run_paths"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_forwarded", b"is_forwarded", "run_paths", b"run_paths"]) -> None: ...
 
 global___GetLivenessRequest = GetLivenessRequest
 
@@ -273,14 +297,18 @@ class ListWriterLivenessRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_PATH_FIELD_NUMBER: builtins.int
+    IS_FORWARDED_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
+    is_forwarded: builtins.bool
+    """True: another replica of the monitor asks; only what this one knows itself is answered."""
     def __init__(
         self,
         *,
         run_path: builtins.str = ...,
+        is_forwarded: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_forwarded", b"is_forwarded", "run_path", b"run_path"]) -> None: ...
 
 global___ListWriterLivenessRequest = ListWriterLivenessRequest
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/monitor/v1/monitor.proto.
  */
 export const file_runyard_monitor_v1_monitor: GenFile = /*@__PURE__*/
-  fileDesc("CiBydW55YXJkL21vbml0b3IvdjEvbW9uaXRvci5wcm90bxIScnVueWFyZC5tb25pdG9yLnYxImMKEEhlYXJ0YmVhdFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSJwoFYmVhdHMYAiADKAsyGC5ydW55YXJkLm1vbml0b3IudjEuQmVhdBIUCgxpc19mb3J3YXJkZWQYAyABKAgimQEKBEJlYXQSDwoHcnVuX2tleRgBIAEoBhIOCgZ3cml0ZXIYAiABKA0SGAoQaXNfcHJvY2Vzc19hbGl2ZRgDIAEoCBIWCglsYXN0X3N0ZXAYBCABKANIAIgBARIXCg9yZWNvcmRzX3dyaXR0ZW4YBSABKAQSFwoPcmVjb3Jkc19kdXJhYmxlGAYgASgEQgwKCl9sYXN0X3N0ZXAijwEKEUhlYXJ0YmVhdFJlc3BvbnNlEiwKCW5leHRfYmVhdBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChB1bmtub3duX3J1bl9rZXlzGAIgAygGEjIKC3N0b3Bfb3JkZXJzGAMgAygLMh0ucnVueWFyZC5tb25pdG9yLnYxLlN0b3BPcmRlciKwAQoJU3RvcE9yZGVyEg8KB3J1bl9rZXkYASABKAYSFAoMcmVxdWVzdGVkX2J5GAIgASgJEigKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCG1heV9raWxsGAQgASgIEjAKDHJlcXVlc3RfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAYgASgJIicKEkdldExpdmVuZXNzUmVxdWVzdBIRCglydW5fcGF0aHMYASADKAkiRQoTR2V0TGl2ZW5lc3NSZXNwb25zZRIuCghsaXZlbmVzcxgBIAMoCzIcLnJ1bnlhcmQubW9uaXRvci52MS5MaXZlbmVzcyKPAwoITGl2ZW5lc3MSEAoIcnVuX3BhdGgYASABKAkSMgoObGFzdF9iZWF0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDWNyYXNoX3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFwoPcmVjb3Jkc193cml0dGVuGAQgASgEEhcKD3JlY29yZHNfZHVyYWJsZRgFIAEoBBIWCglsYXN0X3N0ZXAYBiABKANIAIgBARIxCg1wcm9ncmVzc190aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChJzdGFsbGVkX3NpbmNlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3dyaXRlcnNfYmVhdGluZxgJIAEoDRIWCg53cml0ZXJzX3NpbGVudBgKIAEoDRIXCg9zdHJhZ2dsZXJfY291bnQYCyABKA1CDAoKX2xhc3Rfc3RlcCItChlMaXN0V3JpdGVyTGl2ZW5lc3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJIpQBChpMaXN0V3JpdGVyTGl2ZW5lc3NSZXNwb25zZRIzCgd3cml0ZXJzGAEgAygLMiIucnVueWFyZC5tb25pdG9yLnYxLldyaXRlckxpdmVuZXNzEhgKC21lZGlhbl9zdGVwGAIgASgDSACIAQESFwoPc3RyYWdnbGVyX3N0ZXBzGAMgASgEQg4KDF9tZWRpYW5fc3RlcCKBAgoOV3JpdGVyTGl2ZW5lc3MSDgoGd3JpdGVyGAEgASgNEjIKDmxhc3RfYmVhdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCglsYXN0X3N0ZXAYAyABKANIAIgBARIXCg9yZWNvcmRzX3dyaXR0ZW4YBCABKAQSFwoPcmVjb3Jkc19kdXJhYmxlGAUgASgEEhQKDGlzX3N0cmFnZ2xlchgGIAEoCBIRCglpc19zaWxlbnQYByABKAgSGAoQaXNfcHJvY2Vzc19hbGl2ZRgIIAEoCBIQCghhZ2VudF9pZBgJIAEoCUIMCgpfbGFzdF9zdGVwMr8CCg5Nb25pdG9yU2VydmljZRJYCglIZWFydGJlYXQSJC5ydW55YXJkLm1vbml0b3IudjEuSGVhcnRiZWF0UmVxdWVzdBolLnJ1bnlhcmQubW9uaXRvci52MS5IZWFydGJlYXRSZXNwb25zZRJeCgtHZXRMaXZlbmVzcxImLnJ1bnlhcmQubW9uaXRvci52MS5HZXRMaXZlbmVzc1JlcXVlc3QaJy5ydW55YXJkLm1vbml0b3IudjEuR2V0TGl2ZW5lc3NSZXNwb25zZRJzChJMaXN0V3JpdGVyTGl2ZW5lc3MSLS5ydW55YXJkLm1vbml0b3IudjEuTGlzdFdyaXRlckxpdmVuZXNzUmVxdWVzdBouLnJ1bnlhcmQubW9uaXRvci52MS5MaXN0V3JpdGVyTGl2ZW5lc3NSZXNwb25zZUJWChZkZXYucnVueWFyZC5tb25pdG9yLnYxUAFaOmdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vbW9uaXRvci92MTttb25pdG9ydjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiBydW55YXJkL21vbml0b3IvdjEvbW9uaXRvci5wcm90bxIScnVueWFyZC5tb25pdG9yLnYxInUKEEhlYXJ0YmVhdFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSJwoFYmVhdHMYAiADKAsyGC5ydW55YXJkLm1vbml0b3IudjEuQmVhdBIUCgxpc19mb3J3YXJkZWQYAyABKAgSEAoIaGFzX21vcmUYBCABKAgiuwEKBEJlYXQSDwoHcnVuX2tleRgBIAEoBhIOCgZ3cml0ZXIYAiABKA0SGAoQaXNfcHJvY2Vzc19hbGl2ZRgDIAEoCBIWCglsYXN0X3N0ZXAYBCABKANIAIgBARIXCg9yZWNvcmRzX3dyaXR0ZW4YBSABKAQSFwoPcmVjb3Jkc19kdXJhYmxlGAYgASgEEg4KBmFnZV9tcxgHIAEoDRIQCghhZ2VudF9pZBgIIAEoCUIMCgpfbGFzdF9zdGVwIqkBChFIZWFydGJlYXRSZXNwb25zZRIsCgluZXh0X2JlYXQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGAoQdW5rbm93bl9ydW5fa2V5cxgCIAMoBhIyCgtzdG9wX29yZGVycxgDIAMoCzIdLnJ1bnlhcmQubW9uaXRvci52MS5TdG9wT3JkZXISGAoQcmVmdXNlZF9ydW5fa2V5cxgEIAMoBiKwAQoJU3RvcE9yZGVyEg8KB3J1bl9rZXkYASABKAYSFAoMcmVxdWVzdGVkX2J5GAIgASgJEigKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCG1heV9raWxsGAQgASgIEjAKDHJlcXVlc3RfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAYgASgJIj0KEkdldExpdmVuZXNzUmVxdWVzdBIRCglydW5fcGF0aHMYASADKAkSFAoMaXNfZm9yd2FyZGVkGAIgASgIIkUKE0dldExpdmVuZXNzUmVzcG9uc2USLgoIbGl2ZW5lc3MYASADKAsyHC5ydW55YXJkLm1vbml0b3IudjEuTGl2ZW5lc3MijwMKCExpdmVuZXNzEhAKCHJ1bl9wYXRoGAEgASgJEjIKDmxhc3RfYmVhdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCg1jcmFzaF90aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD3JlY29yZHNfd3JpdHRlbhgEIAEoBBIXCg9yZWNvcmRzX2R1cmFibGUYBSABKAQSFgoJbGFzdF9zdGVwGAYgASgDSACIAQESMQoNcHJvZ3Jlc3NfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNgoSc3RhbGxlZF9zaW5jZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg93cml0ZXJzX2JlYXRpbmcYCSABKA0SFgoOd3JpdGVyc19zaWxlbnQYCiABKA0SFwoPc3RyYWdnbGVyX2NvdW50GAsgASgNQgwKCl9sYXN0X3N0ZXAiQwoZTGlzdFdyaXRlckxpdmVuZXNzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIUCgxpc19mb3J3YXJkZWQYAiABKAgilAEKGkxpc3RXcml0ZXJMaXZlbmVzc1Jlc3BvbnNlEjMKB3dyaXRlcnMYASADKAsyIi5ydW55YXJkLm1vbml0b3IudjEuV3JpdGVyTGl2ZW5lc3MSGAoLbWVkaWFuX3N0ZXAYAiABKANIAIgBARIXCg9zdHJhZ2dsZXJfc3RlcHMYAyABKARCDgoMX21lZGlhbl9zdGVwIoECCg5Xcml0ZXJMaXZlbmVzcxIOCgZ3cml0ZXIYASABKA0SMgoObGFzdF9iZWF0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKCWxhc3Rfc3RlcBgDIAEoA0gAiAEBEhcKD3JlY29yZHNfd3JpdHRlbhgEIAEoBBIXCg9yZWNvcmRzX2R1cmFibGUYBSABKAQSFAoMaXNfc3RyYWdnbGVyGAYgASgIEhEKCWlzX3NpbGVudBgHIAEoCBIYChBpc19wcm9jZXNzX2FsaXZlGAggASgIEhAKCGFnZW50X2lkGAkgASgJQgwKCl9sYXN0X3N0ZXAyvwIKDk1vbml0b3JTZXJ2aWNlElgKCUhlYXJ0YmVhdBIkLnJ1bnlhcmQubW9uaXRvci52MS5IZWFydGJlYXRSZXF1ZXN0GiUucnVueWFyZC5tb25pdG9yLnYxLkhlYXJ0YmVhdFJlc3BvbnNlEl4KC0dldExpdmVuZXNzEiYucnVueWFyZC5tb25pdG9yLnYxLkdldExpdmVuZXNzUmVxdWVzdBonLnJ1bnlhcmQubW9uaXRvci52MS5HZXRMaXZlbmVzc1Jlc3BvbnNlEnMKEkxpc3RXcml0ZXJMaXZlbmVzcxItLnJ1bnlhcmQubW9uaXRvci52MS5MaXN0V3JpdGVyTGl2ZW5lc3NSZXF1ZXN0Gi4ucnVueWFyZC5tb25pdG9yLnYxLkxpc3RXcml0ZXJMaXZlbmVzc1Jlc3BvbnNlQlYKFmRldi5ydW55YXJkLm1vbml0b3IudjFQAVo6Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9tb25pdG9yL3YxO21vbml0b3J2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Beats of one agent.
@@ -37,11 +37,19 @@ export type HeartbeatRequest = Message<"runyard.monitor.v1.HeartbeatRequest"> & 
   beats: Beat[];
 
   /**
-   * True: a sibling passes on beats of runs that are the receiver's. They are not passed on again.
+   * True: another replica of the monitor passes on beats of runs that are the receiver's; `agent_id` is its replica_id.
+   * They are not passed on again: those that are not the receiver's come back in `refused_run_keys`.
    *
    * @generated from field: bool is_forwarded = 3;
    */
   isForwarded: boolean;
+
+  /**
+   * In what is passed on: the sender has more to pass on. False: with this it has passed on all that it had for the receiver.
+   *
+   * @generated from field: bool has_more = 4;
+   */
+  hasMore: boolean;
 };
 
 /**
@@ -98,6 +106,20 @@ export type Beat = Message<"runyard.monitor.v1.Beat"> & {
    * @generated from field: uint64 records_durable = 6;
    */
   recordsDurable: bigint;
+
+  /**
+   * In what is passed on: milliseconds since the sender heard it.
+   *
+   * @generated from field: uint32 age_ms = 7;
+   */
+  ageMs: number;
+
+  /**
+   * In what is passed on: the agent that said it. Empty: the request's.
+   *
+   * @generated from field: string agent_id = 8;
+   */
+  agentId: string;
 };
 
 /**
@@ -133,6 +155,13 @@ export type HeartbeatResponse = Message<"runyard.monitor.v1.HeartbeatResponse"> 
    * @generated from field: repeated runyard.monitor.v1.StopOrder stop_orders = 3;
    */
   stopOrders: StopOrder[];
+
+  /**
+   * Of beats that were passed on: runs that are another replica's by what the receiver knows. The sender keeps their beats.
+   *
+   * @generated from field: repeated fixed64 refused_run_keys = 4;
+   */
+  refusedRunKeys: bigint[];
 };
 
 /**
@@ -210,6 +239,13 @@ export type GetLivenessRequest = Message<"runyard.monitor.v1.GetLivenessRequest"
    * @generated from field: repeated string run_paths = 1;
    */
   runPaths: string[];
+
+  /**
+   * True: another replica of the monitor asks; only what this one knows itself is answered.
+   *
+   * @generated from field: bool is_forwarded = 2;
+   */
+  isForwarded: boolean;
 };
 
 /**
@@ -343,6 +379,13 @@ export type ListWriterLivenessRequest = Message<"runyard.monitor.v1.ListWriterLi
    * @generated from field: string run_path = 1;
    */
   runPath: string;
+
+  /**
+   * True: another replica of the monitor asks; only what this one knows itself is answered.
+   *
+   * @generated from field: bool is_forwarded = 2;
+   */
+  isForwarded: boolean;
 };
 
 /**

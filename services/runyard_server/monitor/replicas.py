@@ -1,0 +1,186 @@
+"""Which replica watches which run, and up to when this one has heard everything; pure, it reads no clock and calls nobody.
+
+A run belongs to the living replica with the highest score for it (rendezvous hashing): when one goes, only its runs move. The list
+of the living comes from metadata, each under a lease. A beat may reach any replica; one that is not its run's owner passes it on.
+
+Silence is trusted only where nothing can be on its way. Each replica tells each other one about once a second that it has
+passed on all it had ("all clear"). Verdicts are given as of the moment up to which *every* listed replica has said so, and the
+list itself was known. Whoever cannot be heard holds verdicts up, until it is heard, or its lease is over and it is off
+the list: then the time in which it was not heard counts as no silence for anybody.
+
+```
+  all clear of B ──┬── nothing of B ──────────┬── B off the list ──►      the clock of verdicts
+  ─────────────────┴── stands still ──────────┴── goes on, behind by that time
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from runyard_server.domain.beats import MonitorReplica
+from runyard_server.domain.run import RunKey
+
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_SHIFTS: Final = (np.uint64(30), np.uint64(27), np.uint64(31))
+
+
+@dataclass(frozen=True, slots=True)
+class RosterRules:
+    """How long what is known of other replicas holds."""
+
+    lease_s: float
+    """How long a replica counts as living after it renewed its lease."""
+    fresh_s: float
+    """For how long silence can be trusted after the last renewal, and after each other replica's last all clear."""
+    stall_limit_s: float
+    """Longest time between two looks at the clock; after a longer one this process itself was away."""
+    settle_s: float
+    """After a lapse, the time in which agents that had turned elsewhere are heard again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a renewal brought."""
+
+    is_changed: bool
+    """Whether runs may have another owner now."""
+    is_excusing: bool
+    """Whether this replica had been off the list: all its runs get a full timeout."""
+
+
+class Roster:
+    """The living replicas as this one knows them. `now_s` is this process's monotonic clock."""
+
+    def __init__(self, replica_id: str, address: str, rules: RosterRules) -> None:
+        self.replica_id = replica_id
+        self._address = address
+        self._rules = rules
+        self.peers: tuple[MonitorReplica, ...] = ()
+        """The other living replicas, by id."""
+        self._renewed_s: float | None = None
+        self._all_clear_s: dict[str, float] = {}
+        self._lost_s = 0.0
+        self._frozen_until_s = float("-inf")
+        self._frozen_s = float("-inf")
+        self._looked_s: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the list has been read since the start."""
+        return self._renewed_s is not None
+
+    def renew(self, replicas: Iterable[MonitorReplica], *, asked_s: float, now_s: float) -> Change:
+        """Takes in the list as metadata knew it some time after `asked_s`."""
+        # Another replica at this address is this one's predecessor, whose lease has not run out.
+        others = [
+            replica
+            for replica in replicas
+            if replica.replica_id != self.replica_id and replica.address != self._address
+        ]
+        peers = tuple(sorted(others, key=lambda replica: replica.replica_id))
+        is_first = self._renewed_s is None
+        is_lapsed = self.is_lapsed(now_s)
+        was_alone = not self.peers
+        if is_lapsed and was_alone and not peers:
+            self._frozen_s = self.heard_until_s(now_s)
+            self._frozen_until_s = now_s + self._rules.settle_s
+        before = {replica.replica_id for replica in self.peers}
+        after = {replica.replica_id for replica in peers}
+        heard_s = [self._all_clear_s.pop(gone) for gone in before - after]
+        if heard_s:
+            # What the gone ones had taken and not passed on is not known.
+            self._lost_s += max(0.0, now_s - min(heard_s))
+        for joined in after - before:
+            self._all_clear_s[joined] = now_s
+        is_changed = is_first or peers != self.peers
+        self.peers = peers
+        self._renewed_s = asked_s
+        return Change(is_changed, is_lapsed and not (was_alone and not peers))
+
+    def is_lapsed(self, now_s: float) -> bool:
+        """Returns whether this replica's lease may be over: others may have taken its runs."""
+        return self._renewed_s is not None and now_s > self._renewed_s + self._rules.lease_s
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Returns whether the list is recent enough to say what belongs to whom."""
+        return self._renewed_s is not None and now_s <= self._renewed_s + self._rules.fresh_s
+
+    def note_all_clear(self, replica_id: str, *, now_s: float) -> None:
+        """Notes that the replica has passed on everything that it had for this one."""
+        if replica_id in self._all_clear_s:
+            self._all_clear_s[replica_id] = now_s
+
+    def look(self, now_s: float) -> bool:
+        """Notes that this process is awake; returns False if it had been away for too long."""
+        last_s, self._looked_s = self._looked_s, now_s
+        return last_s is None or now_s - last_s <= self._rules.stall_limit_s
+
+    def table_s(self, now_s: float) -> float:
+        """Returns the time by which signs of life are noted: `now_s` without what was lost with replicas that went."""
+        return now_s - self._lost_s
+
+    def verdict_s(self, now_s: float) -> float:
+        """Returns the time as of which verdicts may be given."""
+        return self.heard_until_s(now_s) - self._lost_s
+
+    def heard_until_s(self, now_s: float) -> float:
+        """Returns up to when everything was heard that any replica took in."""
+        if self._renewed_s is None:
+            return float("-inf")
+        until_s = min((self._renewed_s, *self._all_clear_s.values())) + self._rules.fresh_s
+        until_s = min(now_s, until_s)
+        return min(until_s, self._frozen_s) if now_s < self._frozen_until_s else until_s
+
+    def owner_indexes(self, run_keys: Sequence[RunKey], *, now_s: float) -> npt.NDArray[np.int64]:
+        """Returns for each run the place of its owner in `peers`, -1 for this replica itself.
+
+        One whose lease is over owns nothing while there are others.
+        """
+        if not self.peers:
+            return np.full(len(run_keys), -1, dtype=np.int64)
+        keys = np.fromiter(run_keys, dtype=np.uint64, count=len(run_keys))
+        names = [replica.replica_id for replica in self.peers]
+        if self.is_lapsed(now_s):
+            return _highest(keys, names)
+        # Ties between scores of 64 bits go to the later one in this order, the same in every replica.
+        everyone = sorted((*names, self.replica_id))
+        place = everyone.index(self.replica_id)
+        owners = _highest(keys, everyone)
+        return np.where(owners == place, -1, owners - (owners > place))
+
+    def owned(self, run_keys: Sequence[RunKey], *, now_s: float) -> list[bool]:
+        """Returns for each run whether this replica is its owner."""
+        owned: list[bool] = (self.owner_indexes(run_keys, now_s=now_s) == -1).tolist()
+        return owned
+
+
+def _highest(keys: npt.NDArray[np.uint64], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    best = np.zeros(len(keys), dtype=np.uint64)
+    owners = np.zeros(len(keys), dtype=np.int64)
+    for place, name in enumerate(names):
+        score = _mix(keys ^ _name_hash(name))
+        is_higher = score >= best
+        best = np.where(is_higher, score, best)
+        owners[is_higher] = place
+    return owners
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Returns the values well mixed: the finisher of SplitMix64, the same in every process and version."""
+    mixed = values + _GOLDEN
+    mixed = (mixed ^ (mixed >> _SHIFTS[0])) * _MIX_1
+    mixed = (mixed ^ (mixed >> _SHIFTS[1])) * _MIX_2
+    return mixed ^ (mixed >> _SHIFTS[2])
+
+
+def _name_hash(name: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))
