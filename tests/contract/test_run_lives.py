@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runyard_server.domain.attempts import AttemptKind, RunAttempt
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.events import AlertLevel, RunEvent, RunEventKind
 from runyard_server.domain.notifications import (
     Notification,
@@ -33,7 +34,6 @@ from runyard_server.domain.run import (
 )
 from runyard_server.domain.writers import WriterEnd, WriterIdentity
 from runyard_server.storage.ports.run_store import (
-    MonitorReplica,
     RunStore,
     RunTransaction,
 )

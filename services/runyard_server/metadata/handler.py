@@ -8,6 +8,7 @@ import grpc.aio
 
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunDocument, RunKey
 from runyard_server.metadata.notices import Notice
@@ -24,7 +25,6 @@ from runyard_server.metadata.requests import (
 )
 from runyard_server.metadata.stops import StopWish
 from runyard_server.rpc import life_messages, message_values, project_messages, run_messages
-from runyard_server.storage.ports.run_store import MonitorReplica
 
 if TYPE_CHECKING:
     from runyard_server.metadata.service import MetadataService

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import grpc.aio
 
 from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.events import RunEvent, RunEventKind
@@ -34,7 +35,6 @@ from runyard_server.metadata.requests import (
 )
 from runyard_server.metadata.stops import StopWish
 from runyard_server.storage.ports.run_store import (
-    MonitorReplica,
     ProjectPosition,
     RunStore,
     RunTransaction,

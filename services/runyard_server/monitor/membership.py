@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge
 
 from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.errors import DomainError, Unimplemented
+from runyard_server.domain.errors import DomainError
 from runyard_server.monitor.liveness import LivenessTable
 from runyard_server.monitor.ports import RunDirectory
 from runyard_server.monitor.replicas import Roster
@@ -143,16 +143,12 @@ class Membership:
 
     async def _call(self, *, is_leaving: bool) -> tuple[MonitorReplica, ...]:
         async with asyncio.timeout(self._call_timeout_s):
-            try:
-                return await self._directory.renew_monitor_replica(
-                    self._roster.replica_id,
-                    address=self._address,
-                    lease_s=self._lease_s,
-                    is_leaving=is_leaving,
-                )
-            except Unimplemented:
-                # A metadata of an older version knows of one monitor only.
-                return ()
+            return await self._directory.renew_monitor_replica(
+                self._roster.replica_id,
+                address=self._address,
+                lease_s=self._lease_s,
+                is_leaving=is_leaving,
+            )
 
     def _give_up_runs(self, now_s: float) -> None:
         run_keys = list(self._table.run_keys)

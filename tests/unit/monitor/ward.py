@@ -34,7 +34,6 @@ class Directory:
         self.stops: dict[RunKey, StopStatus] = {}
         self.settings: dict[RunKey, LiveRun] = {}
         """Live runs whose projects have settings: these stand in for what metadata lists."""
-        self.leases: dict[str, tuple[MonitorReplica, float]] = {}
 
     async def get_run(
         self, *, path: str | None = None, run_key: RunKey | None = None
@@ -114,12 +113,10 @@ class Directory:
         self, replica_id: str, *, address: str, lease_s: float, is_leaving: bool
     ) -> tuple[MonitorReplica, ...]:
         self._check()
-        now_s = self._desk.clock.monotonic_s()
-        self.leases[replica_id] = (MonitorReplica(replica_id, address), now_s + lease_s)
-        if is_leaving:
-            del self.leases[replica_id]
-        self.leases = {key: kept for key, kept in self.leases.items() if kept[1] >= now_s}
-        return tuple(replica for replica, _ in self.leases.values())
+        living = await self._desk.service.renew_replica(
+            MonitorReplica(replica_id, address), lease_s=lease_s, is_leaving=is_leaving
+        )
+        return tuple(living)
 
     def _check(self) -> None:
         if self.is_away:

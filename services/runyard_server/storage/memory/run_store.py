@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.notifications import (
     Notification,
@@ -17,7 +18,6 @@ from runyard_server.domain.projects import Project
 from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
 from runyard_server.storage.ports.run_store import (
-    MonitorReplica,
     ProjectPosition,
     RunTransaction,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from runyard_server.domain.attempts import RunAttempt
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.notifications import (
     Notification,
@@ -27,14 +28,6 @@ class ProjectPosition:
     activity_time_unix_ns: int
     entity: str
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorReplica:
-    """One monitor process, and where its siblings reach it."""
-
-    replica_id: str
-    address: str
 
 
 class RunTransaction(Protocol):

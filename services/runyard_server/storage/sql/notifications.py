@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.events import RunEvent
 from runyard_server.domain.notifications import (
     Notification,
@@ -15,7 +16,6 @@ from runyard_server.domain.notifications import (
     NotificationState,
 )
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.run_store import MonitorReplica
 from runyard_server.storage.sql import run_rows
 from runyard_server.storage.sql.schema import events, monitor_replicas, notifications
 
