@@ -130,7 +130,7 @@ def test_a_missing_stderr_is_no_trouble(
 
 def outcome(**changes: object) -> Outcome:
     fields: dict[str, object] = {
-        "records_written": 38, "records_durable": 38, "records_dropped": 0, "records_refused": 0, "refusal": "",
+        "records_written": 38, "records_durable": 38, "records_dropped": 0, "records_refused": 0, "gaps": (), "refusal": "",
         "files_durable": 0, "files_failed": 0,
         "points_rejected": 0, "is_complete": True, "reason": "",
     }  # fmt: skip
@@ -148,10 +148,13 @@ def test_the_receipt() -> None:
 def test_refused_records_are_not_durable() -> None:
     """The receipt says how many records the server refused for good, and why."""
     lines = outcome_lines(
-        outcome(records_durable=36, records_refused=2, refusal="notes have 9 bytes"), Path("/x")
+        outcome(
+            records_durable=36, records_refused=2, gaps=((4, 5),), refusal="notes have 9 bytes"
+        ),
+        Path("/x"),
     )
     assert lines[0] == "36 of 38 records durable; 0 files"
-    assert lines[1] == "2 records were refused by the server: notes have 9 bytes"
+    assert lines[1] == "2 records were refused by the server (4-5): notes have 9 bytes"
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

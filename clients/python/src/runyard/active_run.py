@@ -29,6 +29,7 @@ from runyard.run_config import Config
 from runyard.run_ends import RunEnds
 from runyard.run_files import check_policy, files_to_save
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
+from runyard.run_receipt import LagClock, RunReceipt, make_receipt
 from runyard.run_records import RunRecords
 from runyard.run_summary import Summary
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, ResolvedSettings
@@ -70,6 +71,7 @@ class Run(RunEnds):
         self._tags = parts.settings.tags
         self._state = "running"
         self._tick_count = 0
+        self._lag = LagClock()
         self._finish_lock = threading.RLock()
         self._is_foreign = False
         self._records = RunRecords(parts.journal, self._metrics, parts.terminal, parts.folder)
@@ -295,6 +297,16 @@ class Run(RunEnds):
             self._terminal.is_quiet = quiet
         self.end(End(code, exit_hooks.FINISH_CALLED))
 
+    def receipt(self) -> RunReceipt:
+        """Returns how many records were logged and how many of them the server has for good; asks no server."""
+        return make_receipt(
+            self._parts.folder,
+            self._lag,
+            mode=self._settings.mode,
+            written=self._journal.sequence,
+            dropped=self._journal.dropped_count,
+        )
+
     def end(self, end: End) -> None:
         """Ends the run as told; a repeat does nothing."""
         self.call_soon(lambda: self._end(end))
@@ -328,6 +340,7 @@ class Run(RunEnds):
     def tick(self) -> None:
         """Looks for a stop, and after the agent now and then; called by the journal's thread."""
         self._stop.look()
+        self._lag.note(self._journal.sequence)
         self._tick_count += 1
         folder, link = self._parts.folder, self._parts.link
         if folder is None or link is None or self._tick_count % AGENT_CHECK_TICKS:

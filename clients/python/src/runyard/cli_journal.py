@@ -1,4 +1,4 @@
-"""`runyard journal`: shows what lies in journals."""
+"""`runyard journal`: shows what lies in journals, and removes what is done with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runyard import journal_clean
 from runyard import journal_format as form
-from runyard.errors import InvalidArgument
+from runyard.errors import InvalidArgument, UsageError
+from runyard.journal_status import disk_bytes, find_run_folders
 from runyard.journal_walk import Damage, Place, describe, segments_of, walk
+from runyard.settings import Settings, resolve
 from runyard.text_format import bytes_text, count_text
 
 Commands = Any
@@ -28,7 +31,7 @@ exit codes: 0 all records were read; 1 some are damaged or cut, as the messages 
 
 
 def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
-    """Adds `journal show`."""
+    """Adds `journal show` and `journal clean`."""
     journal = commands.add_parser("journal", help="look at journals").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -49,6 +52,72 @@ def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
     show.add_argument("--to", dest="last", type=int, metavar="N", help="last record")
     show.add_argument("--stats", action="store_true", help="counts, sizes and spans instead")
     show.set_defaults(call=_show)
+    clean = journal.add_parser(
+        "clean",
+        parents=[shared],
+        help="remove what is left of runs that the server has whole",
+        epilog=_CLEAN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    clean.add_argument("paths", nargs="*", metavar="DIR", help="run folders, or folders of such")
+    clean.add_argument(
+        "--older-than", type=_days, default=0.0, metavar="DAYS", help="only runs complete for so long"
+    )  # fmt: skip
+    clean.add_argument(
+        "--refused",
+        action="store_true",
+        help="also complete runs of which the server refused records or files: those are lost then",
+    )
+    clean.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    clean.set_defaults(call=_clean)
+
+
+_CLEAN_EPILOG = """\
+Removes run folders (run.json, mark.json, logs, files, kept journals) of complete runs only; what is unsent, live or
+damaged stays. DIR as in `runyard sync`.
+
+exit codes: 0 done; 1 a folder could not be removed; 2 wrong usage
+"""
+
+
+def _clean(options: argparse.Namespace) -> int:
+    settings = resolve({}, Settings())
+    paths = [Path(path) for path in options.paths] or [Path(settings.dir).expanduser()]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no folder {path}")
+    limit_ns = time.time_ns() - options.older_than * journal_clean.DAY_NS
+    removed, kept, failed_count, freed_bytes = [], 0, 0, 0
+    for run in journal_clean.complete_runs(find_run_folders(paths)):
+        if run.end_unix_ns > limit_ns or not (run.is_whole or options.refused):
+            kept += 1
+            continue
+        size_bytes = disk_bytes(run.folder)
+        if not options.dry_run and not journal_clean.remove(run):
+            failed_count += 1
+            _tell(f"{run.folder} cannot be removed whole")
+            continue
+        freed_bytes += size_bytes
+        removed.append({"folder": str(run.folder), "path": run.path, "size_bytes": size_bytes})
+        if not options.json:
+            print(f"{run.folder.name}  {run.path}  {bytes_text(size_bytes)}")
+    for root in paths:
+        journal_clean.remove_trash(root)
+    if options.json:
+        print(json.dumps({"removed": removed, "size_bytes": freed_bytes, "kept": kept}))
+    else:
+        verb = "would be removed" if options.dry_run else "removed"
+        print(
+            f"{count_text(len(removed), 'run folder')} {verb}, {bytes_text(freed_bytes)}; {kept} complete kept"
+        )
+    return 1 if failed_count else 0
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days")
+    return days
 
 
 def _show(options: argparse.Namespace) -> int:

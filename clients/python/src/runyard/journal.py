@@ -11,10 +11,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 from zlib import crc32
 
 from runyard import journal_format as form
+
+if TYPE_CHECKING:
+    from runyard.journal_room import JournalRoom
 
 SYNC_INTERVAL_S = 0.25
 """Pause between two looks of the syncing thread; data is on the disk within twice this."""
@@ -116,6 +119,7 @@ class JournalWriter:
         segment_bytes: Sequence[int] = SEGMENT_BYTES,
         time_ns: Callable[[], int] = time.time_ns,
         is_synced: bool = True,
+        room: JournalRoom | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self.folder = folder
@@ -127,6 +131,8 @@ class JournalWriter:
         self.on_tick: Callable[[], None] = _do_nothing
         """Called by the syncing thread about every SYNC_INTERVAL_S."""
         self._on_trouble = on_trouble
+        self._room = room
+        """None: as much as the disk has."""
         self._is_trouble_told = False
         self._retry_time_s = 0.0
         self._segment_bytes = tuple(segment_bytes)
@@ -199,6 +205,8 @@ class JournalWriter:
         with self.lock:
             if self.is_closed:
                 return
+            # The end finds its place beyond the limit, and is tried on a disk that refused a moment ago.
+            self._room, self._retry_time_s = None, 0.0
             if last is not None:
                 self.append(*last)
             self.is_closed = True
@@ -300,6 +308,8 @@ class JournalWriter:
 
     def _allocate(self, path: Path, size_bytes: int) -> tuple[int, mmap.mmap]:
         """Makes a segment file; its name appears when the header is in it. On failure only a .new file may be left."""
+        if self._room is not None:  # the first segment holds START: without it there is no run
+            self._room.take(size_bytes, is_refusable=self._segment_number > 0)
         new_path = path.with_suffix(".new")
         file = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -423,6 +433,8 @@ class _Syncer:
         while not self._stop.wait(SYNC_INTERVAL_S):
             self._drain()
             self._sync_open()
+            if self._journal._room is not None:
+                self._journal._room.look()
             self._journal.on_tick()
 
     def _drain(self) -> None:

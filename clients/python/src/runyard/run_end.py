@@ -10,6 +10,7 @@ from typing import Callable
 
 from runyard.agent_link import AgentLink
 from runyard.run_folder import REFUSED, UNREACHABLE, Mark, RunFolder
+from runyard.run_receipt import dropped_line, gaps_text
 from runyard.settings import ResolvedSettings
 from runyard.terminal import Terminal
 
@@ -27,6 +28,8 @@ class Outcome:
     records_durable: int
     records_dropped: int
     records_refused: int
+    gaps: tuple[tuple[int, int], ...]
+    """Where those are in the journal."""
     refusal: str
     """Why the server refused the last of them."""
     files_durable: int
@@ -75,6 +78,7 @@ def await_durable(
         records_durable=max(0, min(mark.durable_sequence, records_written) - mark.records_refused),
         records_dropped=records_dropped,
         records_refused=mark.records_refused,
+        gaps=mark.refused_ranges,
         refusal=mark.message if mark.records_refused else "",
         files_durable=mark.files_durable,
         files_failed=mark.files_failed,
@@ -97,7 +101,8 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     if outcome.records_refused:
         was = "record was" if outcome.records_refused == 1 else "records were"
         why = f": {outcome.refusal}" if outcome.refusal else ""
-        lines.append(f"{outcome.records_refused:,} {was} refused by the server{why}")
+        where = f" ({gaps_text(outcome.gaps)})" if outcome.gaps else ""
+        lines.append(f"{outcome.records_refused:,} {was} refused by the server{where}{why}")
     if outcome.files_failed:
         lines.append(
             f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"
@@ -116,11 +121,6 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
             f"sending it. To send it yourself: runyard sync {shown_path(folder)}"
         )
     return lines
-
-
-def dropped_line(count: int) -> str:
-    """Returns the line that tells of records that no disk took."""
-    return f"{count:,} records were dropped: the disk refused them"
 
 
 def shown_path(path: Path) -> str:

@@ -62,6 +62,8 @@ class Mark:
     rejections: tuple[dict[str, Any], ...] = ()
     records_refused: int = 0
     """Records up to `durable_sequence` that the server refused for good: they are not durable."""
+    refused_ranges: tuple[tuple[int, int], ...] = ()
+    """Where they are; of very many, some."""
     update_unix_ns: int = 0
 
 
@@ -136,6 +138,9 @@ class RunFolder:
         fields = _read_json(self.path / "mark.json")
         if fields is None:
             return None
+        refused_ranges = tuple(
+            (int(first), int(last)) for first, last in fields.get("refused_ranges") or ()
+        )
         return Mark(
             durable_sequence=int(fields.get("durable_sequence") or 0),
             is_complete=bool(fields.get("is_complete")),
@@ -146,7 +151,8 @@ class RunFolder:
             points_rejected=int(fields.get("points_rejected") or 0),
             rejections=tuple(fields.get("rejections") or ()),
             records_refused=int(fields.get("refused_unlisted") or 0)
-            + sum(int(last) - int(first) + 1 for first, last in fields.get("refused_ranges") or ()),
+            + sum(last - first + 1 for first, last in refused_ranges),
+            refused_ranges=refused_ranges,
             update_unix_ns=int(fields.get("update_unix_ns") or 0),
         )
 

@@ -70,9 +70,11 @@ class RunRecords:
         """Has a file uploaded under a name; of policy "now" a copy, so that it may change at once."""
         if self._folder is None:
             return
+        is_copy = False
         try:
             copy = self._folder.files_path / name
             if policy == "now" and copy != path:
+                is_copy = True
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, copy)
                 path = copy
@@ -87,6 +89,7 @@ class RunRecords:
             "policy": policy,
             "size_bytes": stat.st_size,
             "mtime_ns": stat.st_mtime_ns,
+            **({"is_copy": True} if is_copy else {}),
         }
         self.write(form.FILE, fields)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from runyard import terminal as term
 from runyard.metric_log import MetricLog
-from runyard.run_end import Outcome, dropped_line, outcome_lines, shown_path
+from runyard.run_end import Outcome, outcome_lines, shown_path
 from runyard.run_folder import RunFolder
+from runyard.run_receipt import dropped_line
 
 if TYPE_CHECKING:
     from runyard.active_run import Run

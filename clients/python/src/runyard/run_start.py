@@ -15,6 +15,7 @@ from runyard.errors import CLASS_BY_REASON, FailedPrecondition, InvalidArgument,
 from runyard.exit_hooks import FINISH_CALLED, End
 from runyard.host import describe_host
 from runyard.journal import JournalWriter, NullJournal
+from runyard.journal_room import JournalRoom
 from runyard.run_config import config_fields
 from runyard.run_end import shown_path
 from runyard.run_folder import REFUSED, UNREACHABLE, RunAnswer, RunFolder, fallback_root
@@ -93,7 +94,10 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
         root, folder = _make_folder(settings, run_id, start_time_unix_ns, terminal)
     if folder is not None:
         terminal.log_to(folder.write_log)
-    journal = _open_journal(folder, settings, terminal)
+    room = None
+    if folder is not None:
+        room = JournalRoom(folder.path.parent, settings.journal_bytes_max)
+    journal = _open_journal(folder, room, settings, terminal)
     link = None
     if folder is not None and root is not None and settings.mode == "online":
         link = AgentLink(root, settings)
@@ -109,6 +113,8 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
     )
     run = Run(parts)
     start = _start_content(parts, plain_config)
+    if room is not None and settings.journal_keep_days:
+        start.update(keep_days=settings.journal_keep_days, keep_bytes_max=room.bytes_max // 2)
     journal.append(form.START, extended_json.dumps(start).encode())
     if folder is not None and link is not None:
         try:
@@ -242,12 +248,17 @@ def _make_folder(
 
 
 def _open_journal(
-    folder: RunFolder | None, settings: ResolvedSettings, terminal: Terminal
+    folder: RunFolder | None,
+    room: JournalRoom | None,
+    settings: ResolvedSettings,
+    terminal: Terminal,
 ) -> JournalWriter:
     if folder is None:
         return NullJournal(is_loss=settings.mode != "disabled")
     return JournalWriter(
-        folder.journal_path, on_trouble=lambda message: terminal.warn("disk", message)
+        folder.journal_path,
+        on_trouble=lambda message: terminal.warn("disk", message),
+        room=room,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,10 @@ class ResolvedSettings:
     """Label of this writer, where several write one run ("rank17")."""
     preemption: str = "auto"
     """Which SIGTERM announces that the machine is taken away: "auto" (one of Slurm), "sigterm" (every one) or "off"."""
+    journal_bytes_max: int = 0
+    """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
+    journal_keep_days: float = 0.0
+    """For how many days journals are kept after the server has them. 0: not at all."""
     max_end_of_run_history_metrics: int = 10
     """Rows of the table "Run history"."""
     max_end_of_run_summary_metrics: int = 10
@@ -106,6 +111,8 @@ _ENVIRONMENT = {
     "RUNYARD_INIT_TIMEOUT_S": "init_timeout_s",
     "RUNYARD_FINISH_TIMEOUT_S": "finish_timeout_s",
     "RUNYARD_WRITER_LABEL": "writer_label",
+    "RUNYARD_JOURNAL_BYTES_MAX": "journal_bytes_max",
+    "RUNYARD_JOURNAL_KEEP_DAYS": "journal_keep_days",
     "RUNYARD_PREEMPTION": "preemption",
 }
 
@@ -188,6 +195,8 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
     default = FIELDS[name].default
     if isinstance(default, bool):
         return _parse_bool(value, source)
+    if name == "journal_bytes_max" and isinstance(value, str):
+        return _parse_bytes(value, source)
     if isinstance(default, (int, float)):
         return _parse_number(value, type(default), source)
     if isinstance(default, tuple):
@@ -303,6 +312,18 @@ def _parse_number(value: Any, kind: type, source: str) -> float:
             f"{source}: {value!r} is not a number of at least 0", reason="FIELD_INVALID"
         )
     return number
+
+
+def _parse_bytes(text: str, source: str) -> int:
+    """Returns "20000000", "512 MiB" or "20GB" in bytes; units with an i are powers of 1024, the others of 1000."""
+    units = {unit: index for index, unit in enumerate(("", "k", "m", "g", "t"))}
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if found is None or (found[3] and not found[2]):
+        raise InvalidArgument(
+            f"{source}: {text!r} is no size; it looks like 20000000, 512 MiB or 20 GiB",
+            reason="FIELD_INVALID",
+        )
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
 
 
 def _parse_resume(value: Any, source: str) -> str:

@@ -45,6 +45,8 @@ class _Entry:
     is_busy: bool = False
     end_count: int = 0
     """Uploads begun since the end of the run."""
+    is_copy: bool = False
+    """Whether the SDK made the file for the upload; then it is removed when the run is complete."""
 
 
 class FileUploads:
@@ -80,7 +82,8 @@ class FileUploads:
             name, path = str(content.get("name") or ""), str(content.get("path") or "")
             if name and path:
                 policy = str(content.get("policy") or NOW)
-                self._entries[name] = _Entry(path, policy)
+                is_copy = bool(content.get("is_copy"))
+                self._entries[name] = _Entry(path, policy, is_copy=is_copy)
                 changed = True
         if changed:
             self._save()
@@ -110,6 +113,15 @@ class FileUploads:
             if not self._tasks:
                 return
             await asyncio.wait(list(self._tasks))
+
+    def remove_copies(self) -> None:
+        """Removes the copies that were made for the upload and are durable; the script's own files stay."""
+        for entry in self._entries.values():
+            if entry.is_copy and entry.state == DURABLE:
+                try:
+                    self._disk.remove(entry.path)
+                except OSError as error:
+                    _log.warning("copy_not_removed %s: %s", entry.path, error)
 
     async def stop(self) -> None:
         """Ends what is in flight; a later agent repeats it."""
@@ -214,6 +226,7 @@ class FileUploads:
                     "policy": entry.policy,
                     "state": entry.state,
                     "sent_stamp": entry.sent_stamp,
+                    "is_copy": entry.is_copy,
                 }
                 for name, entry in self._entries.items()
             },
@@ -231,5 +244,6 @@ def _load(fields: dict[str, Any] | None) -> dict[str, _Entry]:
         stamp: Sequence[int] = known.get("sent_stamp") or ()
         sent_stamp = (int(stamp[0]), int(stamp[1])) if len(stamp) == 2 else None
         state = known.get("state") or PENDING
-        entries[name] = _Entry(known["path"], known["policy"], state, sent_stamp)
+        is_copy = bool(known.get("is_copy"))
+        entries[name] = _Entry(known["path"], known["policy"], state, sent_stamp, is_copy=is_copy)
     return entries

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
@@ -33,6 +34,7 @@ except ImportError:  # Windows has no flock
 IDLE_EXIT_S = 15.0
 IN_FLIGHT_BYTES_MAX = 16 << 20
 LOG_BYTES_MAX = 4 << 20
+CLEAN_INTERVAL_S = 3600.0
 
 _log = logging.getLogger("runyard.agent")
 
@@ -75,6 +77,7 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
         is_root_ours=functools.partial(is_named, f"{root}/agent.lock", os.fstat(lock)),
     )
     held: int | None = lock
+    cleaning = loop.create_task(_clean_now_and_then(root))
     try:
         while held is not None and not stopped.is_set():
             serving = loop.create_task(agent.run())
@@ -91,7 +94,20 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
             os.close(held)
             held = take_lock(root) if agent.has_new_work() else None
     finally:
+        cleaning.cancel()
         await asyncio.wait_for(agent.stop(), 5.0)
+
+
+async def _clean_now_and_then(root: str) -> None:
+    """Removes the journals that were kept for their days."""
+    from runyard.journal_clean import remove_expired
+
+    loop = asyncio.get_running_loop()
+    while True:
+        count = await loop.run_in_executor(None, remove_expired, Path(root))
+        if count:
+            _log.info("journals_expired %d run folders were removed", count)
+        await asyncio.sleep(CLEAN_INTERVAL_S)
 
 
 def make_server(base_url: str, *, api_key: str) -> Server:

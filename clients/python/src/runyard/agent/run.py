@@ -24,6 +24,7 @@ from runyard.agent.ports import (
     Transport,
 )
 from runyard.agent.retry import Reach, Repeater
+from runyard.agent.start import keep_days
 from runyard.agent.stopping import Stopping
 from runyard.errors import Error
 
@@ -217,7 +218,10 @@ class RunUpload:
                 return BLOCKED
             if self._is_current:
                 return CURRENT
-            return await self._finish(run, journal)
+            outcome = await self._finish(run, journal)
+            if outcome == COMPLETE and not self._is_kept:
+                files.remove_copies()
+            return outcome
         finally:
             stop_beating()
             await stopping.stop()
@@ -325,7 +329,7 @@ class RunUpload:
             return REFUSED
         self.mark.is_complete = True
         _log.info("run_finished %s by %s, %d records", run.path, ending.cause, ending.last_sequence)
-        if self.mark.write(is_synced=True) and not self.mark.records_refused:
+        if self.mark.write(is_synced=True) and not (self.mark.records_refused or self._is_kept):
             for path in journal.paths():
                 self._remove(path)
         return COMPLETE
@@ -413,12 +417,27 @@ class RunUpload:
 
     def _remove_durable(self, journal: JournalFollower) -> None:
         removable = journal.removable(self.mark.durable_sequence)
+        if self._is_kept and removable and not self._is_too_large(journal):
+            return
         if not removable or not self.mark.write(is_synced=True):
             return
         for path, first, last in removable:
             if self.mark.is_refused(first, last):
                 return  # kept, for what the server refused is nowhere else
             self._remove(path)
+            if self._is_kept and not self._is_too_large(journal):
+                return
+
+    @property
+    def _is_kept(self) -> bool:
+        """Returns whether the journal is kept for some days after the server has it."""
+        return keep_days(self._start_record) > 0
+
+    def _is_too_large(self, journal: JournalFollower) -> bool:
+        """Returns whether more is kept of this run than it asked for at most."""
+        stamps = [self._world.disk.stamp(path) for path in journal.paths()]
+        kept_bytes = sum(stamp[0] for stamp in stamps if stamp is not None)
+        return kept_bytes > int(self._start_record.get("keep_bytes_max") or 1 << 30)
 
     def _remove(self, path: str) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
@@ -36,6 +37,14 @@ def read_start(disk: Disk, folder: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def keep_days(start: Mapping[str, Any] | None) -> float:
+    """Returns for how many days a run's START asks to keep what is durable; 0: not at all."""
+    try:
+        return float((start or {}).get("keep_days") or 0)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def header_sequence(content: bytes) -> int | None:

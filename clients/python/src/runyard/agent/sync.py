@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import sys
@@ -16,6 +17,7 @@ from runyard.agent import run as runs
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server
+from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.run import RunUpload, Server, World
 from runyard.agent.sync_job import (
     DAMAGED,
@@ -26,6 +28,7 @@ from runyard.agent.sync_job import (
 )
 from runyard.agent.sync_locks import RootLocks
 from runyard.agent.sync_progress import Progress
+from runyard.journal_clean import remove_expired
 from runyard.journal_status import find_run_folders
 from runyard.text_format import count_text
 
@@ -110,6 +113,7 @@ class _Sync:
     async def watch(self) -> None:
         """Sends what is there and what comes, until a signal asks it to end."""
         self._is_watching = True
+        self._world = dataclasses.replace(self._world, processes=LocalProcesses())
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         try:
@@ -156,8 +160,9 @@ class _Sync:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.progress.clear()
             await server.transport.close()
-            for locks in self._locks.values():
+            for root, locks in self._locks.items():
                 locks.release()
+                remove_expired(root)
 
     def _find(self) -> None:
         """Makes a job of each folder that is new."""

@@ -1,0 +1,100 @@
+"""How much disk the journals under one root may take, whoever writes them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Callable
+
+from runyard.text_format import bytes_text
+
+FREE_SHARE = 0.2
+"""Without a setting, journals may take this share of what is free when a run begins …"""
+BYTES_MAX_LEAST = 1 << 30
+"""… but at least so much."""
+LOOK_INTERVAL_S = 30.0
+"""Pause between two counts of what the root holds; in between only this process's own segments are counted."""
+REFUSING_LOOK_INTERVAL_S = 1.0
+FREE_ABOVE_SHARE, FREE_DOWN_TO_SHARE = 0.8, 0.7
+"""Journals that are kept though they are durable make room when the root is fuller than the one, until it is at the other."""
+
+
+class JournalRoom:
+    """Refuses segments beyond the limit. `take` costs nothing on the disk; `look` counts, in the background.
+
+    Several processes of a root each count all of it every 30 s, so that together they may be over the limit by what
+    they open in between.
+    """
+
+    def __init__(
+        self, root: Path, bytes_max: int, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.bytes_max = bytes_max or default_bytes_max(root)
+        self._root = root
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._used_bytes = 0
+        self._look_time_s = 0.0
+        self._is_refusing = False
+
+    def take(self, size_bytes: int, *, is_refusable: bool = True) -> None:
+        """Counts a new segment; raises OSError (EDQUOT) if it is one too many and may be refused."""
+        with self._lock:
+            if is_refusable and self._used_bytes + size_bytes > self.bytes_max:
+                if not self._is_refusing:
+                    self._is_refusing, self._look_time_s = True, 0.0
+                raise OSError(
+                    errno.EDQUOT,
+                    f"the journals in {self._root} take {bytes_text(self._used_bytes)} and may take "
+                    f"{bytes_text(self.bytes_max)} (RUNYARD_JOURNAL_BYTES_MAX)",
+                )
+            self._used_bytes += size_bytes
+
+    def look(self) -> None:
+        """Counts what the root holds, if it is time; frees what is kept though it is durable where room is scarce."""
+        now_s = self._monotonic()
+        if now_s < self._look_time_s:
+            return
+        used_bytes = journal_bytes(self._root)
+        if used_bytes > FREE_ABOVE_SHARE * self.bytes_max or self._is_refusing:
+            from runyard.journal_clean import free_kept
+
+            used_bytes -= free_kept(
+                self._root, used_bytes - int(FREE_DOWN_TO_SHARE * self.bytes_max)
+            )
+        with self._lock:
+            self._used_bytes = used_bytes
+            is_scarce = self._is_refusing and used_bytes > FREE_ABOVE_SHARE * self.bytes_max
+            self._is_refusing = is_scarce
+            self._look_time_s = now_s + (REFUSING_LOOK_INTERVAL_S if is_scarce else LOOK_INTERVAL_S)
+
+
+def default_bytes_max(root: Path) -> int:
+    """Returns the limit where none is set: a fifth of what is free there now, at least 1 GiB."""
+    try:
+        free_bytes = shutil.disk_usage(root).free
+    except OSError:
+        free_bytes = 0
+    return max(BYTES_MAX_LEAST, int(free_bytes * FREE_SHARE))
+
+
+def journal_bytes(root: Path) -> int:
+    """Returns what the segments of all runs of a root take on the disk."""
+    total = 0
+    try:
+        folders = [entry.path for entry in os.scandir(root) if entry.name.startswith("run-")]
+    except OSError:
+        return 0
+    for folder in folders:
+        try:
+            with os.scandir(f"{folder}/journal") as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    total += getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
+        except OSError:  # complete and cleaned, or just going
+            continue
+    return total
