@@ -82,6 +82,7 @@ class Run(RunEnds):
             parts.terminal,
             run_registry.hooks,
             lambda fields: self._records.write(form.STOP_TOLD, fields),
+            lambda: self._end_between_cells(is_idle=run_registry.cells.is_idle),
         )
 
     def log(

@@ -125,6 +125,14 @@ class ExitHooks:
         """Notes an exception that nobody handles."""
         self.end = end_of(kind, error, trace)
 
+    def forget(self) -> None:
+        """Forgets what was noted: it ended a cell, and the process goes on."""
+        self.end, self._is_exit_called = End(0, PROCESS_EXITED), False
+
+    def note_exit(self) -> None:
+        """Notes that the user leaves the prompt by its own command."""
+        self._is_exit_called = True
+
     def die_of_signal(self) -> None:
         """Ends the process as the signal does without a handler."""
         number = self.end.signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any, Callable, TypeVar
 
@@ -55,6 +56,11 @@ class RunEnds:
         """
         return self._stop.should_stop
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Returns whether a stop interrupted the script."""
+        return self._stop.is_told
+
     def mark_preempting(self, reason: str = "") -> None:
         """Tells that the machine will be taken away: the SIGTERM that follows is a preemption, and can be resumed."""
         if not isinstance(reason, str):
@@ -94,6 +100,17 @@ class RunEnds:
             self.finish()
         else:
             self.end(exit_hooks.end_of(kind, error, trace))
+
+    def _end_between_cells(self, *, is_idle: bool) -> bool:
+        """Ends the run if a prompt waits for its next cell, which has nothing that could be interrupted."""
+        if (
+            is_idle
+        ):  # in a thread of its own: the journal's is the one that calls, and ends with the journal
+            end = End(
+                exit_hooks.EXIT_CODE_INTERRUPTED, exit_hooks.USER_REQUEST, "between two cells"
+            )
+            threading.Thread(target=self.end, args=(end,), name="runyard-stop").start()
+        return is_idle
 
     def _decided(self, end: End) -> End:
         """Returns the end as it is in the light of a stop or a preemption that was announced."""

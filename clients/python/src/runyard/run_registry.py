@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from runyard import agent_link
-from runyard.exit_hooks import ExitHooks
+from runyard.cells import CellWatch
+from runyard.exit_hooks import EXIT_CODE_INTERRUPTED, USER_REQUEST, End, ExitHooks
 
 if TYPE_CHECKING:
     from runyard.active_run import Run
@@ -26,6 +27,7 @@ def activate(run: Run) -> None:
     """Makes the run the current one: `runyard.run`, `.config`, `.summary` and `.log` are its own from now on."""
     _runs.append(run)
     hooks.install()
+    cells.install()
     _publish()
 
 
@@ -81,6 +83,13 @@ def _end_all_of_terminate() -> bool:
     return not is_late
 
 
+def _end_the_stopped() -> None:
+    """Ends the runs whose stop interrupted a cell: the prompt goes on without them."""
+    for run in reversed(list(_runs)):
+        if run.is_interrupted:
+            run.end(End(EXIT_CODE_INTERRUPTED, USER_REQUEST, "its cell was interrupted"))
+
+
 def _after_fork() -> None:
     """In a forked child: the runs are the parent's."""
     runs = list(_runs)
@@ -93,5 +102,7 @@ def _after_fork() -> None:
 
 hooks = ExitHooks(_end_all_at_exit, _end_all_of_terminate)
 """What watches how this process ends."""
+cells = CellWatch(hooks, _end_the_stopped)
+"""What follows the cells of IPython."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

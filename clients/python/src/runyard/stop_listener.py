@@ -30,11 +30,13 @@ class StopListener:
         terminal: Terminal,
         hooks: ExitHooks,
         record: Callable[[Mapping[str, Any]], None],
+        end_between_cells: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folder = folder
         self._terminal = terminal
         self._hooks = hooks
         self._record = record
+        self._end_between_cells = end_between_cells
         self._callbacks: list[Callable[[], Any]] = []
         self._is_polled = False
         self._request: StopRequest | None = None
@@ -49,6 +51,11 @@ class StopListener:
             is_late = self._request is not None
         if is_late:
             self._call([callback])
+
+    @property
+    def is_told(self) -> bool:
+        """Returns whether the script was told of a stop in a way that asks it to end at once."""
+        return self._how == INTERRUPT
 
     @property
     def should_stop(self) -> bool:
@@ -107,7 +114,7 @@ class StopListener:
         )
         if callbacks:
             self._call(callbacks)
-        elif how == INTERRUPT:
+        elif how == INTERRUPT and not self._end_between_cells():
             interrupt_main_thread(self._hooks)
 
     def _call(self, callbacks: list[Callable[[], Any]]) -> None:

@@ -1,0 +1,131 @@
+"""Runs in IPython: what the end of a cell, its error, a stop and the kernel's shutdown mean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.readback import readback, wait_until
+from tests.integration.test_ends import await_end
+from tests.integration.yard import Yard
+
+pytest.importorskip("IPython", reason="IPython is not installed")
+pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+jupyter_client = pytest.importorskip("jupyter_client", reason="jupyter_client is not installed")
+pytestmark = pytest.mark.parametrize("yard", ["all"], indirect=True)
+INIT = "import os, time, runyard\nrun = runyard.init(entity='nico', project='cells', id={id!r})\nrun.log({{'a': 1.0}})"
+
+
+class Kernel:
+    """A real kernel of its own process."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        kernel_manager = jupyter_client.manager.KernelManager(kernel_name="")
+        kernel_manager.kernel_spec_manager  # noqa: B018 (made on first use)
+        self._manager: Any = kernel_manager
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        kernel_manager._kernel_spec = jupyter_client.kernelspec.KernelSpec(
+            argv=command, display_name="test", language="python"
+        )
+        kernel_manager.start_kernel(env=environment, cwd=str(folder))
+        self._client: Any = kernel_manager.blocking_client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+
+    def run(self, source: str) -> str:
+        """Runs a cell; returns "ok" or the name of its error."""
+        reply = self._client.execute_interactive(source, timeout=60, output_hook=lambda m: None)
+        content = reply["content"]
+        return str(content.get("ename") or content["status"])
+
+    def begin(self, source: str) -> str:
+        """Starts a cell and does not wait for it."""
+        return str(self._client.execute(source))
+
+    def await_reply(self, message_id: str) -> str:
+        """Returns how a started cell ended."""
+        while True:
+            reply = self._client.get_shell_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") == message_id:
+                content = reply["content"]
+                return str(content.get("ename") or content["status"])
+
+    def shut_down(self) -> None:
+        """Ends the kernel as a notebook server does."""
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=False)
+
+    def close(self) -> None:
+        if self._manager.is_alive():
+            self._manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def kernel(yard: Yard, tmp_path: Path) -> Iterator[Kernel]:
+    one = Kernel(tmp_path, yard.environment(tmp_path / "runyard"))
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "state", "cause"),
+    [
+        ("well", ["run.log({'a': 2.0})"], "FINISHED", "PROCESS_EXITED"),
+        ("failed", ["1 / 0"], "FAILED", "UNHANDLED_EXCEPTION"),
+        ("mended", ["1 / 0", "run.log({'a': 2.0})"], "FINISHED", "PROCESS_EXITED"),
+        ("finish", ["1 / 0", "run.finish()", "1 / 0"], "FINISHED", "FINISH_CALLED"),
+        ("with", ["with run:\n  1 / 0", "2"], "FAILED", "UNHANDLED_EXCEPTION"),
+        ("again", ["runyard.init(entity='nico', project='cells', id='again2')"], "FINISHED", "FINISH_CALLED"),
+    ],
+)  # fmt: skip
+def test_cells_end_nothing(
+    yard: Yard, kernel: Kernel, name: str, cells: list[str], state: str, cause: str
+) -> None:
+    """A run goes on from cell to cell, whatever they do; finish(), the next init() or the shutdown ends it."""
+    path = f"nico/cells/{name}"
+    assert kernel.run(INIT.format(id=name)) == "ok"
+    with readback(yard.grpc) as reader:
+        assert reader.state(path) == "RUNNING"
+        for cell in cells:
+            assert kernel.run(cell) in ("ok", "ZeroDivisionError")
+        if cause == "PROCESS_EXITED" or name == "failed":
+            assert reader.state(path) == "RUNNING"
+            kernel.shut_down()
+        end = await_end(reader, path, state, cause, 5)
+        assert "ZeroDivisionError" in end.evidence or state == "FINISHED"
+
+
+def ask_to_stop(kernel: Kernel) -> None:
+    """Hands a stop over as the agent does."""
+    (folder,) = (kernel.folder / "runyard").glob("run-*")
+    fields = {"requested_by": "nico", "request_time_unix_ns": 1, "grace_s": 60}
+    (folder / "stop.new").write_text(json.dumps(fields))
+    (folder / "stop.new").rename(folder / "stop.json")
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_stop_ends_the_run_and_not_the_kernel(
+    yard: Yard, kernel: Kernel, is_running: bool
+) -> None:
+    """A stop interrupts the cell that runs, and ends the run between two cells; the kernel and its values stay."""
+    name = f"stop-{is_running}"
+    kernel.run("kept = 5")
+    assert kernel.run(INIT.format(id=name)) == "ok"
+    with readback(yard.grpc) as reader:
+        if is_running:
+            up = kernel.folder / "up"
+            message_id = kernel.begin(f"open({str(up)!r}, 'w').close(); time.sleep(60)")
+            wait_until(up.exists, 20, "the cell to run")
+        ask_to_stop(kernel)
+        if is_running:
+            assert kernel.await_reply(message_id) == "KeyboardInterrupt"
+        await_end(reader, f"nico/cells/{name}", "KILLED", "USER_REQUEST", 5)
+    assert kernel.run("assert kept == 5 and run.state == 'killed'") == "ok"
