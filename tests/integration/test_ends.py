@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -100,6 +102,22 @@ CASES = {
     ),
     "forked child lives on": Case(
         "if not os.fork():\n  time.sleep(20)\n  os._exit(0)\nos._exit(5)", "FAILED", "PROCESS_EXITED", 5,
+    ),
+    "pool of forked workers": Case(
+        "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(3) as pool:\n"
+        "  pool.map(abs, range(99))\nrun.log({'loss': 0.3})\nsys.exit(6)",
+        "FAILED", "PROCESS_EXITED", 6,
+    ),
+    "spawned child fails": Case(
+        "  child = multiprocessing.get_context('spawn').Process(target=os._exit, args=(8,))\n"
+        "  child.start()\n  child.join()\n  assert child.exitcode == 8\n  run.log({'loss': 0.3})",
+        "FINISHED", "PROCESS_EXITED", 0,
+        head="import multiprocessing, os, runyard\nif __name__ == '__main__':\n"
+        "  run = runyard.init(entity='nico', project='ends')\n",
+    ),
+    "subprocess fails": Case(
+        "import subprocess\nsubprocess.run([sys.executable, '-c', 'raise SystemExit(9)'])\nrun.log({'loss': 0.3})",
+        "FINISHED", "PROCESS_EXITED", 0,
     ),
     "thread fails": Case(
         "thread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()",
@@ -252,6 +270,64 @@ def test_a_process_that_memory_pressure_kills(
         end = await_end(reader, one.path, "CRASHED", "OUT_OF_MEMORY", left_s)
         assert "oom_kill rose from 0 to 1" in end.evidence and small_group.name in end.evidence
         assert reader.run(one.path).exit_code == 137
+
+
+def test_ctrl_c_twice(yard: Yard, tmp_path: Path) -> None:
+    """The second Ctrl-C, while the end waits for a server that does not answer, ends the wait and not the truth."""
+    own = Yard(tmp_path / "yard")
+    with own, readback(own.grpc) as reader, training(own, tmp_path, HEAD + WAIT, "twice") as one:
+        one.wait_for("up")
+        wait_until(lambda: reader.state(one.path) == "RUNNING", 20, "the run")
+        own.kill()
+        one.process.send_signal(signal.SIGINT)
+        one.wait_for("KeyboardInterrupt")
+        (folder,) = (tmp_path / "runyard").glob("run-*")
+        wait_until(lambda: not is_locked(folder), 10, "FINISH")
+        one.process.send_signal(signal.SIGINT)
+        one.wait_for_end(15)
+        assert "interrupted" in one.output
+        own.start()
+        await_end(reader, one.path, "KILLED", "SIGNAL", 30)
+        assert reader.run(one.path).exit_code == 130
+
+
+def test_a_closed_terminal(yard: Yard, tmp_path: Path) -> None:
+    """Closing the terminal of a foreground job kills it with SIGHUP, and the run says so."""
+    (tmp_path / "train.py").write_text(HEAD + WAIT)
+    environment = yard.environment(tmp_path / "runyard", RUNYARD_RUN_ID="hangup")
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "train.py"], environment)
+    shown = b""
+    while b"\nup\r" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGHUP
+    with readback(yard.grpc) as reader:
+        end = await_end(reader, "nico/ends/hangup", "KILLED", "SIGNAL", TOLD_WITHIN_S)
+        assert "SIGHUP" in end.evidence
+
+
+def test_a_parent_that_does_not_wait(yard: Yard, tmp_path: Path) -> None:
+    """A launcher that leaves its dead workers as zombies hides nothing: the end is known all the same."""
+    with training(yard, tmp_path, HEAD + WAIT, "zombie") as one, readback(yard.grpc) as reader:
+        one.wait_for("up")
+        one.process.send_signal(signal.SIGSEGV)
+        end = await_end(reader, one.path, "CRASHED", "PROCESS_VANISHED", TOLD_WITHIN_S)
+        assert "SIGSEGV" in end.evidence and reader.run(one.path).exit_code == 139
+        state = Path(f"/proc/{one.process.pid}/stat").read_text().split()[2]
+        assert state == "Z"
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether the process holds its run open."""
+    with (folder / "writer.lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def wait_for_death(one: Training) -> float:
