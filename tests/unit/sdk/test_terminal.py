@@ -174,7 +174,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     lost = outcome_lines(
         outcome(records_durable=3, is_complete=False, reason="no agent answers"), tmp_path / "gone"
     )
-    assert "was removed: the rest is lost" in lost[1]
+    assert "gone was removed: what the server has not got by now is lost" in lost[0]
 
 
 def test_html_is_escaped() -> None:

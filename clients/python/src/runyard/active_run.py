@@ -347,6 +347,10 @@ class Run(RunEnds):
         if folder is None or link is None or self._tick_count % AGENT_CHECK_TICKS:
             return
         mark = folder.read_mark()
+        if mark is None and not folder.path.exists():
+            self._terminal.warn(
+                "removed", f"{folder.path} was removed: what is logged from now on may be lost"
+            )
         if mark is not None and mark.server == REFUSED:
             self._terminal.warn(
                 "refused",

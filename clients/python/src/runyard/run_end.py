@@ -60,6 +60,8 @@ def await_durable(
             mark = folder.read_mark()
             now_s = monotonic()
             reason = _stop_reason(mark, link, settings, waited_s=now_s - start_s)
+            if mark is None and not folder.path.exists():
+                reason = "its folder was removed"
             if reason or (mark is not None and mark.is_complete):
                 break
             if now_s >= progress_time_s:
@@ -90,6 +92,12 @@ def await_durable(
 
 def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     """Returns the receipt, and what to do where something is missing."""
+    if not outcome.is_complete and not folder.exists():
+        written = f"{outcome.records_written:,} records were written"
+        return [
+            f"{written}, and {folder} was removed: what the server has not got by now is lost. "
+            f"`runyard runs show` tells what it has"
+        ]
     files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
     lines = [
         f"{outcome.records_durable:,} of {outcome.records_written:,} records durable; {files}".replace(
@@ -111,11 +119,7 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines.append(
             f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"
         )
-    if not outcome.is_complete and not folder.exists():
-        lines.append(
-            f"Not all is at the server ({outcome.reason}), and {folder} was removed: the rest is lost"
-        )
-    elif not outcome.is_complete:
+    if not outcome.is_complete:
         lines.append(
             f"Not all is at the server ({outcome.reason}). It is safe in {shown_path(folder)}: the agent goes on "
             f"sending it. To send it yourself: runyard sync {shown_path(folder)}"

@@ -384,6 +384,8 @@ class RunUpload:
             f"process {host.get('pid', '?')} on {host.get('hostname', '?')} is gone; "
             f"last record {last_sequence}"
         )
+        if self._is_folder_gone():
+            evidence = f"the run's folder {self.folder} was removed; last record {last_sequence}"
         time_unix_ns = self._last_change_unix_ns(journal)
         return Ending(endings.PROCESS_VANISHED, None, evidence, time_unix_ns, last_sequence)
 
@@ -412,8 +414,18 @@ class RunUpload:
             watch.look()
         is_ended = watch is not None and watch.end is not None
         is_locked = self._world.disk.is_locked(f"{self.folder}/writer.lock")
+        if (
+            not is_locked and watch is not None
+        ):  # a lock that was removed says nothing of its process
+            is_locked = self._is_folder_gone()
         self.is_writer_alive = is_locked and not is_ended
         return self.is_writer_alive
+
+    def _is_folder_gone(self) -> bool:
+        try:
+            return self._world.disk.stamp(self.folder) is None
+        except OSError:
+            return False
 
     def _remove_durable(self, journal: JournalFollower) -> None:
         removable = journal.removable(self.mark.durable_sequence)
