@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -18,6 +19,7 @@ except ImportError:  # Windows has no flock; there only FINISH tells that a writ
     fcntl = None  # type: ignore[assignment]  # the module is absent there
 
 HASH_CHUNK_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalFile:
@@ -69,7 +71,7 @@ class LocalDisk:
             return None
 
     def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
-        """Writes beside it and renames."""
+        """Writes beside it and renames; on a full disk writes over the file, if it has the room."""
         beside = f"{path}.{os.getpid()}.new"
         try:
             with open(beside, "wb") as file:
@@ -78,9 +80,10 @@ class LocalDisk:
                     file.flush()
                     os.fsync(file.fileno())
             os.replace(beside, path)
-        except OSError:
+        except OSError as error:
             self.remove(beside)
-            raise
+            if error.errno not in _FULL or not _overwrite(path, content, is_synced=is_synced):
+                raise
 
     def remove(self, path: str) -> None:
         """Removes a file."""
@@ -114,6 +117,31 @@ class LocalDisk:
         except asyncio.CancelledError:
             cancelled.set()
             raise
+
+
+def _overwrite(path: str, content: bytes, *, is_synced: bool) -> bool:
+    """Writes over a JSON file in the blocks that it has; returns False if it has too few.
+
+    One write of a few KiB: a process that is killed leaves the one content or the other, a power cut may leave neither,
+    which a reader takes for no file. Without this a full disk would keep the mark from moving, and so itself from
+    getting room.
+    """
+    try:
+        number = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return False
+    try:
+        status = os.fstat(number)
+        if len(content) > getattr(status, "st_blocks", 0) * 512:
+            return False
+        os.pwrite(number, content.ljust(status.st_size), 0)
+        if is_synced:
+            os.fsync(number)
+    except OSError:
+        return False
+    finally:
+        os.close(number)
+    return True
 
 
 def _digest(path: str, part_bytes: int, cancelled: threading.Event) -> FileDigest:
