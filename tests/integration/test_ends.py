@@ -72,6 +72,14 @@ CASES = {
         "", "FAILED", "PROCESS_EXITED", 7, "it had told of code 0",
         head="import atexit, os\natexit.register(lambda: os._exit(7))\n" + HEAD,
     ),
+    "sys.exit(3), caught": Case(
+        "try:\n  sys.exit(3)\nexcept SystemExit:\n  run.log({'loss': 0.1})", "FINISHED", "PROCESS_EXITED", 0,
+        "it had told of code 3",
+    ),
+    "exit handler crashes after a code": Case(
+        "sys.exit(3)", "CRASHED", "PROCESS_VANISHED", 139, "SIGSEGV",
+        head="import atexit, ctypes\natexit.register(lambda: ctypes.string_at(0))\n" + HEAD,
+    ),
     "exit handler crashes": Case(
         "", "CRASHED", "PROCESS_VANISHED", 139, "SIGSEGV",
         head="import atexit, ctypes\natexit.register(lambda: ctypes.string_at(0))\n" + HEAD,

@@ -105,7 +105,12 @@ RUN_TRANSITIONS: dict[RunState | None, dict[RunState, frozenset[TransitionCause]
         RunState.CRASHED: _CORRECTS & _VANISHES,
         RunState.KILLED: _CORRECTS & _FORCES,
     },
-    RunState.FAILED: {RunState.RUNNING: _RESUMES},
+    RunState.FAILED: {
+        RunState.RUNNING: _RESUMES,
+        RunState.FINISHED: frozenset({TransitionCause.PROCESS_EXITED}),
+        RunState.CRASHED: _CORRECTS & _VANISHES,
+        RunState.KILLED: _CORRECTS & _FORCES,
+    },
     RunState.KILLED: {RunState.RUNNING: _RESUMES},
     RunState.PREEMPTED: {RunState.RUNNING: _RESUMES},
 }
@@ -117,7 +122,8 @@ RUN_TRANSITIONS: dict[RunState | None, dict[RunState, frozenset[TransitionCause]
                 ▼          ▼ │resumed   ▼
             finished  failed  killed  preempted        crashed → running: resumed, or a late heartbeat
                       crashed ──► finished …           crashed → an end: the truth arrived after the verdict
-                      finished ──► failed …            finished → a worse end: the process said 0, the system says otherwise
+                      finished ──► failed …            finished, failed → another end: the process said one, the system
+                      failed ──► finished …            says another (a code that a script caught, an exit handler that crashed)
 ```
 """
 
