@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,13 +140,20 @@ class Training:
     """A training process and what the server says of its run."""
 
     def __init__(
-        self, yard: Yard, folder: Path, script: str, run_id: str, **environment: str
+        self,
+        yard: Yard,
+        folder: Path,
+        script: str,
+        run_id: str,
+        *,
+        wrap: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.path = f"nico/ends/{run_id}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "train.py").write_text(script)
         self.process = subprocess.Popen(
-            [sys.executable, "train.py"],
+            [*wrap, sys.executable, "train.py"],
             env=yard.environment(folder / "runyard", RUNYARD_RUN_ID=run_id, **environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -180,7 +189,7 @@ class Training:
 
 
 @contextmanager
-def training(yard: Yard, folder: Path, script: str, run_id: str, **more: str) -> Iterator[Training]:
+def training(yard: Yard, folder: Path, script: str, run_id: str, **more: Any) -> Iterator[Training]:
     """Starts a script."""
     one = Training(yard, folder, script, run_id, **more)
     try:
@@ -315,6 +324,51 @@ def test_a_closed_terminal(yard: Yard, tmp_path: Path) -> None:
     with readback(yard.grpc) as reader:
         end = await_end(reader, "nico/ends/hangup", "KILLED", "SIGNAL", TOLD_WITHIN_S)
         assert "SIGHUP" in end.evidence
+
+
+def first_child(pid: int) -> int:
+    """Returns the pid of the process's child."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    wait_until(lambda: bool(children.read_text().split()), 10, f"a child of {pid}")
+    return int(children.read_text().split()[0])
+
+
+def test_the_first_process_of_a_container(yard: Yard, tmp_path: Path) -> None:
+    """SIGTERM ends it, though the kernel keeps the signal from it; the end is told before all in the container dies."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "true"], check=False).returncode
+    ):
+        pytest.skip("no pid namespace can be made here")
+    with (
+        training(
+            yard, tmp_path, HEAD + "assert os.getpid() == 1\n" + WAIT, "first", wrap=unshare
+        ) as one,
+        readback(yard.grpc) as reader,
+    ):
+        one.wait_for("up")
+        os.kill(first_child(one.process.pid), signal.SIGTERM)
+        one.wait_for_end(10)
+        await_end(reader, one.path, "KILLED", "SIGNAL", 0.5)
+        assert reader.run(one.path).exit_code == 143
+
+
+def test_a_batch_system_ends_all_processes_of_a_job(yard: Yard, tmp_path: Path) -> None:
+    """SIGCONT and SIGTERM to script and agent alike: the agent tells of the preemption before it goes."""
+    with (
+        training(yard, tmp_path, HEAD + WAIT, "slurm", SLURM_JOB_ID="412") as one,
+        readback(yard.grpc) as reader,
+    ):
+        one.wait_for("up")
+        agent = int((tmp_path / "runyard/agent.lock").read_text())
+        for pid in (agent, one.process.pid):
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGTERM)
+        one.wait_for_end(10)
+        end = await_end(reader, one.path, "PREEMPTED", "PREEMPTED", TOLD_WITHIN_S)
+        assert "Slurm to job 412" in end.evidence
+        wait_until(lambda: not Path(f"/proc/{agent}").exists(), 10, "the agent to go")
 
 
 def test_a_parent_that_does_not_wait(yard: Yard, tmp_path: Path) -> None:

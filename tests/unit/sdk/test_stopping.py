@@ -175,6 +175,34 @@ def test_an_end_that_holds_is_told_once(tmp_path: Path, code: int | None) -> Non
     run(main())
 
 
+def test_an_end_outlives_the_agent_that_saw_it(tmp_path: Path) -> None:
+    """With the server away for longer than the agent, the next agent tells how the process ended, and `sync` does."""
+
+    async def main() -> None:
+        one = stage(tmp_path)
+        uploading = begin(one)
+        await asyncio.sleep(5)
+        one.fake.is_away = True
+        one.watch.die(number=signal.SIGSEGV)
+        await asyncio.sleep(30)
+        uploading.cancel()
+        await asyncio.gather(uploading, return_exceptions=True)
+        one.fake.is_away = False
+        later = RunUpload(
+            str(one.trainer.folder), START, world=world_of(one.disk), server=server_of(one.fake)
+        )
+        assert await asyncio.wait_for(later.run(), 100) == COMPLETE
+        one.beating.cancel()
+        (ending,) = one.fake.endings
+        assert (ending.cause, ending.exit_code, ending.time_unix_ns) == (
+            "PROCESS_VANISHED",
+            139,
+            77,
+        )
+
+    run(main())
+
+
 def test_a_finished_run_is_not_watched(tmp_path: Path) -> None:
     """After finish() the process may go on, and end as it likes."""
 

@@ -21,6 +21,7 @@ EXIT_CODE_INTERRUPTED = 130
 EVIDENCE_LENGTH_MAX = 16_000
 CONTINUE_S = 10.0
 """A SIGCONT belongs to the SIGTERM that comes within this time."""
+INIT_PID = 1
 LOOK_AGAIN_S = 0.05
 """A SIGTERM of a batch system is looked at once more after this, for the SIGCONT that came with it."""
 
@@ -138,6 +139,10 @@ class ExitHooks:
         number = self.end.signal
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+        if (
+            os.getpid() == INIT_PID
+        ):  # the kernel keeps such signals from a container's first process
+            os._exit(128 + number)
 
     def _handle(self, number: int, handler: Any) -> None:
         if signal.getsignal(number) is signal.SIG_DFL:

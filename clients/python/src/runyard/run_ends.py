@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from runyard import alerts, exit_hooks, preemption
 from runyard.errors import InvalidArgument
 from runyard.exit_hooks import End
+from runyard.run_folder import REFUSED, UNREACHABLE
 from runyard.run_records import RunRecords
 from runyard.settings import ResolvedSettings
 from runyard.stop_listener import StopListener
+
+if TYPE_CHECKING:
+    from runyard.active_run import RunParts
 
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 _Self = TypeVar("_Self", bound="RunEnds")
@@ -20,6 +24,7 @@ _Self = TypeVar("_Self", bound="RunEnds")
 class RunEnds:
     """What `Run` offers besides logging, naming and reading; `Run` sets the attributes."""
 
+    _parts: RunParts
     _records: RunRecords
     _settings: ResolvedSettings
     _stop: StopListener
@@ -60,6 +65,15 @@ class RunEnds:
     def is_interrupted(self) -> bool:
         """Returns whether a stop interrupted the script."""
         return self._stop.is_told
+
+    @property
+    def is_told(self) -> bool:
+        """Returns whether nothing is to be waited for: the server knows of the end, or cannot be told now."""
+        folder = self._parts.folder
+        if folder is None or self._parts.link is None:
+            return True
+        mark = folder.read_mark()
+        return mark is not None and (mark.is_complete or mark.server in (REFUSED, UNREACHABLE))
 
     def mark_preempting(self, reason: str = "") -> None:
         """Tells that the machine will be taken away: the SIGTERM that follows is a preemption, and can be resumed."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from runyard import agent_link
 from runyard.cells import CellWatch
 from runyard.exit_hooks import EXIT_CODE_INTERRUPTED, USER_REQUEST, End, ExitHooks
+from runyard.settings import ends_with_all_around
 
 if TYPE_CHECKING:
     from runyard.active_run import Run
+
+TELL_WAIT_S = 8.0
+"""Longest wait of a process that a signal ends, where its agent has no longer to live; docker stop gives 10 s."""
+TELL_POLL_S = 0.02
 
 _runs: list[Run] = []
 _before: dict[str, Any] = {}
@@ -80,7 +86,18 @@ def _end_all_of_terminate() -> bool:
     for run in list(_runs):
         run.call_soon(functools.partial(end, run))
     is_late = bool(unended)
+    if not is_late and ends_with_all_around():
+        _await_all_told()
     return not is_late
+
+
+def _await_all_told() -> None:
+    """Waits a while until the server knows of the ends; a further signal ends the wait."""
+    runs = list(_runs)
+    _runs.clear()
+    end_s = time.monotonic() + TELL_WAIT_S
+    while time.monotonic() < end_s and not all(run.is_told for run in runs):
+        time.sleep(TELL_POLL_S)
 
 
 def _end_the_stopped() -> None:

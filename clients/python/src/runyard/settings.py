@@ -247,6 +247,15 @@ def agent_environment(settings: ResolvedSettings) -> dict[str, str]:
     return environ
 
 
+def ends_with_all_around() -> bool:
+    """Returns whether the end of this process, or the signal for it, is soon the end of its agent too.
+
+    So it is in a container whose first process it is, in a pod, and in a job of a batch system.
+    """
+    is_in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    return os.getpid() == 1 or is_in_pod or bool(slurm_job())
+
+
 def slurm_job() -> str:
     """Returns the id of the Slurm job that this process belongs to; "" outside of one."""
     return os.environ.get("SLURM_JOB_ID", "")

@@ -92,6 +92,18 @@ class Agent:
             asyncio.get_running_loop().time()
         )
 
+    async def drain(self, limit_s: float, hurried: asyncio.Event) -> None:
+        """Returns when no run is left that a server could take, the time is up, or somebody is in a hurry."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + limit_s
+        while loop.time() < end_s and not hurried.is_set():
+            if not any(run.server.reach.is_reachable for run, _ in self._runs.values()):
+                return
+            try:
+                await asyncio.wait_for(hurried.wait(), LOOK_INTERVAL_S)
+            except asyncio.TimeoutError:
+                continue
+
     async def stop(self) -> None:
         """Ends all uploads; their marks say how far they came."""
         tasks: list[asyncio.Task[Any]] = [task for _, task in self._runs.values()]

@@ -81,5 +81,25 @@ def correction(told: Ending, end: ProcessEnd) -> Ending:
     return dataclasses.replace(real, evidence=evidence, is_correction=True)
 
 
+def kept_end(end: ProcessEnd) -> bytes:
+    """Returns what process.json holds: for an agent that comes when nobody can ask the system any more."""
+    return json.dumps({"version": 1, **dataclasses.asdict(end)}, ensure_ascii=False).encode()
+
+
+def read_end(fields: Mapping[str, Any]) -> ProcessEnd | None:
+    """Returns the end that process.json holds; None if it holds none."""
+    try:
+        code, number = fields["exit_code"], fields["signal"]
+        return ProcessEnd(
+            exit_code=None if code is None else int(code),
+            signal=None if number is None else int(number),
+            is_out_of_memory=bool(fields["is_out_of_memory"]),
+            evidence=str(fields["evidence"]),
+            time_unix_ns=int(fields["time_unix_ns"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()}

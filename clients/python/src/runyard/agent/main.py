@@ -32,6 +32,8 @@ except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]  # the module is absent there
 
 IDLE_EXIT_S = 15.0
+DRAIN_S = 20.0
+"""After SIGTERM runs are sent on for so long: a batch system ends all processes of a job at once, the agent among them."""
 IN_FLIGHT_BYTES_MAX = 16 << 20
 LOG_BYTES_MAX = 4 << 20
 CLEAN_INTERVAL_S = 3600.0
@@ -62,9 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+    stopped, hurried = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (hurried if stopped.is_set() else stopped).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     agent = Agent(
         root,
@@ -86,6 +92,7 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
             stopping.cancel()
             if not serving.done():
                 _log.info("agent_stopped by a signal")
+                await agent.drain(DRAIN_S, hurried)
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
                 return

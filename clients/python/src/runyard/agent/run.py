@@ -14,12 +14,12 @@ from runyard.agent import endings
 from runyard.agent import mark as marks
 from runyard.agent.budget import Budget
 from runyard.agent.heartbeat import Heart
+from runyard.agent.lifeline import Lifeline
 from runyard.agent.ports import (
     Beat,
     Disk,
     Ending,
     Processes,
-    ProcessWatch,
     StartedRun,
     Transport,
 )
@@ -94,7 +94,7 @@ class RunUpload:
         self._world = world
         self._is_foreground = is_foreground
         self._journal: JournalFollower | None = None
-        self._watch: ProcessWatch | None = None
+        self._life = Lifeline(world.disk, folder, None)
         self._told: Ending | None = None
         self._stopping: Stopping | None = None
         self._preemption_notice = ""
@@ -111,15 +111,14 @@ class RunUpload:
         if self.mark.is_complete:
             return COMPLETE
         if self._world.processes is not None:
-            self._watch = self._world.processes.watch(self.folder)
+            self._life = Lifeline(self._world.disk, self.folder, self._world.processes)
         try:
             outcome, started = await self._upload()
             if outcome == COMPLETE and started is not None and not self._is_foreground:
                 await self._correct(started)
             return outcome
         finally:
-            if self._watch is not None:
-                self._watch.close()
+            self._life.close()
 
     async def _upload(self) -> tuple[str, StartedRun | None]:
         stop_listening = self.server.reach.listen(self._tell_reach)
@@ -134,6 +133,8 @@ class RunUpload:
             return await self._follow(started), started
         finally:
             ticking.cancel()
+            if not self.mark.is_complete:
+                self._life.keep()
             stop_listening()
             self.mark.write()
 
@@ -141,6 +142,7 @@ class RunUpload:
         """Shows in the mark that this agent is at work, as long as something is left to do."""
         while True:
             await asyncio.sleep(TICK_S)
+            self._life.keep()
             journal = self._journal
             is_ending = journal is not None and journal.finish is not None
             if is_ending or self.mark.durable_sequence < self.mark.written_sequence:
@@ -200,7 +202,7 @@ class RunUpload:
             run,
             transport=server.transport,
             repeater=server.repeater,
-            watch=self._watch,
+            watch=self._life.watch,
             time_unix_ns=self._world.time_unix_ns,
         )
         stop_beating = server.heart.add(lambda: self._beat(run), run.run_key, stopping.order)
@@ -266,8 +268,8 @@ class RunUpload:
                 if not self._look_for_writer():
                     continue  # what it wrote before it died is read once more
             poll_s = POLL_MIN_S if has_grown else min(POLL_MAX_S, poll_s * 1.2)
-            await self._pause(GATHER_S if has_grown else poll_s)
-            if self._watch is not None and self._watch.end is not None:
+            await self._life.pause(GATHER_S if has_grown else poll_s)
+            if self._life.is_cut:
                 writer_time_s = 0.0
 
     async def _read_all(
@@ -304,17 +306,9 @@ class RunUpload:
                 notice = json.loads(event.payload).get("preemption_notice")
                 self._preemption_notice = str(notice or "") or self._preemption_notice
 
-    async def _pause(self, pause_s: float) -> None:
-        """Returns after the pause, or when the training process has ended."""
-        watch = self._watch
-        if watch is None or watch.end is not None:
-            await asyncio.sleep(pause_s)
-        else:
-            await watch.wait(pause_s)
-
     async def _finish(self, run: StartedRun, journal: JournalFollower) -> str:
-        if journal.finish is None and self._watch is not None and not self._is_foreground:
-            await self._watch.wait(STATUS_WAIT_S)
+        if journal.finish is None and not self._is_foreground:
+            await self._life.wait(STATUS_WAIT_S)
         refused = self.mark.records_refused
         ending = dataclasses.replace(self._ending(journal), records_refused=refused)
         server = self.server
@@ -336,10 +330,10 @@ class RunUpload:
 
     async def _correct(self, run: StartedRun) -> None:
         """Watches a process that has told of its end until it has ended, and tells the server if it ended otherwise."""
-        told, watch, server = self._told, self._watch, self.server
-        if told is None or watch is None or told.cause != endings.PROCESS_EXITED:
+        told, server = self._told, self.server
+        if told is None or told.cause != endings.PROCESS_EXITED:
             return
-        end = await watch.wait(CORRECTION_WAIT_S)
+        end = await self._life.wait(CORRECTION_WAIT_S)
         self.is_writer_alive = False
         if end is None or not endings.is_contradicted(told, end):
             return
@@ -356,7 +350,7 @@ class RunUpload:
 
     def _ending(self, journal: JournalFollower) -> Ending:
         last_sequence = journal.next_sequence - 1
-        end = self._watch.end if self._watch is not None else None
+        end = self._life.end()
         if journal.finish is not None:
             told = endings.told_ending(
                 journal.finish.payload,
@@ -408,17 +402,10 @@ class RunUpload:
         )
 
     def _look_for_writer(self) -> bool:
-        """Notes whether the training process lives: it holds its lock, and its pid is not known to have ended."""
-        watch = self._watch
-        if watch is not None:
-            watch.look()
-        is_ended = watch is not None and watch.end is not None
-        is_locked = self._world.disk.is_locked(f"{self.folder}/writer.lock")
-        if (
-            not is_locked and watch is not None
-        ):  # a lock that was removed says nothing of its process
-            is_locked = self._is_folder_gone()
-        self.is_writer_alive = is_locked and not is_ended
+        """Notes whether the training process lives; a lock that was removed with its folder says nothing of it."""
+        is_alive = self._life.is_alive()
+        is_seen = self._life.watch is not None and not self._life.is_cut
+        self.is_writer_alive = is_alive or (is_seen and self._is_folder_gone())
         return self.is_writer_alive
 
     def _is_folder_gone(self) -> bool:
