@@ -33,7 +33,10 @@ def test_what_was_lost_is_said(folder: Path, capsys: pytest.CaptureFixture[str])
         json.dumps({**fields, "message": lost, "refused_ranges": [[2, 5], [7, 7]]})
     )
     assert sync([folder], base_url=NOBODY) == 0
-    assert f"synced: {lost} (4 of 9 records durable)" in capsys.readouterr().err
+    assert (
+        f"synced but for 5 records that cannot be: {lost} (4 of 9 records durable)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("first_byte", [0, form.HEADER_BYTES])

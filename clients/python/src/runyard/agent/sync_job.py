@@ -125,7 +125,10 @@ class Job:
 
     def said(self) -> str:
         """Returns what became of it, in words."""
-        said = _SAID[self.outcome] + (f": {self.message}" if self.message else "")
+        said = _SAID[self.outcome]
+        if self.outcome == runs.COMPLETE and self.records_refused:
+            said += f" but for {count_text(self.records_refused, 'record')} that cannot be"
+        said += f": {self.message}" if self.message else ""
         counts = f"{self.records_durable:,} of {self.records_written:,} records durable"
         if self.files_durable:
             counts += f", {count_text(self.files_durable, 'file')}"
