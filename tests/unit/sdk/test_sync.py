@@ -10,6 +10,7 @@ import pytest
 import runyard
 from runyard import journal_format as form
 from runyard.agent.sync import sync
+from runyard.journal import JournalWriter
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -61,3 +62,24 @@ def test_a_journal_that_was_never_begun_is_passed_over(
     assert sync([folder.parent], base_url=NOBODY, is_json=True) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["outcome"] == "no_start"
+
+
+def test_what_is_expired_goes_and_many_complete_runs_are_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs that were complete before are counted where they are many; those whose days are over are removed."""
+    root = folder.parent
+    fields = {"version": 1, "is_complete": True, "durable_sequence": 8, "written_sequence": 8}
+    for number in range(20):
+        (root / f"run-{number}").mkdir()
+        (root / f"run-{number}" / "mark.json").write_text(json.dumps(fields))
+    kept = JournalWriter(root / "run-7" / "journal", is_synced=False)
+    (root / "run-7" / "journal").mkdir()
+    kept.append(form.START, b'{"format": 1, "keep_days": 3}')
+    kept.close()
+    (folder / "mark.json").write_text(json.dumps({**fields, "message": "a word"}))
+    assert sync([root], base_url=NOBODY) == 0
+    told = capsys.readouterr().err
+    assert "20 runs had been synced before" in told and "synced: a word" in told
+    assert len(told.splitlines()) == 2
+    assert not (root / "run-7").exists() and (root / "run-8").exists()

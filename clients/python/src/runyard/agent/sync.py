@@ -38,6 +38,8 @@ UNREACHABLE_GIVE_UP_S = 30.0
 """A server that does not answer for so long ends the command, but for `--watch`; what is there stays."""
 AGENT_WAIT_S = 600.0
 """How long an agent, or another sync, that serves the folder already is watched."""
+COMPLETE_TOLD_MAX = 10
+"""Runs that were complete before are named if there are at most so many, else counted."""
 LOOK_INTERVAL_S = 0.2
 WATCH_INTERVAL_S = 1.0
 """Pause between two looks for new run folders."""
@@ -105,10 +107,22 @@ class _Sync:
             self.progress.total_is_known = True
             await asyncio.gather(*(send(job, server) for job in self.jobs.values()))
 
+        quiet_count = self._pass_over_complete()
         await self._with_server(send_all)
+        if quiet_count:
+            self.progress.say(f"{count_text(quiet_count, 'run')} had been synced before")
         if self._is_json:
             fields = [job.fields() for job in self.jobs.values()]
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+    def _pass_over_complete(self) -> int:
+        """Marks runs that were complete before as told, where they are many and there is nothing to say; returns how many."""
+        complete = [job for job in self.jobs.values() if job.was_complete and not job.message]
+        if len(complete) <= COMPLETE_TOLD_MAX:
+            return 0
+        for job in complete:
+            job.is_told = True
+        return len(complete)
 
     async def watch(self) -> None:
         """Sends what is there and what comes, until a signal asks it to end."""
@@ -160,8 +174,9 @@ class _Sync:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.progress.clear()
             await server.transport.close()
-            for root, locks in self._locks.items():
+            for locks in self._locks.values():
                 locks.release()
+            for root in {folder.parent for folder in self.jobs}:
                 remove_expired(root)
 
     def _find(self) -> None:
