@@ -235,6 +235,9 @@ def test_settings_of_journals(tmp_path: Path) -> None:
         assert (resolved.journal_bytes_max, resolved.journal_keep_days) == (size_bytes, 7.0)
     with pytest.raises(InvalidArgument, match="'ten' is no size; it looks like"):
         Settings(journal_bytes_max="ten")
+    with pytest.raises(InvalidArgument, match="'10 kB' is too small: at least 1048576 bytes"):
+        Settings(journal_bytes_max="10 kB")
+    assert Settings(journal_bytes_max=0).journal_bytes_max == 0
     assert JournalRoom(tmp_path, 0).bytes_max >= 1 << 30
     assert JournalRoom(tmp_path / "none", 0).bytes_max == 1 << 30
 

@@ -83,3 +83,15 @@ def test_what_is_expired_goes_and_many_complete_runs_are_counted(
     assert "20 runs had been synced before" in told and "synced: a word" in told
     assert len(told.splitlines()) == 2
     assert not (root / "run-7").exists() and (root / "run-8").exists()
+
+
+def test_a_server_that_is_away_is_said_at_once_and_given_up(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits is told for what; then each run is told as not sent, with how many records it has."""
+    monkeypatch.setattr("runyard.agent.sync.UNREACHABLE_GIVE_UP_S", 0.3)
+    assert sync([folder], base_url=NOBODY) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("runyard: the server at http://127.0.0.1:1 does not answer")
+    assert "not sent: the server does not answer" in lines[1]
+    assert lines[1].endswith("(0 of 8 records durable)") and len(lines) == 2

@@ -29,7 +29,7 @@ from runyard.agent.sync_job import (
 from runyard.agent.sync_locks import RootLocks
 from runyard.agent.sync_progress import Progress
 from runyard.journal_clean import remove_expired
-from runyard.journal_status import find_run_folders
+from runyard.journal_status import find_run_folders, read_status
 from runyard.text_format import count_text
 
 AT_ONCE_COUNT_MAX = 4
@@ -139,7 +139,6 @@ class _Sync:
         self.progress.say(f"watching {shown}; Ctrl-C ends it")
 
         async def look_until_stopped(server: Server) -> None:
-            server.reach.listen(lambda: self.progress.tell_reach(server.reach))
             while not stopped.is_set():
                 self._find()
                 self._begin(server)
@@ -162,6 +161,7 @@ class _Sync:
 
     async def _with_server(self, work: Any) -> None:
         server = make_server(self._base_url, api_key=self._api_key)
+        server.reach.listen(lambda: self.progress.tell_reach(server.reach))
         loop = asyncio.get_running_loop()
         beating = loop.create_task(server.heart.run())
         drawing = loop.create_task(self.progress.run())
@@ -264,13 +264,15 @@ class _Sync:
                 await asyncio.wait([running], timeout=LOOK_INTERVAL_S)
                 job.take(upload)
                 if not self._is_watching and server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
-                    job.end(UNREACHABLE, server.reach.message)
+                    job.end(UNREACHABLE, "")
                     return
         finally:
             if not running.done():
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
             job.take(upload)
+            if job.outcome == UNREACHABLE:  # its records may not even have been looked at
+                job.records_written = read_status(job.folder).records_written
         outcome = running.result()
         is_telling = outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED)
         job.end(outcome, upload.mark.message if is_telling else "")

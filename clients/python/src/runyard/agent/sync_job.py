@@ -33,7 +33,7 @@ _SAID = {
     EMPTY: "passed over: no run was begun in it",
     DAMAGED: "damaged: the beginning of its journal cannot be read, so nothing of it can be sent",
     LEFT_TO_AGENT: "its agent is still sending it",
-    UNREACHABLE: "the server does not answer; nothing is lost, try again later",
+    UNREACHABLE: "not sent: the server does not answer; nothing is lost, try again later",
 }
 
 
