@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from runyard_server.domain.errors import NotFound
-from runyard_server.domain.run import RunKey, RunState
-from runyard_server.storage.memory.points import MemoryPoints
-from runyard_server.storage.ports.points import ReceiptRange
-from tests.simulation.servers import Servers
-from tests.simulation.trainer import Written
-from tests.simulation.world import Disk, now
+from runyard.agent.start import read_start
+from runyard_server.domain.run import LIVE_STATES, RunDocument, RunKey, RunState
+from runyard_server.domain.writers import Writer
+from tests.simulation.disk import Disk
+from tests.simulation.world import now
+from tests.simulation.written import Place, Written, allowed
+
+if TYPE_CHECKING:
+    from tests.simulation.servers import Servers
 
 
 class Violation(AssertionError):
@@ -24,111 +28,182 @@ class MarkWatcher:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._highest: dict[str, int] = {}
-        self.marks_seen = 0
 
     def watch(self, written: Written, content: bytes) -> None:
         """Looks at a mark.json as it is being written."""
-        self.marks_seen += 1
-        mark = int(json.loads(content)["durable_sequence"])
+        fields = json.loads(content)
+        mark = int(fields["durable_sequence"])
         before = self._highest.get(written.folder, 0)
         if mark < before:
-            raise Violation(f"I4: mark of {written.run_id} went back from {before} to {mark}")
+            raise Violation(f"I4: mark of {written.name} went back from {before} to {mark}")
         self._highest[written.folder] = mark
-        durable = contiguous(receipts_of(self._servers.points, run_key_of(self._servers, written)))
-        if mark > durable:
-            raise Violation(
-                f"I4: mark of {written.run_id} says {mark}, durable without a gap is {durable}"
-            )
+        settled = durable_of(self._servers, written) | refused_of(fields)
+        whole = contiguous(settled)
+        if mark > whole:
+            raise Violation(f"I4: mark of {written.name} says {mark}, settled is up to {whole}")
+
+    def power_was_cut(self, written: Written) -> None:
+        """Takes note that the disk may hold an older mark now."""
+        self._highest.pop(written.folder, None)
 
 
-async def check_healed(servers: Servers, written: Written, disk: Disk) -> None:
-    """I1, I2, I3, I5, I8: after the world healed, the store holds what was written, each point once, and no more."""
-    run_key = run_key_of(servers, written)
-    if run_key is None:
-        raise Violation(f"I8: run {written.run_id} never reached the server")
-    stored = await _stored_points(servers.points, run_key)
-    missing = {place for place in written.points if place not in stored}
-    if missing:
-        raise Violation(
-            f"I1/I8: {written.run_id} lacks {len(missing)} points: {sorted(missing)[:5]}"
-        )
-    surplus = {place for place in stored if place not in written.points}
-    if surplus:
-        raise Violation(f"I3: {written.run_id} has points that nobody wrote: {sorted(surplus)[:5]}")
-    wrong = {place for place, bits in stored.items() if written.points[place] != bits}
-    if wrong:
-        raise Violation(f"I3: {written.run_id} has other values at {sorted(wrong)[:5]}")
-    _check_receipt(servers, written, run_key)
-    await _check_document(servers, written, run_key)
-    mark = json.loads(disk.files[f"{written.folder}/mark.json"])
-    if not mark["is_complete"] or mark["durable_sequence"] != written.last_sequence:
-        raise Violation(
-            f"I8: mark of {written.run_id} is {mark}, last record {written.last_sequence}"
-        )
-
-
-def _check_receipt(servers: Servers, written: Written, run_key: RunKey) -> None:
-    receipts = receipts_of(servers.points, run_key)
-    durable = contiguous(receipts)
-    last = max((receipt.last_sequence for receipt in receipts), default=0)
-    if (durable, last) != (written.last_sequence, written.last_sequence):
-        raise Violation(
-            f"I5: receipt of {written.run_id} is whole to {durable}, last {last}; "
-            f"written were {written.last_sequence}"
-        )
-    if len({receipt.writer for receipt in receipts}) != 1:
-        raise Violation(f"I5: {written.run_id} has several writers: {receipts}")
-
-
-async def _check_document(servers: Servers, written: Written, run_key: RunKey) -> None:
+async def check_healed(servers: Servers, written: Sequence[Written], disk_of: dict[str, Disk]) -> None:
+    """I1, I2, I3, I5, I8 of one run with its writers: the store holds what was written, each point once, no more."""
+    known = {one.folder: find_writer(servers, one) for one in written}
+    writers = [(one, writer) for one in written if (writer := known[one.folder]) is not None]
+    for one in written:
+        if known[one.folder] is None and one.synced_sequence:
+            raise Violation(f"I8: writer {one.name} never reached the server")
+    if not writers:
+        return
+    run_key = writers[0][1].run_key
+    stored = await _stored_points(servers, run_key)
+    for one, writer in writers:
+        _check_writer(servers, one, writer, disk_of[one.folder])
+        durable = durable_of(servers, one)
+        _check_points(one, one.points(durable), stored.pop(writer.writer, {}))
+    if stored:
+        raise Violation(f"I3: {run_key} has points of writers {list(stored)}, whom nobody was")
     document = await servers.metadata.service.get_run(path=None, run_key=run_key)
-    if json.loads(document.config_json) != written.config:
-        raise Violation(
-            f"I3: config of {written.run_id} is {document.config_json}, written was {written.config}"
-        )
-    summaries = (await servers.points.read_summaries([run_key])).get(run_key, [])
-    summary = {entry.key: json.loads(entry.value_json) for entry in summaries}
-    if summary != written.summary:
-        raise Violation(f"I3: summary of {written.run_id} is {summary}, not {written.summary}")
-    expected = RunState.FINISHED if written.is_finished else RunState.CRASHED
-    if document.state != expected:
-        raise Violation(f"I6: {written.run_id} is {document.state}, expected {expected}")
+    _check_settings(servers, document, writers)
+    _check_state(document, [one for one, _ in writers if _began(one, disk_of[one.folder])])
 
 
-def run_key_of(servers: Servers, written: Written) -> RunKey | None:
-    """Returns the key that metadata gave to the run; None if it does not know it."""
-    try:
-        return now(servers.metadata.service.get_run(path=written.path, run_key=None)).run_key
-    except NotFound:
-        return None
+def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk) -> None:
+    """What was to become durable is, without a gap that nobody told of; the mark says so; nothing is left behind."""
+    receipts = receipts_of(servers, writer)
+    if receipts != durable_of(servers, written):
+        raise Violation(f"I5: the receipt of {written.name} is not what was inserted")
+    must = written.synced_sequence if written.is_cut else written.last_sequence
+    missing = set(range(1, must + 1)) - receipts
+    if missing:
+        raise Violation(f"I1/I8: {written.name} lacks records {sorted(missing)[:5]} of {must}")
+    if receipts and max(receipts) > written.last_sequence:
+        raise Violation(f"I3: {written.name} has records beyond {written.last_sequence}")
+    if not _began(written, disk):
+        return  # its START went with the power: nobody but the server knows of it
+    mark = json.loads(disk.peek(f"{written.folder}/mark.json"))
+    gaps = set(range(1, max(receipts, default=0) + 1)) - receipts - refused_of(mark)
+    if gaps:
+        raise Violation(f"I5: {written.name} lacks {sorted(gaps)[:5]}, and nobody says so: {mark}")
+    if not mark["is_complete"] or writer.end is None:
+        raise Violation(f"I8: {written.name} has not ended: {mark} {writer.end}")
+    if not written.is_cut and {mark["durable_sequence"], writer.end.last_sequence} != {must}:
+        raise Violation(f"I5: of {must} records of {written.name} told: {mark} {writer.end}")
+    segments = [path for path in disk.paths() if path.startswith(f"{written.folder}/journal/")]
+    if segments and not refused_of(mark):
+        raise Violation(f"I7: {written.name} is complete, and still there are {segments}")
 
 
-def receipts_of(points: MemoryPoints, run_key: RunKey | None) -> list[ReceiptRange]:
-    """Returns the receipts in the store, looking past all faults."""
-    return [] if run_key is None else now(points.read_receipts(run_key))
+def _check_points(written: Written, wanted: dict[Place, bytes], stored: dict[Place, bytes]) -> None:
+    missing = [place for place in wanted if place not in stored]
+    if missing:
+        raise Violation(f"I1/I8: {written.name} lacks {len(missing)} points: {missing[:5]}")
+    surplus = [place for place in stored if place not in wanted]
+    if surplus:
+        raise Violation(f"I3: {written.name} has points that nobody wrote: {surplus[:5]}")
+    wrong = [place for place, bits in stored.items() if wanted[place] != bits]
+    if wrong:
+        raise Violation(f"I3: {written.name} has other values at {wrong[:5]}")
 
 
-def contiguous(receipts: list[ReceiptRange]) -> int:
-    """Returns the sequence up to which every record is covered."""
+def _check_settings(
+    servers: Servers, document: RunDocument, writers: Sequence[tuple[Written, Writer]]
+) -> None:
+    config: dict[str, Any] = json.loads(document.config_json)
+    entries = now(servers.points.read_summaries([document.run_key])).get(document.run_key, [])
+    summary = {entry.key: json.loads(entry.value_json) for entry in entries}
+    for name, found, kind in (("config", config, "config"), ("summary", summary, "summary")):
+        left = dict(found)
+        for written, _ in writers:
+            floor = written.synced_sequence if written.is_cut else written.last_sequence
+            settings = written.config if kind == "config" else written.summary
+            for key in dict.fromkeys(one.key for one in settings):
+                may_be = allowed(settings, key, floor=floor)
+                value = left.pop(key, None)
+                if value not in may_be:
+                    raise Violation(
+                        f"I3: {name} {key} of {written.run_id} is {value}, not of {may_be}"
+                    )
+        if left:
+            raise Violation(f"I3: {name} of {document.path} has {left}, which nobody set")
+
+
+def _check_state(document: RunDocument, written: Sequence[Written]) -> None:
+    """I6, as far as the ends of writers decide: who ended well and who vanished."""
+    if not written:
+        return  # nobody is left who could tell of its end
+    states = {RunState.FINISHED if one.is_finished else RunState.CRASHED for one in written}
+    if any(one.is_finished and one.is_cut for one in written):
+        states.add(RunState.CRASHED)  # FINISH was written, and may have gone
+    if document.state not in states:
+        if document.state in LIVE_STATES and any(one.is_cut for one in written):
+            return  # another writer's START went with the power: only the monitor can tell of its end
+        raise Violation(f"I6: {document.path} is {document.state}, not of {states}")
+
+
+def _began(written: Written, disk: Disk) -> bool:
+    """Returns whether its folder still tells what to do: a START, or a mark that says that all is done."""
+    if read_start(disk, f"{written.folder}/journal") is not None:
+        return True
+    return b'"is_complete": true' in disk.peek(f"{written.folder}/mark.json")
+
+
+def is_complete(written: Written, disk: Disk) -> bool:
+    """Returns whether nothing is left to do for the writer."""
+    if b'"is_complete": true' in disk.peek(f"{written.folder}/mark.json"):
+        return True
+    return not _began(written, disk)
+
+
+def find_writer(servers: Servers, written: Written) -> Writer | None:
+    """Returns the writer that metadata made of it; None if it does not know it."""
+    return now(servers.runs.transact(lambda tx: tx.find_writer_by_request(written.request_id)))
+
+
+def durable_of(servers: Servers, written: Written) -> set[int]:
+    """Returns the sequences of the writer that were inserted."""
+    writer = find_writer(servers, written)
+    return set() if writer is None else servers.durable.of(writer.run_key, writer.writer)
+
+
+def receipts_of(servers: Servers, writer: Writer) -> set[int]:
+    """Returns the sequences that the store's receipts hold."""
+    found: set[int] = set()
+    for receipt in now(servers.points.read_receipts(writer.run_key)):
+        if receipt.writer == writer.writer:
+            found.update(range(receipt.first_sequence, receipt.last_sequence + 1))
+    return found
+
+
+def refused_of(mark: dict[str, Any]) -> set[int]:
+    """Returns the sequences that a mark says will never be durable."""
+    return {n for first, last in mark["refused_ranges"] for n in range(first, last + 1)}
+
+
+def contiguous(sequences: set[int]) -> int:
+    """Returns the sequence up to which every record is there."""
     durable = 0
-    for receipt in sorted(receipts, key=lambda r: r.first_sequence):
-        if receipt.first_sequence > durable + 1:
-            break
-        durable = max(durable, receipt.last_sequence)
+    while durable + 1 in sequences:
+        durable += 1
     return durable
 
 
-async def _stored_points(points: MemoryPoints, run_key: RunKey) -> dict[tuple[str, int], bytes]:
+async def _stored_points(servers: Servers, run_key: RunKey) -> dict[int, dict[Place, bytes]]:
+    """Returns the points by writer."""
+    points = servers.points
     stats, _ = await points.list_metrics(run_key, name_contains="", after_name="", limit=1000)
     names = [one.name for one in stats]
     series, next_step = await points.read_series(
         run_key, names, first_step=None, last_step=None, limit=1_000_000
     )
     assert next_step is None
-    stored: dict[tuple[str, int], bytes] = {}
+    stored: dict[int, dict[Place, bytes]] = {}
     for name, one in zip(names, series, strict=True):
-        for step, value in zip(one.steps.tolist(), one.values.tolist(), strict=True):
-            if (name, step) in stored:
-                raise Violation(f"I2: {name} at {step} is there twice")
-            stored[name, step] = struct.pack("<d", value)
+        columns = zip(one.writers.tolist(), one.steps.tolist(), one.values.tolist(), strict=True)
+        for writer, step, value in columns:
+            places = stored.setdefault(writer, {})
+            if (name, step) in places:
+                raise Violation(f"I2: {name} at {step} of writer {writer} is there twice")
+            places[name, step] = struct.pack("<d", value)
     return stored

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextvars
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
+
+from google.protobuf.message_factory import GetMessageClass
 
 from runyard import errors as client_errors
+from runyard_protos.ingest.v1 import ingest_pb2
+from runyard_protos.metadata.v1 import metadata_pb2
+from runyard_protos.query.v1 import query_pb2
 from runyard_server.domain import errors as domain_errors
 from runyard_server.domain.points import UInt64Column
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import RunDocument, RunKey
 from runyard_server.ingest.handler import IngestHandler
 from runyard_server.ingest.service import IngestConfig, build_pipeline
 from runyard_server.metadata.handler import MetadataHandler
 from runyard_server.metadata.service import MetadataConfig, MetadataService
+from runyard_server.query.handler import QueryHandler
+from runyard_server.query.service import QueryConfig, QueryService
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.run_store import MemoryRunStore
 from runyard_server.storage.memory.runs import MemoryRunIndex
 from runyard_server.storage.ports.points import BlockEntry
 from tests.simulation.world import Chance, Node, WorldClock, check_caller
 
-T = TypeVar("T")
-CALL_TIMEOUT_S = 10.0
+INGEST_TIMEOUT_S = 10.0
+METHODS = {
+    f"/{service.full_name}/{method.name}": method
+    for module in (metadata_pb2, ingest_pb2, query_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
 @dataclass
@@ -32,6 +46,7 @@ class Faults:
     request_lost: float = 0.0
     reply_lost: float = 0.0
     sent_twice: float = 0.0
+    """The second copy comes at once or much later, behind what was sent after it."""
     insert_refused: float = 0.0
     insert_hangs: float = 0.0
     insert_done_but_failed: float = 0.0
@@ -61,30 +76,49 @@ class Faults:
         self.__dict__.update(Faults().__dict__)
 
 
+class Durable:
+    """The sequences of each writer that some inserted block held, noted beside the store: what I4 is asked of."""
+
+    def __init__(self) -> None:
+        self._sequences: dict[tuple[RunKey, int], set[int]] = {}
+
+    def note(self, entries: Sequence[BlockEntry]) -> None:
+        """Takes what was inserted."""
+        for entry in entries:
+            batch = entry.batch
+            held = self._sequences.setdefault((batch.run_key, batch.writer), set())
+            held.update(range(batch.first_sequence, batch.last_sequence + 1))
+
+    def of(self, run_key: RunKey, writer: int) -> set[int]:
+        """Returns the sequences of a writer."""
+        return self._sequences.get((run_key, writer), set())
+
+
 class FaultyPoints:
     """One node's way to the store: refuses, hangs, fails after doing, does half; see PointWriter for what it may."""
 
-    def __init__(self, store: MemoryPoints, faults: Faults, chance: Chance) -> None:
-        self._store = store
-        self._faults = faults
-        self._chance = chance
+    def __init__(self, servers: Servers) -> None:
+        self._store = servers.points
+        self._durable = servers.durable
+        self._faults = servers.faults
+        self._chance = servers.chance
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
         await self._pass(self._faults.insert_refused)
         if self._chance.hits(self._faults.insert_partial):
             # Points may be there before their receipts, and some batches before others.
-            await self._store.insert_block(entries[: self._chance.between(0, len(entries))])
+            await self._insert(entries[: self._chance.between(0, len(entries))])
             raise _store_unavailable("died in the middle of the block")
         if self._chance.hits(self._faults.insert_done_but_failed):
-            await self._store.insert_block(entries)
+            await self._insert(entries)
             raise _store_unavailable("the answer was lost")
         if self._chance.hits(self._faults.insert_hangs):
             is_done = self._chance.hits(0.5)
             if is_done:
-                await self._store.insert_block(entries)
+                await self._insert(entries)
             await asyncio.sleep(self._chance.delay_s(60.0))
             raise _store_unavailable("hung")
-        await self._store.insert_block(entries)
+        await self._insert(entries)
         # The caller may die here: stored, and nobody told.
         await asyncio.sleep(self._chance.delay_s(self._faults.delay_mean_s))
         check_caller()
@@ -92,6 +126,10 @@ class FaultyPoints:
     async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
         await self._pass(self._faults.insert_refused)
         return await self._store.read_metric_ids(run_key, limit=limit)
+
+    async def _insert(self, entries: Sequence[BlockEntry]) -> None:
+        await self._store.insert_block(entries)
+        self._durable.note(entries)
 
     async def _pass(self, refusal: float) -> None:
         check_caller()
@@ -104,10 +142,27 @@ class FaultyPoints:
 class MetadataNode(Node):
     """Metadata over a store that outlives it."""
 
-    def __init__(self, clock: WorldClock, *, runs: MemoryRunStore, index: MemoryRunIndex) -> None:
+    def __init__(self, servers: Servers) -> None:
         super().__init__("metadata")
-        self.service = MetadataService(MetadataConfig(), runs=runs, index=index, clock=clock)
+        self.service = MetadataService(
+            MetadataConfig(), runs=servers.runs, index=servers.index, clock=servers.clock, steps=servers
+        )
         self.handler = MetadataHandler(self.service)
+
+
+class QueryNode(Node):
+    """Query over the stores; it keeps nothing, and so is not killed."""
+
+    def __init__(self, servers: Servers) -> None:
+        super().__init__("query")
+        self.service = QueryService(
+            QueryConfig(),
+            points=servers.points,
+            runs=servers.index,
+            siblings=servers,
+            clock=servers.clock,
+        )
+        self.handler = QueryHandler(self.service)
 
 
 class IngestNode(Node):
@@ -126,10 +181,10 @@ class IngestNode(Node):
             metric_ids_max=chance.between(1, 64),
             runs_max=chance.between(1, 4),
             run_fresh_s=chance.random.choice((0.1, 30.0)),
-            deadline_default_s=CALL_TIMEOUT_S,
+            deadline_default_s=INGEST_TIMEOUT_S,
         )
         self.clock = WorldClock(chance)
-        points = FaultyPoints(world.points, world.faults, chance)
+        points = FaultyPoints(world)
         self.pipeline = build_pipeline(config, points=points, siblings=world, clock=self.clock)
         self.handler = IngestHandler(
             self.pipeline, deadline_default_s=config.deadline_default_s, clock=self.clock
@@ -147,12 +202,16 @@ class Servers:
         self.chance = chance
         self.faults = Faults()
         self.points = MemoryPoints()
+        self.durable = Durable()
         self.runs = MemoryRunStore()
         self.index = MemoryRunIndex()
         self.clock = WorldClock(chance)
-        self.metadata = MetadataNode(self.clock, runs=self.runs, index=self.index)
+        self.metadata = MetadataNode(self)
         self.ingest_nodes = [IngestNode(f"ingest{n}", self) for n in range(ingest_count)]
+        self.query = QueryNode(self)
         self.trace: list[str] = []
+        self.violations: list[BaseException] = []
+        """What was seen not to hold while the story went on; the code under test may survive what is raised into it."""
 
     def start(self) -> None:
         """Starts all nodes."""
@@ -168,7 +227,7 @@ class Servers:
     def restart_metadata(self) -> None:
         """Kills metadata and starts another over the same store."""
         self.metadata.kill()
-        self.metadata = MetadataNode(self.clock, runs=self.runs, index=self.index)
+        self.metadata = MetadataNode(self)
 
     async def get_run(
         self, *, path: str | None = None, run_key: RunKey | None = None
@@ -180,37 +239,51 @@ class Servers:
             raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "metadata does not answer")
         return await self.metadata.service.get_run(path=path, run_key=run_key)
 
-    async def call(self, pick: Callable[[], Node], make: Callable[[Any], Awaitable[T]]) -> T:
-        """Returns what the node answers, through a network that loses, delays and repeats; raises client errors."""
+    async def get_project(self, path: str) -> Project:
+        """Returns a project, as query asks metadata for it."""
+        return await self.metadata.service.get_project(path)
+
+    async def last_step(self, path: str) -> int | None:
+        """Returns how far a run has come, as metadata asks query for it (rpc.siblings)."""
+        await asyncio.sleep(self.chance.delay_s(self.faults.delay_mean_s))
+        check_caller()
+        if self.chance.hits(self.faults.request_lost):
+            raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "query does not answer")
+        return (await self.query.service.read_receipt(path)).last_step
+
+    async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
+        """Returns the reply, through a network that loses, delays, repeats and reorders; raises client errors."""
+        name = method.rsplit("/", 1)[1]
         try:
-            result = await self._call(pick, make)
+            reply = await self._call(method, request, timeout_s)
         except client_errors.Error as error:
-            self.note(f"{type(error).__name__} {error.message}")
+            self.note(f"{name} {type(error).__name__} {error.message}")
             raise
-        self.note(f"answer {str(result)[:200]}")
-        return result
+        self.note(f"{name} {reply.hex()[:100]}")
+        return reply
 
     def note(self, event: str) -> None:
         """Writes down what happened when: the trace that a seed gives."""
         self.trace.append(f"{asyncio.get_running_loop().time():.9f} {event}")
 
-    async def _call(self, pick: Callable[[], Node], make: Callable[[Any], Awaitable[T]]) -> T:
+    async def _call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         faults, chance = self.faults, self.chance
         await asyncio.sleep(chance.delay_s(faults.delay_mean_s))
         if chance.hits(faults.request_lost):
-            await asyncio.sleep(CALL_TIMEOUT_S)
-            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE")
-        node = pick()
+            await asyncio.sleep(timeout_s)
+            raise client_errors.Unavailable("no answer in time", reason="TIMED_OUT")
+        node = self._node_of(method)
         if not node.is_alive:
             raise client_errors.Unavailable("connection refused", reason="UNREACHABLE")
-        for _ in range(2 if chance.hits(faults.sent_twice) else 1):
-            work = node.spawn(_as_coroutine(make(node)))
-            work.add_done_callback(_retrieve)
+        work = node.spawn(_answer(node, method, request))
+        work.add_done_callback(_retrieve)
+        if chance.hits(faults.sent_twice):
+            self._send_late(method, request)
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                result = await asyncio.shield(work)
+            async with asyncio.timeout(timeout_s):
+                reply = await asyncio.shield(work)
         except TimeoutError:
-            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE") from None
+            raise client_errors.Unavailable("no answer in time", reason="TIMED_OUT") from None
         except domain_errors.DomainError as error:
             raise _client_error(error) from error
         except BaseException:
@@ -220,21 +293,45 @@ class Servers:
             check_caller()
             raise client_errors.Unavailable("connection reset", reason="UNREACHABLE") from None
         if chance.hits(faults.reply_lost):
-            await asyncio.sleep(CALL_TIMEOUT_S)
-            raise client_errors.Unavailable("no answer in time", reason="UNREACHABLE")
+            await asyncio.sleep(timeout_s)
+            raise client_errors.Unavailable("no answer in time", reason="TIMED_OUT")
         await asyncio.sleep(chance.delay_s(faults.delay_mean_s))
-        return result
+        return reply
+
+    def _send_late(self, method: str, request: bytes) -> None:
+        """Delivers a further copy of a request, at once or much later, to whoever serves it then."""
+        delay_s = self.chance.random.choice((0.0, self.chance.delay_s(5.0)))
+
+        def deliver() -> None:
+            node = self._node_of(method)
+            if node.is_alive:
+                node.spawn(_answer(node, method, request)).add_done_callback(_retrieve)
+
+        # Of no node: the network brings it even when the sender is dead.
+        asyncio.get_running_loop().call_later(delay_s, deliver, context=contextvars.Context())
+
+    def _node_of(self, method: str) -> Node:
+        if method not in METHODS:
+            raise AssertionError(f"nobody serves {method} in this world")
+        service = METHODS[method].containing_service.name
+        if service == "IngestService":
+            return self.any_ingest()
+        return self.metadata if service == "MetadataService" else self.query
 
     def _living(self) -> list[Node]:
-        return [node for node in (self.metadata, *self.ingest_nodes) if node.is_alive]
+        return [node for node in (self.metadata, self.query, *self.ingest_nodes) if node.is_alive]
 
     def any_ingest(self) -> Node:
         """Returns an ingest node, as a load balancer would: any."""
         return self.chance.random.choice(self.ingest_nodes)
 
 
-async def _as_coroutine(work: Awaitable[T]) -> T:
-    return await work
+async def _answer(node: Any, method: str, request: bytes) -> bytes:
+    """Returns a node's answer to a request; each copy is unpacked anew, as it would be."""
+    described = METHODS[method]
+    message = GetMessageClass(described.input_type).FromString(request)
+    reply = await getattr(node.handler, described.name)(message, None)
+    return bytes(reply.SerializeToString())
 
 
 def _retrieve(work: asyncio.Task[Any]) -> None:

@@ -11,15 +11,19 @@ import logging
 import sys
 
 from tests.simulation import loop
-from tests.simulation.agents import AgentNode
-from tests.simulation.checker import MarkWatcher, Violation, check_healed
+from tests.simulation.checker import MarkWatcher, Violation, check_healed, is_complete
+from tests.simulation.machine import ROOT, Machine
 from tests.simulation.servers import Faults, Servers
-from tests.simulation.trainer import Trainer
-from tests.simulation.world import Chance, Disk, WorldClock, adopt_tasks
+from tests.simulation.trainer import Lesson, Trainer
+from tests.simulation.world import Chance, adopt_tasks
+from tests.simulation.written import Written
 
-ROOT = "/runs"
 HEAL_LIMIT_S = 600.0
 """I8: everything journalled is readable this long after the last fault."""
+LOOK_INTERVAL_S = 0.5
+"""Pause between two looks at what must stay bounded."""
+OPEN_FILES_MAX = 4
+"""Files that an agent may hold open per run folder: its segment, and one it looks into."""
 
 
 class Story:
@@ -27,14 +31,12 @@ class Story:
 
     def __init__(self, seed: int) -> None:
         self.chance = chance = Chance(seed)
-        self.servers = Servers(chance, ingest_count=chance.between(1, 2))
-        self.disk = Disk(chance)
-        self.trainers: list[Trainer] = []
-        self.agent: AgentNode | None = None
-        self.agent_lives = 0
-        self.watcher = MarkWatcher(self.servers)
-        self.disk.on_replace = self._watch_marks
-        self.violations: list[Violation] = []
+        self.servers = Servers(chance, ingest_count=chance.between(1, 3))
+        watcher = MarkWatcher(self.servers)
+        self.machines = [
+            Machine(f"machine{n}", self.servers, watcher) for n in range(chance.between(1, 2))
+        ]
+        self.runs: dict[str, list[Written]] = {}
 
     async def tell(self) -> list[str]:
         """Returns the trace; raises Violation."""
@@ -42,65 +44,72 @@ class Story:
         chance = self.chance
         self.servers.start()
         self.servers.faults.__dict__.update(Faults.draw(chance).__dict__)
-        self.disk.full_probability = chance.random.choice((0.0, 0.0, 0.2))
-        keeper = asyncio.ensure_future(self._keep_agent())
-        training = [asyncio.ensure_future(self._train(n)) for n in range(chance.between(1, 4))]
+        for machine in self.machines:
+            machine.disk.full_probability = chance.random.choice((0.0, 0.0, 0.05, 0.2))
+        keepers = [asyncio.ensure_future(machine.keep_agent()) for machine in self.machines]
+        looking = asyncio.ensure_future(self._look())
+        training = [asyncio.ensure_future(self._run(n)) for n in range(chance.between(1, 3))]
         chaos = asyncio.ensure_future(self._wreak(chance.random.uniform(1.0, 60.0)))
         await asyncio.gather(*training, chaos)
         self._heal()
         try:
-            async with asyncio.timeout(HEAL_LIMIT_S):
-                while not self.violations and not all(
-                    self._is_complete(trainer) for trainer in self.trainers
-                ):
-                    await asyncio.sleep(1.0)
-        except TimeoutError:
-            late = [t.written.run_id for t in self.trainers if not self._is_complete(t)]
-            raise Violation(f"I8: {late} not complete {HEAL_LIMIT_S} s after the faults") from None
+            await self._wait_until_complete()
         finally:
-            keeper.cancel()
-        if self.violations:
-            raise self.violations[0]
-        for trainer in self.trainers:
-            await check_healed(self.servers, trainer.written, self.disk)
+            for task in (*keepers, looking):
+                task.cancel()
+        if self.servers.violations:
+            raise self.servers.violations[0]
+        disks = {folder: m.disk for m in self.machines for folder in m.trainers}
+        for written in self.runs.values():
+            await check_healed(self.servers, written, disks)
         self._end()
         return self.servers.trace
 
-    async def _train(self, number: int) -> None:
+    async def _run(self, number: int) -> None:
+        """One run: attempts one after the other, each of one or more writers at once."""
         chance = self.chance
         await asyncio.sleep(chance.delay_s(2.0))
-        trainer = Trainer(f"run{number}", self.disk, chance, WorldClock(chance), root=ROOT)
-        self.trainers.append(trainer)
-        rows, span_s = chance.random.choice((1, 10, 100, 400)), chance.random.uniform(0.0, 60.0)
-        await trainer.spawn(
-            trainer.train(rows, pace_s=max(span_s / rows, 1e-4), finishes=chance.hits(0.7))
-        )
+        run_id = f"run{number}"
+        self.runs[run_id] = []
+        for _ in range(chance.random.choice((1, 1, 1, 2, 3))):
+            count = chance.random.choice((1, 1, 1, 2, 8))
+            rows = chance.random.choice((1, 10, 100, 300)) // count + 1
+            await asyncio.gather(*(self._write(run_id, n, count, rows) for n in range(count)))
+            await asyncio.sleep(chance.delay_s(1.0))
 
-    async def _keep_agent(self) -> None:
-        """Starts an agent whenever none lives, as every init() and `runyard sync` would."""
-        while True:
-            await asyncio.sleep(self.chance.delay_s(1.0))
-            self.agent_lives += 1
-            self.servers.note(f"agent {self.agent_lives} starts")
-            self.agent = AgentNode(
-                f"agent{self.agent_lives}", root=ROOT, disk=self.disk, servers=self.servers
-            )
-            work = self.agent.spawn(self.agent.run())
-            await asyncio.wait([work])
-            if self.agent.is_alive and work.exception() is not None:
-                raise AssertionError("the agent failed") from work.exception()
+    async def _write(self, run_id: str, rank: int, count: int, rows: int) -> None:
+        chance = self.chance
+        machine = chance.random.choice(self.machines)
+        number = len(self.runs[run_id])
+        folder = f"{ROOT}/run-20260101_000000-{run_id}-{number}"
+        written = Written(run_id, folder, f"{chance.random.getrandbits(128):032x}")
+        self.runs[run_id].append(written)
+        label = f"rank{rank}" if count > 1 else ""
+        trainer = Trainer(written, machine.disk, chance, machine.clock, label=label)
+        machine.add(trainer)
+        span_s = chance.random.uniform(0.0, 60.0)
+        lesson = Lesson(rows, pace_s=max(span_s / rows, 1e-4), finishes=chance.hits(0.7))
+        await asyncio.wait([trainer.spawn(trainer.train(lesson))])
 
     async def _wreak(self, duration_s: float) -> None:
         """Kills and restarts for a while."""
         chance, servers = self.chance, self.servers
         mean_s = chance.random.choice((0.3, 3.0, 30.0))
         end_s = asyncio.get_running_loop().time() + duration_s
+        is_power_lost = chance.hits(0.4)
         while asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(chance.delay_s(mean_s))
-            what = chance.random.choice(("agent", "ingest", "ingest", "metadata", "clock"))
+            machine = chance.random.choice(self.machines)
+            what = chance.random.choice(
+                ("agent", "ingest", "ingest", "metadata", "clock", "trainer", "power")
+            )
             servers.note(f"strikes {what}")
-            if what == "agent" and self.agent is not None:
-                self.agent.kill()
+            if what == "agent":
+                machine.kill_agent()
+            elif what == "trainer":
+                machine.kill_trainer()
+            elif what == "power" and is_power_lost:
+                machine.cut_power()
             elif what == "ingest":
                 position = chance.between(0, len(servers.ingest_nodes) - 1)
                 servers.ingest_nodes[position].kill()
@@ -111,32 +120,53 @@ class Story:
                 await asyncio.sleep(chance.delay_s(1.0))
                 servers.restart_metadata()
             else:
-                servers.clock.jump()
+                clocks = [servers.clock, machine.clock, *(n.clock for n in servers.ingest_nodes)]
+                chance.random.choice(clocks).jump()
+
+    async def _look(self) -> None:
+        """I7: queues and open files stay under their limits, whatever is away."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            for node in self.servers.ingest_nodes:
+                held, limit = node.pipeline.held_bytes, node.queue_bytes_max
+                if held > limit:
+                    self._violate(f"I7: {node.name} holds {held} bytes, at most {limit} may wait")
+            for machine in self.machines:
+                limit = OPEN_FILES_MAX * (len(machine.trainers) + 1)
+                if machine.disk.open_count > limit:
+                    self._violate(f"I7: {machine.disk.open_count} files are open, {limit} may be")
+
+    def _violate(self, message: str) -> None:
+        self.servers.violations.append(Violation(message))
+
+    async def _wait_until_complete(self) -> None:
+        late: list[str] = []
+        try:
+            async with asyncio.timeout(HEAL_LIMIT_S):
+                while not self.servers.violations:
+                    late = [
+                        trainer.name
+                        for machine in self.machines
+                        for trainer in machine.trainers.values()
+                        if not is_complete(trainer.written, machine.disk)
+                    ]
+                    if not late:
+                        return
+                    await asyncio.sleep(1.0)
+        except TimeoutError:
+            raise Violation(f"I8: {late} not complete {HEAL_LIMIT_S} s after the faults") from None
 
     def _heal(self) -> None:
         self.servers.faults.heal()
-        self.disk.full_probability = 0.0
+        for machine in self.machines:
+            machine.disk.full_probability = 0.0
         self.servers.note("healed")
 
     def _end(self) -> None:
-        for node in (self.agent, self.servers.metadata, *self.servers.ingest_nodes):
-            if node is not None:
-                node.kill()
-
-    def _is_complete(self, trainer: Trainer) -> bool:
-        content = self.disk.files.get(f"{trainer.written.folder}/mark.json", b"")
-        return b'"is_complete": true' in content
-
-    def _watch_marks(self, path: str, content: bytes) -> None:
-        if path.endswith("/mark.json"):
-            for trainer in self.trainers:
-                if path == f"{trainer.written.folder}/mark.json":
-                    try:
-                        self.watcher.watch(trainer.written, content)
-                    except Violation as error:
-                        # Kept: the agent under test may well survive what is raised into it.
-                        self.violations.append(error)
-            self.servers.note(f"mark {path} {hashlib.sha256(content).hexdigest()[:16]}")
+        for machine in self.machines:
+            machine.kill_agent()
+        for node in (self.servers.metadata, self.servers.query, *self.servers.ingest_nodes):
+            node.kill()
 
 
 class BugLog(logging.Handler):

@@ -6,106 +6,102 @@ import asyncio
 import json
 import math
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from zlib import crc32
 
 from runyard import journal_format as form
-from tests.simulation.world import Chance, Disk, Node, WorldClock
+from tests.simulation.disk import Disk
+from tests.simulation.world import Chance, Node, WorldClock
+from tests.simulation.written import Row, Setting, Written
 
 ODD_VALUES = (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308)
 NAMES = ("loss", "accuracy", "lr", "grad/norm", "val.loss", "t")
-
-
-@dataclass
-class Written:
-    """What a trainer wrote, so that the checker can ask for it."""
-
-    run_id: str
-    folder: str
-    points: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    """(metric, step) -> bits of the value; the last one written wins."""
-    point_count: int = 0
-    config: dict[str, object] = field(default_factory=dict)
-    summary: dict[str, object] = field(default_factory=dict)
-    last_sequence: int = 0
-    is_finished: bool = False
-    """True if FINISH was written."""
-
-    @property
-    def path(self) -> str:
-        """Returns entity/project/run_id."""
-        return f"sim/world/{self.run_id}"
+SYNC_INTERVAL_S = 0.25
 
 
 class JournalWriter:
-    """Appends frames to segments on a simulated disk; a frame is there whole when `append` returns."""
+    """Appends frames to segments on a simulated disk; a frame is there whole when `append` returns True."""
 
     def __init__(self, disk: Disk, folder: str, *, segment_bytes: int) -> None:
         self._disk = disk
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._number = 0
+        self._synced_number = 0
         self._position = 0
+        self._size = 0
         self._schemas: dict[tuple[str, ...], int] = {}
         self.sequence = 0
 
-    def append(self, kind: int, payload: bytes, schema: int = 0) -> int:
-        """Writes one record and returns its sequence."""
+    def append(self, kind: int, payload: bytes, schema: int = 0) -> bool:
+        """Writes one record; returns False if the disk is full."""
         frame = _frame(kind, payload, schema)
-        if self._number == 0 or self._position + len(frame) > len(self._segment()):
-            self._open(len(frame))
+        if self._position + len(frame) > self._size and not self._open(len(frame)):
+            return False
         self._write(frame)
         self.sequence += 1
-        return self.sequence
+        return True
 
-    def append_json(self, kind: int, content: dict[str, object]) -> int:
+    def append_json(self, kind: int, content: dict[str, object]) -> bool:
         """Writes a record of JSON."""
         return self.append(kind, json.dumps(content).encode())
 
-    def append_row(self, names: tuple[str, ...], step: int, time_ns: int, values: list[float]) -> int:  # fmt: skip
+    def append_row(
+        self, names: tuple[str, ...], step: int, time_ns: int, values: list[float]
+    ) -> bool:
         """Writes a row, and its schema before it where the segment has none yet."""
         payload = form.ROW_HEAD.pack(step, time_ns) + struct.pack(f"<{len(values)}d", *values)
         row_bytes = len(_frame(form.ROW, payload, 1))
         schema_payload = json.dumps(list(names)).encode()
         schema_bytes = len(_frame(form.SCHEMA, schema_payload, 1))
-        if self._number == 0 or self._position + row_bytes + schema_bytes > len(self._segment()):
-            self._open(row_bytes + schema_bytes)
+        needed = row_bytes + schema_bytes
+        if self._position + needed > self._size and not self._open(needed):
+            return False
         if names not in self._schemas:
             self._schemas[names] = len(self._schemas) + 1
             self.append(form.SCHEMA, schema_payload, self._schemas[names])
         return self.append(form.ROW, payload, self._schemas[names])
 
+    def sync(self) -> int:
+        """Makes all segments last, and their names; returns the sequence up to which that holds."""
+        for number in range(max(1, self._synced_number), self._number + 1):
+            self._disk.sync(self._path(number))
+        if self._number != self._synced_number:
+            self._disk.sync_names()
+            self._synced_number = self._number
+        return self.sequence
+
     def tear(self, chance: Chance) -> None:
         """Leaves the beginning of a frame behind, as a death in the middle of a write does: its length comes last."""
+        if not self._number:
+            return
         frame = bytearray(_frame(form.ROW, bytes(64), 1))
         frame[0:4] = bytes(4)
-        part = frame[: chance.between(5, len(frame))]
-        segment = self._segment()
-        end = min(len(segment), self._position + len(part))
-        segment[self._position : end] = part[: end - self._position]
+        part = frame[: min(chance.between(5, len(frame)), self._size - self._position)]
+        self._disk.write(self._path(self._number), self._position, bytes(part))
 
-    def _segment(self) -> bytearray:
-        return self._disk.files[self._path()]
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/journal/{form.segment_name(number)}"
 
-    def _path(self) -> str:
-        return f"{self._folder}/journal/{form.segment_name(self._number)}"
-
-    def _open(self, frame_bytes: int) -> None:
-        self._number += 1
+    def _open(self, frame_bytes: int) -> bool:
         size = max(self._segment_bytes, form.HEADER_BYTES + frame_bytes)
-        segment = bytearray(size)
-        segment[: form.HEADER_BYTES] = form.HEADER.pack(
+        try:
+            self._disk.create(self._path(self._number + 1), size)
+        except OSError:
+            return False
+        self._number += 1
+        self._size = size
+        header = form.HEADER.pack(
             form.MAGIC, form.VERSION, form.HEADER_BYTES, self.sequence + 1, 1
         )
-        self._disk.files[self._path()] = segment
-        self._disk.touch(self._path())
+        self._disk.write(self._path(self._number), 0, header)
         self._position = form.HEADER_BYTES
         self._schemas = {}
+        return True
 
     def _write(self, frame: bytes) -> None:
-        self._segment()[self._position : self._position + len(frame)] = frame
+        self._disk.write(self._path(self._number), self._position, frame)
         self._position += len(frame)
-        self._disk.touch(self._path())
 
 
 def _frame(kind: int, payload: bytes, schema: int) -> bytes:
@@ -114,79 +110,120 @@ def _frame(kind: int, payload: bytes, schema: int) -> bytes:
     return struct.pack("<II", len(payload), crc32(checked)) + checked + padding
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a trainer does."""
+
+    rows: int
+    pace_s: float
+    finishes: bool
+
+
 class Trainer(Node):
-    """A training process: logs rows and changes for a while, then ends well, or vanishes."""
+    """A training process: one writer of a run. It logs rows and changes for a while, then ends well, or vanishes."""
 
     def __init__(
-        self, name: str, disk: Disk, chance: Chance, clock: WorldClock, *, root: str
+        self, written: Written, disk: Disk, chance: Chance, clock: WorldClock, *, label: str
     ) -> None:
-        super().__init__(name)
+        super().__init__(written.name)
         self.chance = chance
         self.clock = clock
-        self.written = Written(run_id=name, folder=f"{root}/run-20260101_000000-{name}")
-        self.journal = JournalWriter(
-            disk, self.written.folder, segment_bytes=chance.between(1, 16) * 512
-        )
-        disk.files[f"{self.written.folder}/writer.lock"] = bytearray()
-        disk.touch(f"{self.written.folder}/writer.lock")
-        disk.locks[f"{self.written.folder}/writer.lock"] = self
-        start = {
-            "format": 1, "request_id": f"{chance.random.getrandbits(128):032x}", "mode": "online",
-            "base_url": "http://sim", "entity": "sim", "project": "world", "run_id": name,
-            "is_id_given": True, "config": {"seed": chance.seed},
-            "start_time_unix_ns": clock.now_unix_ns(), "host": {},
-        }  # fmt: skip
-        self.written.config["seed"] = chance.seed
-        self.written.last_sequence = self.journal.append_json(form.START, start)
+        self.written = written
+        self.label = label
+        self.journal = JournalWriter(disk, written.folder, segment_bytes=chance.between(1, 16) * 512)
+        self._disk = disk
+        self._lock = f"{written.folder}/writer.lock"
 
-    async def train(self, rows: int, *, pace_s: float, finishes: bool) -> None:
-        """Logs `rows` rows; then writes FINISH, or ends without a word in the middle of a write."""
+    async def train(self, lesson: Lesson) -> None:
+        """Logs rows; then writes FINISH, or ends without a word in the middle of a write."""
+        if not await self._begin():
+            self.is_alive = False
+            return
+        syncing = asyncio.ensure_future(self._keep_synced())
         key_sets = [
             tuple(self.chance.random.sample(NAMES, self.chance.between(1, len(NAMES))))
             for _ in range(self.chance.between(1, 3))
         ]
         step = 0
-        for _ in range(rows):
+        for _ in range(lesson.rows):
             # Mostly onwards, sometimes late data for an earlier step.
             step = max(0, step + (1 if self.chance.hits(0.95) else -self.chance.between(0, 5)))
             self.log(self.chance.random.choice(key_sets), step)
             if self.chance.hits(0.05):
                 self.change()
             if self.chance.hits(0.5):
-                await asyncio.sleep(self.chance.delay_s(pace_s))
-        if finishes:
-            self.written.last_sequence = self.journal.append_json(
-                form.FINISH,
-                {"exit_code": 0, "cause": "PROCESS_EXITED", "evidence": "", "time_unix_ns": 1},
-            )
-            self.written.is_finished = True
+                await asyncio.sleep(self.chance.delay_s(lesson.pace_s))
+        if lesson.finishes:
+            self._finish()
         else:
             self.journal.tear(self.chance)
+        syncing.cancel()
         # The lock goes with the process.
         self.is_alive = False
 
+    def kill(self) -> None:
+        """Ends the process in the middle of a write."""
+        if self.is_alive:
+            self.journal.tear(self.chance)
+        super().kill()
+
     def log(self, names: tuple[str, ...], step: int) -> None:
-        """Writes one row of values that differ for every record."""
+        """Writes one row of values that differ for every record; a full disk drops it."""
         values = [
             self.chance.random.choice(ODD_VALUES)
             if self.chance.hits(0.05)
             else self.chance.random.random()
             for _ in names
         ]
-        written = self.written
-        sequence = self.journal.append_row(names, step, self.clock.now_unix_ns(), values)
-        written.last_sequence = sequence
-        for name, value in zip(names, values, strict=True):
-            written.points[name, step] = struct.pack("<d", value)
-            written.point_count += 1
+        written, journal = self.written, self.journal
+        if journal.append_row(names, step, self.clock.now_unix_ns(), values):
+            bits = {name: struct.pack("<d", value) for name, value in zip(names, values, strict=True)}
+            written.rows.append(Row(journal.sequence, step, bits))
+        written.last_sequence = journal.sequence
 
     def change(self) -> None:
-        """Writes a change of config or summary."""
-        key, value = f"key{self.chance.between(0, 3)}", self.chance.between(0, 1000)
-        if self.chance.hits(0.5):
-            content: dict[str, object] = {"config_set": {key: value}}
-            self.written.config[key] = value
-        else:
-            content = {"summary_set": {key: value}}
-            self.written.summary[key] = value
-        self.written.last_sequence = self.journal.append_json(form.CHANGE, content)
+        """Writes a change of config or summary; keys are the writer's own."""
+        key, value = f"{self.name}/{self.chance.between(0, 3)}", self.chance.between(0, 1000)
+        is_config = self.chance.hits(0.5)
+        content: dict[str, object] = {"config_set" if is_config else "summary_set": {key: value}}
+        written, journal = self.written, self.journal
+        if journal.append_json(form.CHANGE, content):
+            settings = written.config if is_config else written.summary
+            settings.append(Setting(journal.sequence, key, value))
+        written.last_sequence = journal.sequence
+
+    async def _begin(self) -> bool:
+        """Makes the folder; without room for START there is no run to speak of. Returns whether it began."""
+        start: dict[str, object] = {
+            "format": 1, "request_id": self.written.request_id, "mode": "online",
+            "base_url": "http://sim", "entity": "sim", "project": "world",
+            "run_id": self.written.run_id, "is_id_given": True, "resume": "allow",
+            "config": {self.name: 0}, "writer_label": self.label,
+            "start_time_unix_ns": self.clock.now_unix_ns(), "host": {"hostname": "sim", "pid": 1},
+        }  # fmt: skip
+        try:
+            self._disk.create(self._lock, 0)
+        except OSError:
+            return False
+        self._disk.locks[self._lock] = self
+        for _ in range(3):
+            if self.journal.append_json(form.START, start):
+                self.written.last_sequence = 1
+                self.written.config.append(Setting(1, self.name, 0))
+                return True
+            await asyncio.sleep(1.0)
+        return False
+
+    def _finish(self) -> None:
+        ending: dict[str, object] = {
+            "exit_code": 0, "cause": "PROCESS_EXITED", "evidence": "", "time_unix_ns": 1,
+        }  # fmt: skip
+        if self.journal.append_json(form.FINISH, ending):
+            self.written.is_finished = True
+        self.written.last_sequence = self.journal.sequence
+        self.written.synced_sequence = self.journal.sync()
+
+    async def _keep_synced(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            self.written.synced_sequence = self.journal.sync()

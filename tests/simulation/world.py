@@ -1,13 +1,11 @@
-"""The simulated world: chance from one seed, a clock that jumps, nodes that can die at any await, disks that outlive them."""
+"""The simulated world: chance from one seed, a clock that jumps, nodes that can die at any await."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import errno
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -127,82 +125,6 @@ def _is_death(error: object) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_death, error.exceptions))
     return isinstance(error, (Dead, asyncio.CancelledError))
-
-
-@dataclass
-class Disk:
-    """The disk of one machine, as agents see it (runyard.agent.ports.Disk). Files outlive the processes.
-
-    `full_probability` makes writes fail. Locks are held by living nodes.
-    """
-
-    chance: Chance
-    files: dict[str, bytearray] = field(default_factory=dict)
-    stamps: dict[str, int] = field(default_factory=dict)
-    locks: dict[str, Node] = field(default_factory=dict)
-    full_probability: float = 0.0
-    on_replace: Callable[[str, bytes], None] = lambda path, content: None
-    _changes: int = 0
-
-    def touch(self, path: str) -> None:
-        """Notes a change of the file."""
-        self._changes += 1
-        self.stamps[path] = self._changes
-
-    def names(self, folder: str) -> list[str]:
-        check_caller()
-        prefix = folder.rstrip("/") + "/"
-        inside = [path[len(prefix) :] for path in self.files if path.startswith(prefix)]
-        return sorted({path.split("/", 1)[0] for path in inside})
-
-    def stamp(self, path: str) -> tuple[int, int] | None:
-        check_caller()
-        if path in self.files:
-            return len(self.files[path]), self.stamps[path]
-        inside = [p for p in self.files if p.startswith(path.rstrip("/") + "/")]
-        return (len(inside), max(self.stamps[p] for p in inside)) if inside else None
-
-    def read(self, path: str) -> bytes | None:
-        check_caller()
-        return bytes(self.files[path]) if path in self.files else None
-
-    def open(self, path: str) -> OpenedFile | None:
-        check_caller()
-        return OpenedFile(self.files[path]) if path in self.files else None
-
-    def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
-        check_caller()
-        if self.chance.hits(self.full_probability):
-            raise OSError(errno.ENOSPC, "No space left on device", path)
-        self.on_replace(path, content)
-        self.files[path] = bytearray(content)
-        self.touch(path)
-
-    def remove(self, path: str) -> None:
-        check_caller()
-        self.files.pop(path, None)
-        self.stamps.pop(path, None)
-
-    def is_locked(self, path: str) -> bool:
-        check_caller()
-        return path in self.locks and self.locks[path].is_alive
-
-    async def digest(self, path: str, part_bytes_of: int) -> Any:
-        raise AssertionError("no files in this world")
-
-
-class OpenedFile:
-    """A file that was opened; it stays readable when its name goes."""
-
-    def __init__(self, content: bytearray) -> None:
-        self._content = content
-
-    def read_at(self, offset: int, length_bytes: int) -> bytes:
-        check_caller()
-        return bytes(self._content[offset : offset + length_bytes])
-
-    def close(self) -> None:
-        pass
 
 
 def check_caller() -> None:

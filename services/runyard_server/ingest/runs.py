@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -54,6 +53,8 @@ class _Answer:
     refusal: DomainError | None
     asked_s: float
     fresh_until_s: float
+    question: int = 0
+    """Number of the question that it answers; tells what was asked before what, which a clock does not."""
 
 
 class RunCache:
@@ -65,6 +66,7 @@ class RunCache:
         self._clock = clock
         self._answers: OrderedDict[RunKey, _Answer] = OrderedDict()
         self._lookups: dict[RunKey, asyncio.Task[_Answer]] = {}
+        self._question = 0
 
     async def check(self, run_key: RunKey, writer: int) -> None:
         """Returns if the writer may write to the run.
@@ -72,26 +74,27 @@ class RunCache:
         Raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, InvalidArgument for a writer that StartRun did not
         number, Unavailable if metadata does not answer and nothing is known of the run.
         """
+        asked_before = self._question
         answer = self._answers.get(run_key)
         if answer is None or self._clock.monotonic_s() >= answer.fresh_until_s:
             answer = await self._ask(run_key)
-        elif answer.refusal is None and writer > answer.writer_count:
-            answer = await self._ask(run_key)  # a writer may have joined since
+        # The writer may have joined since metadata was asked; a question that was shared may be older than this call too.
+        for _ in range(2):
+            is_old = answer.question <= asked_before
+            if is_old and answer.refusal is None and writer > answer.writer_count:
+                answer = await self._ask(run_key)
         if answer.refusal is not None:
             # A new exception each time: raised ones carry the traceback of whoever raised them.
             refusal = answer.refusal
             raise type(refusal)(refusal.reason, refusal.message, metadata=refusal.metadata)
         if writer > answer.writer_count:
+            if answer.question <= asked_before:
+                raise _unavailable()  # what is known is from before, and is no reason to refuse for good
             raise InvalidArgument(
                 "FIELD_INVALID",
                 f"writer is {writer}, but the run has {answer.writer_count}; call StartRun first",
                 metadata={"field": "writer", "value": writer, "limit": answer.writer_count},
             )
-
-    def forget(self, run_keys: Sequence[RunKey]) -> None:
-        """Forgets what metadata said of the runs."""
-        for run_key in run_keys:
-            self._answers.pop(run_key, None)
 
     async def _ask(self, run_key: RunKey) -> _Answer:
         """Returns metadata's answer; those who ask for one run at once share one question."""
@@ -111,13 +114,15 @@ class RunCache:
         known = self._answers.get(run_key)
         now_s = self._clock.monotonic_s()
         limits = self._limits
+        self._question += 1
+        question = self._question
         try:
             async with asyncio.timeout(limits.lookup_timeout_s):
                 document = await self._source.get_run(run_key=run_key)
-            answer = _Answer(document.writer_count, None, now_s, now_s + limits.fresh_s)
+            answer = _Answer(document.writer_count, None, now_s, now_s + limits.fresh_s, question)
             counters.RUN_LOOKUPS.labels("found").inc()
         except (NotFound, FailedPrecondition) as refusal:
-            answer = _Answer(0, refusal, now_s, now_s + limits.refusal_s)
+            answer = _Answer(0, refusal, now_s, now_s + limits.refusal_s, question)
             counters.RUN_LOOKUPS.labels("refused").inc()
         except (Unavailable, DeadlineExceeded, TimeoutError) as error:
             counters.RUN_LOOKUPS.labels("unavailable").inc()

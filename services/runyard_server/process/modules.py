@@ -50,7 +50,7 @@ MODULES: Final = (
         "metadata",
         "entities, projects, runs and their states",
         needs=("sql", "clickhouse", "siblings"),
-        calls=("query", "ingest", "files"),
+        calls=("query",),
         is_target=True,
     ),
     Module(

@@ -52,7 +52,7 @@ class FaultyPoints(MemoryPoints):
 
 
 class FakeMetadata:
-    """Answers get_run; counts the questions."""
+    """Answers get_run with what it knew when it was asked; counts the questions."""
 
     def __init__(self) -> None:
         self.error: DomainError | None = None
@@ -65,12 +65,11 @@ class FakeMetadata:
     ) -> RunDocument:
         assert run_key is not None
         self.questions += 1
+        writer_count = self.writer_count
         await asyncio.sleep(self.answer_s)
         if self.error is not None:
             raise self.error
-        return RunDocument(
-            run_key, "e", "p", "r", "n", RunState.RUNNING, writer_count=self.writer_count
-        )
+        return RunDocument(run_key, "e", "p", "r", "n", RunState.RUNNING, writer_count=writer_count)
 
 
 @asynccontextmanager

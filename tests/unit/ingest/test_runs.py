@@ -93,6 +93,39 @@ def test_a_new_writer_is_asked_for() -> None:
     run(story())
 
 
+def test_a_writer_that_joined_behind_an_open_question_is_asked_for() -> None:
+    """A question that was open when the writer joined does not tell of it: another is asked, and nothing refused."""
+
+    async def story() -> None:
+        metadata = FakeMetadata()
+        metadata.writer_count, metadata.answer_s = 1, 1.0
+        cache = cache_of(metadata)
+        first = asyncio.ensure_future(cache.check(RUN, 1))
+        await asyncio.sleep(0.5)
+        metadata.writer_count = 2
+        await asyncio.gather(first, cache.check(RUN, 2))
+
+    run(story())
+
+
+def test_a_new_writer_is_not_refused_for_good_while_metadata_is_away() -> None:
+    """What was known before the writer joined is no reason to refuse its records: it is told to come again."""
+
+    async def story() -> None:
+        metadata = FakeMetadata()
+        metadata.writer_count = 1
+        cache = cache_of(metadata)
+        await cache.check(RUN, 1)
+        metadata.writer_count = 2
+        metadata.error = Unavailable("SERVICE_UNAVAILABLE", "away")
+        with pytest.raises(Unavailable):
+            await cache.check(RUN, 2)
+        metadata.error = None
+        await cache.check(RUN, 2)
+
+    run(story())
+
+
 def test_a_known_run_goes_on_while_metadata_is_away() -> None:
     """Known runs are served for stale_max_s, asking again every refusal_s; unknown ones get Unavailable."""
 

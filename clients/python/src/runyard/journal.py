@@ -222,6 +222,7 @@ class JournalWriter:
         try:
             os.ftruncate(file, position)
             os.fsync(file)
+            _sync_folder(self.folder)  # a short run ends before the syncing thread looked
         except OSError as error:
             self._tell_trouble(error)
         finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Callable
 
 from runyard.agent.mark import REFUSED, read_json
+from runyard.agent.ports import Disk
 from runyard.agent.run import RunUpload, Server, World
-from runyard.agent.start import read_start
+from runyard.agent.start import keep_days, read_start
 
 LOOK_INTERVAL_S = 0.1
 """Pause between two looks at the root."""
@@ -154,6 +156,7 @@ class Agent:
             return  # looked at as often as the root is listed
         mark = read_json(disk, f"{folder}/mark.json") or {}
         if mark.get("is_complete"):
+            _remove_leftovers(disk, folder, mark)
             self._settle(name)
             return
         start = read_start(disk, f"{folder}/journal")
@@ -212,3 +215,15 @@ class Agent:
             not run.is_writer_alive and run.server.reach.unreachable_s >= UNSENT_EXIT_S
             for run, _ in self._runs.values()
         )
+
+
+def _remove_leftovers(disk: Disk, folder: str, mark: Mapping[str, Any]) -> None:
+    """Removes segments of a complete run that an agent could not remove: it was killed, or the disk was full."""
+    if mark.get("refused_ranges") or mark.get("refused_unlisted"):
+        return  # what the server refused is nowhere else
+    journal = f"{folder}/journal"
+    names = [name for name in disk.names(journal) if name.endswith(".seg")]
+    if not names or keep_days(read_start(disk, journal)) > 0:
+        return
+    for name in names:
+        disk.remove(f"{journal}/{name}")

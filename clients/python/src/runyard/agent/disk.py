@@ -80,6 +80,8 @@ class LocalDisk:
                     file.flush()
                     os.fsync(file.fileno())
             os.replace(beside, path)
+            if is_synced:
+                _sync_folder(os.path.dirname(path))
         except OSError as error:
             self.remove(beside)
             if error.errno not in _FULL or not _overwrite(path, content, is_synced=is_synced):
@@ -142,6 +144,20 @@ def _overwrite(path: str, content: bytes, *, is_synced: bool) -> bool:
     finally:
         os.close(number)
     return True
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes names last: without it a power cut may bring back what a file was before it was replaced."""
+    try:
+        number = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return  # not every system opens folders
+    try:
+        os.fsync(number)
+    except OSError:
+        return  # nor syncs them
+    finally:
+        os.close(number)
 
 
 def _digest(path: str, part_bytes: int, cancelled: threading.Event) -> FileDigest:

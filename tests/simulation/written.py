@@ -1,0 +1,78 @@
+"""What a trainer wrote and when it was synced, so that the checker can ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Place = tuple[str, int]
+"""(metric, step)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Values of one ROW record, as bits."""
+
+    sequence: int
+    step: int
+    values: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key that a CHANGE record sets."""
+
+    sequence: int
+    key: str
+    value: int
+
+
+@dataclass
+class Written:
+    """All that one writer wrote."""
+
+    run_id: str
+    folder: str
+    request_id: str
+    rows: list[Row] = field(default_factory=list)
+    config: list[Setting] = field(default_factory=list)
+    summary: list[Setting] = field(default_factory=list)
+    last_sequence: int = 0
+    synced_sequence: int = 0
+    """What a power cut cannot take."""
+    is_finished: bool = False
+    """True if FINISH was written."""
+    is_cut: bool = False
+    """True if the power of its machine was cut after it had begun: what was not synced may be gone."""
+
+    @property
+    def path(self) -> str:
+        """Returns entity/project/run_id."""
+        return f"sim/world/{self.run_id}"
+
+    @property
+    def name(self) -> str:
+        """Returns what tells it from other writers."""
+        return self.folder.rsplit("/", 1)[1]
+
+    def points(self, durable: Iterable[int]) -> dict[Place, bytes]:
+        """Returns the bits at each place if these records are stored: the last one written wins."""
+        kept = set(durable)
+        found: dict[Place, bytes] = {}
+        for row in self.rows:
+            if row.sequence in kept:
+                found.update(((name, row.step), bits) for name, bits in row.values.items())
+        return found
+
+
+def allowed(settings: Iterable[Setting], key: str, *, floor: int) -> set[int | None]:
+    """Returns what a key may be if all up to `floor` is applied, and what is behind it perhaps; None: not there."""
+    last: int | None = None
+    later: set[int | None] = set()
+    for one in settings:
+        if one.key == key:
+            if one.sequence <= floor:
+                last = one.value
+            else:
+                later.add(one.value)
+    return {last, *later}
