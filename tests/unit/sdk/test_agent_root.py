@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import time
 from pathlib import Path
 from typing import NoReturn
+
+import pytest
 
 from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
@@ -48,3 +51,35 @@ def test_a_replaced_root_ends_the_agent(tmp_path: Path) -> None:
     assert not is_named(str(root / "agent.lock"), held)
     for number in (lock, other):
         os.close(number)
+
+
+def serve_once(root: Path) -> None:
+    """Runs an agent without a server until it has nothing to do."""
+    agent = Agent(
+        str(root), base_url="http://x", world=World(LocalDisk(), Budget(1 << 20), time.time_ns),
+        make_server=no_server, idle_exit_s=0.0,
+    )  # fmt: skip
+    asyncio.run(agent.run())
+
+
+@pytest.mark.parametrize(
+    ("mark", "is_removed"),
+    [
+        ({"is_complete": True}, True),
+        ({"is_complete": True, "refused_ranges": [[3, 4]]}, False),
+        ({"is_complete": True, "refused_unlisted": 7}, False),
+    ],
+)
+def test_segments_of_a_complete_run_are_removed_by_the_next_agent(
+    tmp_path: Path, mark: dict[str, object], is_removed: bool
+) -> None:
+    """Segments that an agent could not remove (killed, disk full) go with the next one, unless some of it was refused."""
+    folder = tmp_path / "run-20260101_000000-abc"
+    (folder / "journal").mkdir(parents=True)
+    segments = [folder / "journal" / name for name in ("00000001.seg", "00000003.seg")]
+    for path in segments:
+        path.write_bytes(b"durable")
+    (folder / "mark.json").write_text(json.dumps(mark))
+    serve_once(tmp_path)
+    assert [path.exists() for path in segments] == [not is_removed] * 2
+    assert (folder / "mark.json").exists()

@@ -1,7 +1,7 @@
 """The real disk of an agent."""
 
 # Paths are texts here: see ports.Disk.
-# ruff: noqa: PTH105, PTH108, PTH116, PTH123, PTH208
+# ruff: noqa: PTH105, PTH108, PTH116, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
