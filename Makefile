@@ -10,7 +10,7 @@ SHELL := /bin/sh
 HTTP ?= 127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
 DATA_DIR ?= .runyard
-SEEDS ?= 200
+SEEDS ?= 500
 SEED ?=
 KILLS ?= 20
 PYTEST_ARGS ?=
@@ -125,8 +125,12 @@ integration: setup ## the services together, in one process and apart
 	@$(BIN)/pytest tests/integration $(PYTEST_ARGS)
 
 .PHONY: sim
-sim: $(PYTHON_READY) ## simulation under drawn faults (SEEDS=200, or SEED=17 to replay one)
+sim: $(PYTHON_READY) ## simulation under drawn faults (SEEDS=500, or SEED=17 to replay one)
 	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_SIM_SEED=$(SEED) $(BIN)/pytest tests/simulation $(PYTEST_ARGS)
+
+.PHONY: sim-bugs
+sim-bugs: $(PYTHON_READY) ## put known bugs back, one at a time, and see that the simulation finds each (SEEDS=500)
+	@$(BIN)/python -m tests.simulation.known_bugs $(SEEDS)
 
 .PHONY: robust
 robust: setup ## kill -9 of real processes (KILLS=20)

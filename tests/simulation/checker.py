@@ -47,7 +47,9 @@ class MarkWatcher:
         self._highest.pop(written.folder, None)
 
 
-async def check_healed(servers: Servers, written: Sequence[Written], disk_of: dict[str, Disk]) -> None:
+async def check_healed(
+    servers: Servers, written: Sequence[Written], disk_of: dict[str, Disk]
+) -> None:
     """I1, I2, I3, I5, I8 of one run with its writers: the store holds what was written, each point once, no more."""
     known = {one.folder: find_writer(servers, one) for one in written}
     writers = [(one, writer) for one in written if (writer := known[one.folder]) is not None]
@@ -66,7 +68,10 @@ async def check_healed(servers: Servers, written: Sequence[Written], disk_of: di
         raise Violation(f"I3: {run_key} has points of writers {list(stored)}, whom nobody was")
     document = await servers.metadata.service.get_run(path=None, run_key=run_key)
     _check_settings(servers, document, writers)
-    _check_state(document, [one for one, _ in writers if _began(one, disk_of[one.folder])])
+    is_told = all(_began(one, disk_of[one.folder]) for one, _ in writers)
+    if is_told or document.state not in LIVE_STATES:
+        _check_state(document, [one for one, _ in writers])
+    # Else the START of one went with the power: only the monitor can tell of its end.
 
 
 def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk) -> None:
@@ -82,7 +87,7 @@ def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk
         raise Violation(f"I3: {written.name} has records beyond {written.last_sequence}")
     if not _began(written, disk):
         return  # its START went with the power: nobody but the server knows of it
-    mark = json.loads(disk.peek(f"{written.folder}/mark.json"))
+    mark = _mark_of(written, disk)
     gaps = set(range(1, max(receipts, default=0) + 1)) - receipts - refused_of(mark)
     if gaps:
         raise Violation(f"I5: {written.name} lacks {sorted(gaps)[:5]}, and nobody says so: {mark}")
@@ -90,9 +95,6 @@ def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk
         raise Violation(f"I8: {written.name} has not ended: {mark} {writer.end}")
     if not written.is_cut and {mark["durable_sequence"], writer.end.last_sequence} != {must}:
         raise Violation(f"I5: of {must} records of {written.name} told: {mark} {writer.end}")
-    segments = [path for path in disk.paths() if path.startswith(f"{written.folder}/journal/")]
-    if segments and not refused_of(mark):
-        raise Violation(f"I7: {written.name} is complete, and still there are {segments}")
 
 
 def _check_points(written: Written, wanted: dict[Place, bytes], stored: dict[Place, bytes]) -> None:
@@ -131,14 +133,10 @@ def _check_settings(
 
 def _check_state(document: RunDocument, written: Sequence[Written]) -> None:
     """I6, as far as the ends of writers decide: who ended well and who vanished."""
-    if not written:
-        return  # nobody is left who could tell of its end
     states = {RunState.FINISHED if one.is_finished else RunState.CRASHED for one in written}
     if any(one.is_finished and one.is_cut for one in written):
         states.add(RunState.CRASHED)  # FINISH was written, and may have gone
     if document.state not in states:
-        if document.state in LIVE_STATES and any(one.is_cut for one in written):
-            return  # another writer's START went with the power: only the monitor can tell of its end
         raise Violation(f"I6: {document.path} is {document.state}, not of {states}")
 
 
@@ -150,10 +148,20 @@ def _began(written: Written, disk: Disk) -> bool:
 
 
 def is_complete(written: Written, disk: Disk) -> bool:
-    """Returns whether nothing is left to do for the writer."""
+    """Returns whether nothing is left to do for the writer, and nothing left lying that the server has."""
     if b'"is_complete": true' in disk.peek(f"{written.folder}/mark.json"):
-        return True
+        return not segments_of(written, disk) or bool(refused_of(_mark_of(written, disk)))
     return not _began(written, disk)
+
+
+def segments_of(written: Written, disk: Disk) -> list[str]:
+    """Returns the paths of the writer's segments that are still there."""
+    return [path for path in disk.paths() if path.startswith(f"{written.folder}/journal/")]
+
+
+def _mark_of(written: Written, disk: Disk) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(disk.peek(f"{written.folder}/mark.json"))
+    return fields
 
 
 def find_writer(servers: Servers, written: Written) -> Writer | None:

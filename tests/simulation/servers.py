@@ -145,7 +145,11 @@ class MetadataNode(Node):
     def __init__(self, servers: Servers) -> None:
         super().__init__("metadata")
         self.service = MetadataService(
-            MetadataConfig(), runs=servers.runs, index=servers.index, clock=servers.clock, steps=servers
+            MetadataConfig(),
+            runs=servers.runs,
+            index=servers.index,
+            clock=servers.clock,
+            steps=servers,
         )
         self.handler = MetadataHandler(self.service)
 
@@ -171,7 +175,7 @@ class IngestNode(Node):
     def __init__(self, name: str, world: Servers) -> None:
         super().__init__(name)
         chance = world.chance
-        self.queue_bytes_max = chance.between(1, 64) * 4096
+        self.queue_bytes_max = chance.between(1, 64) * 1024
         config = IngestConfig(
             block_rows_max=chance.between(1, 400),
             block_bytes_max=chance.between(1, 16) * 1024,
@@ -209,6 +213,8 @@ class Servers:
         self.metadata = MetadataNode(self)
         self.ingest_nodes = [IngestNode(f"ingest{n}", self) for n in range(ingest_count)]
         self.query = QueryNode(self)
+        self.request_bytes_max = 0
+        """The largest request so far."""
         self.trace: list[str] = []
         self.violations: list[BaseException] = []
         """What was seen not to hold while the story went on; the code under test may survive what is raised into it."""
@@ -272,6 +278,7 @@ class Servers:
         if chance.hits(faults.request_lost):
             await asyncio.sleep(timeout_s)
             raise client_errors.Unavailable("no answer in time", reason="TIMED_OUT")
+        self.request_bytes_max = max(self.request_bytes_max, len(request))
         node = self._node_of(method)
         if not node.is_alive:
             raise client_errors.Unavailable("connection refused", reason="UNREACHABLE")

@@ -101,7 +101,7 @@ class Story:
             await asyncio.sleep(chance.delay_s(mean_s))
             machine = chance.random.choice(self.machines)
             what = chance.random.choice(
-                ("agent", "ingest", "ingest", "metadata", "clock", "trainer", "power")
+                ("agent", "ingest", "ingest", "metadata", "clock", "trainer", "power", "power")
             )
             servers.note(f"strikes {what}")
             if what == "agent":
@@ -128,7 +128,9 @@ class Story:
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
             for node in self.servers.ingest_nodes:
-                held, limit = node.pipeline.held_bytes, node.queue_bytes_max
+                # A single batch is taken beyond the limit of a queue that is empty.
+                limit = max(node.queue_bytes_max, 2 * self.servers.request_bytes_max)
+                held = node.pipeline.held_bytes
                 if held > limit:
                     self._violate(f"I7: {node.name} holds {held} bytes, at most {limit} may wait")
             for machine in self.machines:

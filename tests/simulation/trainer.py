@@ -91,9 +91,7 @@ class JournalWriter:
             return False
         self._number += 1
         self._size = size
-        header = form.HEADER.pack(
-            form.MAGIC, form.VERSION, form.HEADER_BYTES, self.sequence + 1, 1
-        )
+        header = form.HEADER.pack(form.MAGIC, form.VERSION, form.HEADER_BYTES, self.sequence + 1, 1)
         self._disk.write(self._path(self._number), 0, header)
         self._position = form.HEADER_BYTES
         self._schemas = {}
@@ -130,7 +128,9 @@ class Trainer(Node):
         self.clock = clock
         self.written = written
         self.label = label
-        self.journal = JournalWriter(disk, written.folder, segment_bytes=chance.between(1, 16) * 512)
+        self.journal = JournalWriter(
+            disk, written.folder, segment_bytes=chance.between(1, 16) * 512
+        )
         self._disk = disk
         self._lock = f"{written.folder}/writer.lock"
 
@@ -177,7 +177,9 @@ class Trainer(Node):
         ]
         written, journal = self.written, self.journal
         if journal.append_row(names, step, self.clock.now_unix_ns(), values):
-            bits = {name: struct.pack("<d", value) for name, value in zip(names, values, strict=True)}
+            bits = {
+                name: struct.pack("<d", value) for name, value in zip(names, values, strict=True)
+            }
             written.rows.append(Row(journal.sequence, step, bits))
         written.last_sequence = journal.sequence
 
