@@ -152,6 +152,42 @@ def test_twice_is_the_same_run(site: Site, reader: Readback, yard: Yard) -> None
     assert sum(1 for row in rows if row["run"]["runId"] == "twice") == 1
 
 
+REFUSED_SCRIPT = """
+import sys, json, dataclasses, runyard
+run = runyard.init(project="sync", id=sys.argv[1], mode=sys.argv[2])
+for step in range(50):
+    run.log({"a": step})
+run.config["large"] = "x" * (5 << 20)
+run.log({"a": 50})
+run.finish()
+print(json.dumps(dataclasses.asdict(run.receipt())))
+"""
+
+
+def test_all_count_the_same(site: Site, reader: Readback) -> None:
+    """What the server refuses for good is counted alike by finish(), sync, its status and the receipt of the server."""
+    own = {}
+    for mode in ("online", "offline"):
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSED_SCRIPT, f"counts-{mode}", mode],
+            env=site.environment, cwd=site.folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+        )  # fmt: skip
+        own[mode] = json.loads(done.stdout)
+        if mode == "online":
+            assert "55 of 56 records durable" in done.stderr
+            assert "1 record was refused by the server (53): config_set_json has" in done.stderr
+    assert (own["online"]["records_durable"], own["online"]["gaps"]) == (55, [[53, 53]])
+    assert (own["offline"]["records_durable"], own["offline"]["records_written"]) == (0, 56)
+    synced, listed = site.sync(), site.status()
+    for told in (*synced, *listed):
+        counts = tuple(told[f"records_{name}"] for name in ("durable", "written", "refused"))
+        assert counts == (55, 56, 1), told
+    for mode in ("online", "offline"):
+        (writer,) = reader.receipt(f"local/sync/counts-{mode}").writers
+        assert (writer.records_durable, writer.last_sequence) == (55, 56)
+        assert [(gap.first, gap.last) for gap in writer.gaps] == [(53, 53)]
+
+
 def test_without_its_mark_all_is_sent_again_and_counts_once(site: Site, reader: Readback) -> None:
     """A folder copied before it was sent, as one carries it from another machine: the same run, nothing double."""
     site.train("copied", rows=2000)
@@ -241,7 +277,6 @@ def test_beside_an_agent_and_a_living_process(site: Site, reader: Readback) -> N
 
 def test_watching_sends_what_comes(site: Site, reader: Readback) -> None:
     """A run that grows offline is at the server while it grows; new folders are found; Ctrl-C ends it with 0."""
-    site.root.mkdir()
     watch = site.command("--watch")
     first = site.script("grows", rows=100)
     assert first.stdin is not None and first.stdout is not None

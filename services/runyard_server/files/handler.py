@@ -8,6 +8,7 @@ import grpc.aio
 
 from runyard_protos.files.v1 import files_pb2 as pb
 from runyard_protos.files.v1 import files_pb2_grpc as pb_grpc
+from runyard_server.domain.run import RunKey
 from runyard_server.files.uploads import Announcement
 from runyard_server.rpc.message_values import timestamp_from_unix_ns
 from runyard_server.storage.ports.files import StoredFile
@@ -83,6 +84,16 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
             request.run_path, list(request.names)
         )
         return pb.DeleteFilesResponse(deleted_count=deleted_count, freed_bytes=freed_bytes)
+
+    async def PurgeRuns(self, request: pb.PurgeRunsRequest, context: Any) -> pb.PurgeRunsResponse:
+        keys = [RunKey(key) for key in request.run_keys]
+        freed = await self._service.purge_runs(keys)
+        return pb.PurgeRunsResponse(
+            runs=[
+                pb.FilesPurge(run_key=key, files=one.files, objects=one.objects, bytes=one.bytes)
+                for key, one in zip(keys, freed, strict=True)
+            ]
+        )
 
 
 def _file_message(file: StoredFile) -> pb.File:

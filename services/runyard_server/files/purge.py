@@ -9,8 +9,9 @@ from prometheus_client import Counter
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError
+from runyard_server.domain.run import RunKey
 from runyard_server.storage.ports.blobs import BlobStore
-from runyard_server.storage.ports.files import FileStore, ReleasedObject
+from runyard_server.storage.ports.files import FilesFreed, FileStore, ReleasedObject
 
 EVENT_PURGE_FAILED = "purge_failed"
 EVENT_PURGED = "purged"
@@ -56,6 +57,23 @@ class Purge:
         if upload_count or freed_bytes:
             fields = {"uploads": upload_count, "freed_bytes": freed_bytes}
             log.info(EVENT_PURGED, extra={"fields": fields})
+
+    async def purge_run(self, run_key: RunKey) -> FilesFreed:
+        """Removes all files of a run, and what is on its way; returns what that freed. Raises Unavailable; safe to repeat."""
+        while uploads := await self._files.list_run_uploads(run_key, limit=_BATCH_COUNT):
+            for upload in uploads:
+                if upload.completed_file is None and upload.multipart_id:
+                    await self._blobs.abort_multipart(upload.object_key, upload.multipart_id)
+                await self._files.delete_upload(upload.upload_id)
+        count = 1
+        while count:
+            count, released = await self._files.purge_files(run_key, limit=_BATCH_COUNT)
+            if released:
+                await self.remove(released)
+        # Also what an earlier purge released and could not remove, and objects of uploads that never completed.
+        while released := await self._files.list_released(limit=_BATCH_COUNT):
+            await self.remove(released)
+        return await self._files.read_purge(run_key)
 
     async def remove(self, released: list[ReleasedObject]) -> int:
         """Removes released objects from the object store and returns their bytes. Raises Unavailable."""

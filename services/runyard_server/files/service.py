@@ -23,8 +23,9 @@ from runyard_server.files import uploads
 from runyard_server.files.handler import FilesHandler
 from runyard_server.files.names import check_file_name, download_headers
 from runyard_server.files.purge import Purge
+from runyard_server.rpc.deleted_runs import check_purge_count, check_run_is_deleted
 from runyard_server.storage.ports.blobs import Blob, BlobStore
-from runyard_server.storage.ports.files import FileStore, StoredFile, Upload
+from runyard_server.storage.ports.files import FilesFreed, FileStore, StoredFile, Upload
 
 DELETE_COUNT_MAX = 1000
 
@@ -244,6 +245,19 @@ class FilesService:
             except Unavailable:
                 pass  # They stay released in the store; the next purge removes them.
         return len(removed), freed_bytes
+
+    async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[FilesFreed]:
+        """Removes all files of deleted runs; returns what was freed of each. Safe to repeat.
+
+        Raises FailedPrecondition RUN_NOT_DELETED, Unavailable.
+        """
+        check_purge_count(run_keys)
+        for run_key in run_keys:
+            await check_run_is_deleted(self._siblings, run_key)
+        freed = [await self._purge.purge_run(run_key) for run_key in run_keys]
+        if any(one.objects for one in freed):
+            await self._blobs.reclaim()
+        return freed
 
     async def _has_content(self, run_key: RunKey, ask: uploads.Announcement) -> bool:
         """Returns whether the run has these bytes, under this name from now on."""

@@ -15,6 +15,7 @@ from runyard_server.domain.points import Batch, PointTable, Rejection, SummaryCh
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
 from runyard_server.rpc.calls import current_call
+from runyard_server.storage.ports.points import RunPurger
 
 _FULL_NAME = "runyard.ingest.v1.IngestService"
 _REASON_PREFIX = "ERROR_REASON_"
@@ -23,8 +24,11 @@ _REASON_PREFIX = "ERROR_REASON_"
 class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
     """Answers IngestService."""
 
-    def __init__(self, pipeline: Pipeline, *, deadline_default_s: float, clock: Clock) -> None:
+    def __init__(
+        self, pipeline: Pipeline, purger: RunPurger, *, deadline_default_s: float, clock: Clock
+    ) -> None:
         self._pipeline = pipeline
+        self._purger = purger
         self._deadline_default_s = deadline_default_s
         self._clock = clock
 
@@ -41,6 +45,18 @@ class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
             batch_from_message(request), deadline_s=self._deadline_s()
         )
         return message_from_acknowledgement(acknowledgement)
+
+    async def PurgeRuns(
+        self, request: ingest_pb2.PurgeRunsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ingest_pb2.PurgeRunsResponse:
+        """Removes what deleted runs streamed; see ingest.v1."""
+        tables = await self._purger.purge_runs([RunKey(key) for key in request.run_keys])
+        return ingest_pb2.PurgeRunsResponse(
+            tables=[
+                ingest_pb2.TablePurge(table=one.table, rows=one.rows, bytes=one.bytes)
+                for one in tables
+            ]
+        )
 
     def _deadline_s(self) -> float:
         call = current_call()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, Internal, Unavailable
 from runyard_server.domain.points import Batch, Rejection, metric_id
+from runyard_server.domain.run import RunKey
 from runyard_server.ingest import counters
 from runyard_server.ingest.batcher import Batcher, Block, BlockLimits
 from runyard_server.ingest.census import MetricCensus
@@ -74,6 +75,8 @@ class Pipeline:
         self._batcher: Batcher[Waiting] = Batcher(limits.block)
         self._wake = asyncio.Event()
         self._is_stopping = False
+        # Batches that wait for their answer, in order of arrival.
+        self._writing: dict[tuple[RunKey, asyncio.Future[None]], None] = {}
 
     @property
     def held_bytes(self) -> int:
@@ -86,12 +89,18 @@ class Pipeline:
         `deadline_s`, by Clock.monotonic_s, is when the caller stops waiting. A cancelled call takes nothing back.
         Raises InvalidArgument, NotFound, FailedPrecondition, ResourceExhausted, Unavailable; see ingest.v1.
         """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (batch.run_key, done)
+        self._writing[entry] = None
         try:
             return await self._write(batch, deadline_s)
         except DomainError as error:
             counters.BATCHES.labels("refused").inc()
             counters.BATCHES_REFUSED.labels(error.reason).inc()
             raise
+        finally:
+            del self._writing[entry]
+            done.set_result(None)
 
     async def run(self) -> None:
         """Closes blocks and inserts them until cancelled."""
@@ -109,6 +118,14 @@ class Pipeline:
                         await self._wake.wait()
                 except TimeoutError:
                     pass  # the oldest batch has waited long enough
+
+    async def forget_runs(self, run_keys: Sequence[RunKey]) -> None:
+        """Has metadata asked anew about the runs, and returns when the batches that were let in before have their answers."""
+        self._runs.forget(run_keys)
+        gone = frozenset(run_keys)
+        let_in = [done for key, done in self._writing if key in gone]
+        if let_in:
+            await asyncio.wait(let_in)
 
     def stop(self) -> None:
         """Refuses further batches. What is not inserted by now has nobody who waits for it: the listener is closed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -95,6 +96,11 @@ class RunCache:
                 f"writer is {writer}, but the run has {answer.writer_count}; call StartRun first",
                 metadata={"field": "writer", "value": writer, "limit": answer.writer_count},
             )
+
+    def forget(self, run_keys: Sequence[RunKey]) -> None:
+        """Forgets what metadata said of the runs."""
+        for run_key in run_keys:
+            self._answers.pop(run_key, None)
 
     async def _ask(self, run_key: RunKey) -> _Answer:
         """Returns metadata's answer; those who ask for one run at once share one question."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc.aio
 
 from runyard_server.domain.clock import Clock
+from runyard_server.domain.purges import TablePurge
+from runyard_server.domain.run import RunKey
 from runyard_server.ingest.batcher import BlockLimits
 from runyard_server.ingest.handler import IngestHandler
 from runyard_server.ingest.pipeline import Pipeline, PipelineLimits
 from runyard_server.ingest.runs import RunCache, RunCacheLimits, RunSource
 from runyard_server.ingest.validate import BatchLimits
 from runyard_server.ingest.writer import BlockWriter, RepeatPauses
-from runyard_server.storage.ports.points import PointWriter
+from runyard_server.rpc.deleted_runs import check_purge_count, check_run_is_deleted
+from runyard_server.storage.ports.points import PointWriter, RunPurger
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,21 @@ class IngestService:
 
     name = "ingest"
 
-    def __init__(self, pipeline: Pipeline, handler: IngestHandler) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        config: IngestConfig,
+        siblings: RunSource,
+        purger: RunPurger,
+        clock: Clock,
+    ) -> None:
         self._pipeline = pipeline
-        self._handler = handler
+        self._siblings = siblings
+        self._purger = purger
+        self._handler = IngestHandler(
+            pipeline, self, deadline_default_s=config.deadline_default_s, clock=clock
+        )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Adds IngestService."""
@@ -80,18 +96,34 @@ class IngestService:
         """Inserts blocks until cancelled."""
         await self._pipeline.run()
 
+    async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Removes all that deleted runs streamed; returns what was freed of each table. Safe to repeat.
+
+        Raises FailedPrecondition RUN_NOT_DELETED, Unavailable.
+        """
+        check_purge_count(run_keys)
+        for run_key in run_keys:
+            await check_run_is_deleted(self._siblings, run_key)
+        # From here on their batches are refused; those that were let in before are awaited, and go with the rest.
+        await self._pipeline.forget_runs(run_keys)
+        return await self._purger.purge_runs(run_keys)
+
     async def stop(self) -> None:
         """Refuses what may still come; every caller has its answer or is gone by now."""
         self._pipeline.stop()
 
 
 def build(
-    config: IngestConfig, *, points: PointWriter, siblings: RunSource, clock: Clock
+    config: IngestConfig,
+    *,
+    points: PointWriter,
+    purger: RunPurger,
+    siblings: RunSource,
+    clock: Clock,
 ) -> IngestService:
     """Returns the service, not started."""
     pipeline = build_pipeline(config, points=points, siblings=siblings, clock=clock)
-    handler = IngestHandler(pipeline, deadline_default_s=config.deadline_default_s, clock=clock)
-    return IngestService(pipeline, handler)
+    return IngestService(pipeline, config=config, siblings=siblings, purger=purger, clock=clock)
 
 
 def build_pipeline(

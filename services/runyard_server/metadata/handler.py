@@ -10,7 +10,9 @@ from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.metadata.v1 import metadata_pb2_grpc as pb_grpc
 from runyard_server.domain.beats import MonitorReplica
 from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.purges import Purge
 from runyard_server.domain.run import DEFAULT_ENTITY, DEFAULT_PROJECT, RunDocument, RunKey
+from runyard_server.metadata.deletions import Refusal
 from runyard_server.metadata.notices import Notice
 from runyard_server.metadata.project_settings import ProjectEdit
 from runyard_server.metadata.requests import (
@@ -24,7 +26,13 @@ from runyard_server.metadata.requests import (
     StartRun,
 )
 from runyard_server.metadata.stops import StopWish
-from runyard_server.rpc import life_messages, message_values, project_messages, run_messages
+from runyard_server.rpc import (
+    life_messages,
+    message_values,
+    project_messages,
+    purge_messages,
+    run_messages,
+)
 
 if TYPE_CHECKING:
     from runyard_server.metadata.service import MetadataService
@@ -296,6 +304,43 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
         )
         return pb.UpdateProjectResponse(project=project_messages.project_to_message(project))
 
+    async def DeleteRuns(
+        self, request: pb.DeleteRunsRequest, context: Any
+    ) -> pb.DeleteRunsResponse:
+        results = await self._service.trash.delete_runs(
+            list(request.run_paths), is_now=request.is_now, requested_by=request.requested_by
+        )
+        return pb.DeleteRunsResponse(
+            deleted_runs=[
+                purge_messages.purge_to_message(one) for one in results if isinstance(one, Purge)
+            ],
+            refusals=[_refusal(one) for one in results if isinstance(one, Refusal)],
+        )
+
+    async def RestoreRuns(
+        self, request: pb.RestoreRunsRequest, context: Any
+    ) -> pb.RestoreRunsResponse:
+        restored, refusals = await self._service.trash.restore_runs(
+            list(request.run_paths), requested_by=request.requested_by
+        )
+        return pb.RestoreRunsResponse(
+            run_paths=restored, refusals=[_refusal(one) for one in refusals]
+        )
+
+    async def ListDeletedRuns(
+        self, request: pb.ListDeletedRunsRequest, context: Any
+    ) -> pb.ListDeletedRunsResponse:
+        purges, token = await self._service.trash.list_deleted_runs(
+            request.project_path,
+            is_with_purged=request.is_with_purged,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListDeletedRunsResponse(
+            deleted_runs=[purge_messages.purge_to_message(one) for one in purges],
+            next_page_token=token,
+        )
+
     async def ListLiveRuns(
         self, request: pb.ListLiveRunsRequest, context: Any
     ) -> pb.ListLiveRunsResponse:
@@ -337,6 +382,10 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
 
     def _run(self, document: RunDocument) -> pb.Run:
         return run_messages.run_to_message(document, now_unix_ns=self._service.now_unix_ns())
+
+
+def _refusal(refusal: Refusal) -> pb.RunRefusal:
+    return pb.RunRefusal(run_path=refusal.path, reason=refusal.reason, message=refusal.message)
 
 
 def _notice(notice: Notice, *, with_secret: bool) -> pb.Notification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
@@ -16,13 +17,20 @@ from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.notifications import NotificationReport, NotificationState
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import LiveRun, RunDocument, RunKey, RunTransition, StopStage
+from runyard_server.domain.run import (
+    LiveRun,
+    RunDocument,
+    RunKey,
+    RunTransition,
+    StopStage,
+)
 from runyard_server.domain.writers import Writer
 from runyard_server.metadata import ends, notices, projects, runs, starts, stops
 from runyard_server.metadata.handler import MetadataHandler
 from runyard_server.metadata.notices import Notice
 from runyard_server.metadata.outbox import Outbox, OutboxConfig
 from runyard_server.metadata.project_settings import ProjectEdit, update_project
+from runyard_server.metadata.purger import DataPurger, Purger, PurgerConfig
 from runyard_server.metadata.requests import (
     FinishRun,
     RecordEvent,
@@ -34,6 +42,8 @@ from runyard_server.metadata.requests import (
     clamp_time,
 )
 from runyard_server.metadata.stops import StopWish
+from runyard_server.metadata.trash import TRASH_WINDOW_DEFAULT_S, Trash
+from runyard_server.storage.ports.points import RunPurger
 from runyard_server.storage.ports.run_store import (
     ProjectPosition,
     RunStore,
@@ -56,6 +66,10 @@ class MetadataConfig:
     """How large a run's document may get."""
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     """How documents are published to the index."""
+    purger: PurgerConfig = field(default_factory=PurgerConfig)
+    """How deleted runs are purged."""
+    trash_window_s: float = TRASH_WINDOW_DEFAULT_S
+    """How long deleted runs can be restored, unless their project says otherwise."""
     stop_flush_timeout_s: float = 5.0
     """How long a stopping service goes on publishing; what is left waits in the store."""
 
@@ -66,10 +80,20 @@ def build(
     runs: RunStore,
     index: RunIndex,
     clock: Clock,
-    steps: StepSource | None = None,
+    steps: StepSource,
+    index_purger: RunPurger,
+    data: DataPurger,
 ) -> MetadataService:
     """Returns the service, not started."""
-    return MetadataService(config, runs=runs, index=index, clock=clock, steps=steps)
+    return MetadataService(
+        config,
+        runs=runs,
+        index=index,
+        clock=clock,
+        steps=steps,
+        index_purger=index_purger,
+        data=data,
+    )
 
 
 class StepSource(Protocol):
@@ -93,12 +117,26 @@ class MetadataService:
         index: RunIndex,
         clock: Clock,
         steps: StepSource | None = None,
+        index_purger: RunPurger | None = None,
+        data: DataPurger | None = None,
     ) -> None:
         self._steps = steps
         self._config = config
         self._runs = runs
         self._clock = clock
         self._outbox = Outbox(config.outbox, runs=runs, index=index, clock=clock)
+        self._purger: Purger | None = None
+        if index_purger is not None and data is not None:
+            self._purger = Purger(
+                config.purger, runs=runs, index=index_purger, data=data, clock=clock
+            )
+        self.trash = Trash(
+            runs=runs,
+            clock=clock,
+            limits=config.limits,
+            trash_window_s=config.trash_window_s,
+            on_change=self._wake,
+        )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Adds the servicer to the server."""
@@ -108,8 +146,11 @@ class MetadataService:
         """Does nothing: the store is started by the process."""
 
     async def run(self) -> None:
-        """Publishes documents until cancelled."""
-        await self._outbox.run()
+        """Publishes documents, and purges deleted runs, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._outbox.run())
+            if self._purger is not None:
+                tasks.create_task(self._purger.run())
 
     async def stop(self) -> None:
         """Publishes what waits, for a limited time."""
@@ -436,3 +477,8 @@ class MetadataService:
         result = await self._runs.transact(action)
         self._outbox.wake()
         return result
+
+    def _wake(self) -> None:
+        self._outbox.wake()
+        if self._purger is not None:
+            self._purger.wake()

@@ -39,6 +39,8 @@ PORT_NAMES: Final = tuple(
     for part in ("s3", "filer", "master", "volume", "admin")
     for suffix in ("", ".grpc")
 )
+RECLAIM_LIMIT_S: Final = 30.0
+_GARBAGE_INTERVAL_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 0.05
 _KILL_WAIT_S: Final = 5.0
 _OUTPUT_TAIL_BYTES: Final = 2_000
@@ -159,6 +161,40 @@ class LocalS3:
             await self._spawn(self._find_command())
             telemetry.CHILD_RESTARTS.labels("weed").inc()
             log.info(telemetry.EVENT_CHILD_RESTARTED, extra={"fields": {"child": "weed"}})
+
+    async def reclaim(self) -> None:
+        """Has the server compact its volumes, which removes deleted objects from the disk; else it waits for much of it.
+
+        It lets go of removed objects a few seconds after it said so; that is awaited. A server that does not answer is let
+        be: it compacts by itself in time.
+        """
+        deadline_s = self._clock.monotonic_s() + RECLAIM_LIMIT_S
+        try:
+            while not await asyncio.to_thread(self._has_garbage):
+                if self._clock.monotonic_s() >= deadline_s:
+                    return
+                await asyncio.sleep(_GARBAGE_INTERVAL_S)
+            await asyncio.to_thread(self._ask_master, "vol/vacuum?garbageThreshold=0.0001")
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            log.warning("reclaim_failed", extra={"fields": {"message": str(error)[:500]}})
+
+    def _has_garbage(self) -> bool:
+        status = json.loads(self._ask_master("vol/status"))
+        volumes = [
+            volume
+            for racks in status["Volumes"]["DataCenters"].values()
+            for servers in racks.values()
+            for held in servers.values()
+            for volume in held or ()
+        ]
+        return any(volume["DeletedByteCount"] for volume in volumes)
+
+    def _ask_master(self, path: str) -> bytes:
+        url = f"http://{HOST}:{self._ports['master.port']}/{path}"
+        answer = urllib3.request("GET", url, timeout=RECLAIM_LIMIT_S, retries=False)
+        if answer.status >= 300:
+            raise ValueError(f"{path}: HTTP {answer.status}")
+        return answer.data
 
     async def stop(self) -> None:
         """Ends the child: SIGTERM, and SIGKILL after the limit. Safe to repeat."""

@@ -50,7 +50,7 @@ MODULES: Final = (
         "metadata",
         "entities, projects, runs and their states",
         needs=("sql", "clickhouse", "siblings"),
-        calls=("query",),
+        calls=("query", "ingest", "files"),
         is_target=True,
     ),
     Module(

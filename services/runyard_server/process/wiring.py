@@ -34,6 +34,11 @@ from runyard_server.rpc.siblings import Siblings, SiblingsConfig
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
+from runyard_server.storage.clickhouse.purge import (
+    INDEX_TABLES,
+    STREAM_TABLES,
+    ClickHousePurger,
+)
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
@@ -218,6 +223,7 @@ class _Wiring:
 
     async def _open_blobs(self) -> None:
         settings: S3Settings = self._config.section("s3", S3Section)
+        reclaim: Callable[[], Awaitable[None]] | None = None
         if not settings.endpoint:
             local = LocalS3(
                 self._config.section("local_s3", LocalS3Config),
@@ -227,6 +233,7 @@ class _Wiring:
             )
             self._add(Resource("local_s3", local.stop, local.run))
             await local.start()
+            reclaim = local.reclaim
             access = local.access
             settings = replace(
                 settings,
@@ -237,7 +244,7 @@ class _Wiring:
                 region=access.region,
                 is_secure=False,
             )
-        blobs = S3BlobStore(settings, clock=self._clock)
+        blobs = S3BlobStore(settings, clock=self._clock, reclaim=reclaim)
         self._add(Resource("blobs", blobs.stop))
         await blobs.start()
         self._blobs, self._s3 = blobs, settings
@@ -263,6 +270,9 @@ class _Wiring:
         return ingest.build(
             self._config.section("ingest", ingest.IngestConfig),
             points=ClickHousePointWriter(self._made_clickhouse(), clock=self._clock),
+            purger=ClickHousePurger(
+                self._made_clickhouse(), tables=STREAM_TABLES, clock=self._clock
+            ),
             siblings=self._siblings,
             clock=self._clock,
         )
@@ -284,6 +294,10 @@ class _Wiring:
             index=ClickHouseRunIndex(self._made_clickhouse()),
             clock=self._clock,
             steps=self._siblings,
+            index_purger=ClickHousePurger(
+                self._made_clickhouse(), tables=INDEX_TABLES, clock=self._clock
+            ),
+            data=self._siblings,
         )
 
     async def _build_monitor(self) -> Service:

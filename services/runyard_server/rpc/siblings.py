@@ -11,6 +11,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from runyard_protos.files.v1 import files_pb2 as files_pb
+from runyard_protos.ingest.v1 import ingest_pb2 as ingest_pb
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 from runyard_protos.query.v1 import query_pb2 as query_pb
 from runyard_server import telemetry
@@ -20,6 +22,7 @@ from runyard_server.domain.errors import DeadlineExceeded, Internal, Unavailable
 from runyard_server.domain.events import RunEventKind
 from runyard_server.domain.notifications import NotificationReport, OutgoingNotice
 from runyard_server.domain.projects import Project
+from runyard_server.domain.purges import StoreFreed, TablePurge
 from runyard_server.domain.run import (
     LiveRun,
     RunDocument,
@@ -40,6 +43,10 @@ from runyard_server.rpc.errors import from_rpc_error
 
 METADATA: Final = "metadata"
 _METADATA_SERVICE: Final = "/runyard.metadata.v1.MetadataService/"
+INGEST: Final = "ingest"
+_INGEST_SERVICE: Final = "/runyard.ingest.v1.IngestService/"
+FILES: Final = "files"
+_FILES_SERVICE: Final = "/runyard.files.v1.FilesService/"
 QUERY: Final = "query"
 _QUERY_SERVICE: Final = "/runyard.query.v1.QueryService/"
 _PAGE_SIZE: Final = 10_000
@@ -53,6 +60,8 @@ class SiblingsConfig:
 
     deadline_s: float = 10.0
     """Longest wait for an answer, the repeat included; a shorter deadline of the call being answered wins."""
+    purge_deadline_s: float = 800.0
+    """Longest wait for a store to remove deleted runs."""
     retry_pause_s: float = 0.1
     """Mean pause before the one repeat after UNAVAILABLE; drawn between half and one and a half of it."""
     reply_bytes_max: int = 64 * 1024 * 1024
@@ -166,6 +175,33 @@ class Siblings:
             reports=[project_messages.report_to_message(report) for report in reports]
         )
         await self._call("ReportNotifications", request, pb.ReportNotificationsResponse)
+
+    async def purge_points(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Has ingest remove what deleted runs streamed, which may take minutes. Safe to repeat. Raises Unavailable."""
+        reply = await self._call(
+            "PurgeRuns",
+            ingest_pb.PurgeRunsRequest(run_keys=run_keys),
+            ingest_pb.PurgeRunsResponse,
+            service=INGEST,
+            prefix=_INGEST_SERVICE,
+            deadline_s=self._config.purge_deadline_s,
+        )
+        return [TablePurge(one.table, tuple(one.rows), one.bytes) for one in reply.tables]
+
+    async def purge_files(self, run_keys: Sequence[RunKey]) -> list[StoreFreed]:
+        """Has files remove the files of deleted runs; one entry per run. Safe to repeat. Raises Unavailable."""
+        reply = await self._call(
+            "PurgeRuns",
+            files_pb.PurgeRunsRequest(run_keys=run_keys),
+            files_pb.PurgeRunsResponse,
+            service=FILES,
+            prefix=_FILES_SERVICE,
+            deadline_s=self._config.purge_deadline_s,
+        )
+        return [
+            StoreFreed("objects", rows=one.files, objects=one.objects, bytes=one.bytes)
+            for one in reply.runs
+        ]
 
     async def last_step(self, path: str) -> int | None:
         """Returns the largest step of a run's history, as query has it; None if it has no points.
@@ -326,6 +362,7 @@ class Siblings:
         *,
         service: str = METADATA,
         prefix: str = _METADATA_SERVICE,
+        deadline_s: float | None = None,
     ) -> _Reply:
         invoke: Callable[..., Awaitable[_Reply]] = self._channel(service).unary_unary(
             prefix + method,
@@ -334,7 +371,7 @@ class Siblings:
         )
         call = current_call()
         request_id = call.request_id if call is not None else draw_request_id(self._clock)
-        deadline_s = self._clock.monotonic_s() + self._config.deadline_s
+        deadline_s = self._clock.monotonic_s() + (deadline_s or self._config.deadline_s)
         if call is not None and call.deadline_monotonic_s is not None:
             deadline_s = min(deadline_s, call.deadline_monotonic_s)
         for is_last in (False, True):

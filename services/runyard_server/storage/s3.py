@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,8 +71,15 @@ class S3Settings:
 class S3BlobStore:
     """Keeps objects in one bucket of an S3 server; see the port BlobStore."""
 
-    def __init__(self, settings: S3Settings, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        clock: Clock,
+        reclaim: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._settings = settings
+        self._reclaim = reclaim
         self._clock = clock
         self._threads = ThreadPoolExecutor(settings.thread_count, thread_name_prefix="s3")
         self._pool = urllib3.PoolManager(
@@ -117,6 +124,11 @@ class S3BlobStore:
         """Removes objects; keys without one are passed over."""
         for first in range(0, len(keys), _DELETE_COUNT_MAX):
             await self._call("delete", self._delete, keys[first : first + _DELETE_COUNT_MAX])
+
+    async def reclaim(self) -> None:
+        """Has a local server give the room of removed objects back; does nothing for a store that somebody else runs."""
+        if self._reclaim is not None:
+            await self._reclaim()
 
     async def list_blobs(self, prefix: str, *, limit: int) -> list[Blob]:
         """Returns objects whose keys begin so, by the bytes of their keys; content types are left empty."""

@@ -64,5 +64,5 @@ def test_need_that_is_not_in_the_table_is_named() -> None:
 def test_services_elsewhere_are_those_asked_and_not_here() -> None:
     """A process that runs ingest alone must know where metadata is; a gateway must know all."""
     assert remote_services(["ingest"]) == ("metadata",)
-    assert remote_services(["ingest", "metadata"]) == ("query",)
+    assert remote_services(["ingest", "metadata"]) == ("query", "files")
     assert set(remote_services(["gateway"])) == set(TARGETS) - {"gateway"}

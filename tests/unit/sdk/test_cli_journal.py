@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import runyard
 from runyard import cli
@@ -28,6 +31,7 @@ VECTORS = [
     for name in ("journal_vectors.json", "journal_vectors_version1.json")
     for vector in json.loads((CONFORMANCE / name).read_text("utf-8"))["vectors"]
 ]
+FIRST_SEQUENCE_BYTES = range(16, 24)
 # A file in these places stands in for the package: importing it fails.
 WITHOUT = ("grpc", "google", "numpy", "runyard_protos")
 
@@ -130,6 +134,44 @@ def test_damage_is_placed_and_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(out.splitlines()) == 61 - damage.records_lost
     assert f"00000001.seg: a frame's checksum is wrong at byte {damage.offset:,}" in err
     assert f"{damage.size_bytes:,} bytes; {damage.records_lost:,} records lost" in err
+
+
+@given(
+    flips=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 1023), st.integers(1, 255)), max_size=4
+    ),
+    cut=st.integers(0, 1024),
+)
+def test_whatever_the_damage_what_is_shown_was_written(
+    flips: list[tuple[int, int, int]], cut: int
+) -> None:
+    """No damage invents or alters a record or raises; up to the last one shown, each record is shown or told as lost."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = JournalWriter(folder, segment_bytes=[1024], is_synced=False)
+        journal.append(form.START, b'{"format": 1}')
+        for number in range(100):
+            journal.append(form.CHANGE, json.dumps({"notes": f"{number:03d}"}).encode())
+        journal.close()
+        paths = sorted(folder.glob("*.seg"))
+        for index, offset, change in flips:
+            content = bytearray(paths[index % len(paths)].read_bytes())
+            place = offset % len(content)
+            if place not in FIRST_SEQUENCE_BYTES:  # nothing checks these
+                content[place] ^= change
+            paths[index % len(paths)].write_bytes(content)
+        paths[-1].write_bytes(paths[-1].read_bytes()[:cut])
+        shown, lost = {}, 0
+        for one in walk(segments_of(folder)):
+            if isinstance(one, Damage):
+                lost += one.records_lost or 0
+            else:
+                shown[one.frame.sequence] = json.loads(one.frame.payload)
+        assert all(
+            content == ({"notes": f"{sequence - 2:03d}"} if sequence > 1 else {"format": 1})
+            for sequence, content in shown.items()
+        )
+        assert max(shown, default=0) <= len(shown) + lost <= 101
 
 
 def test_status_tells_each_state(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

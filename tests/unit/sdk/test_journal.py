@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
 import resource
@@ -31,6 +32,7 @@ VECTORS = [
         "vectors"
     ]
 ]
+VERSION1_SHA256 = "34f0385d78ca63cef8ab131959bf56c9ccb8d8075fc7014095be2594746bde4b"
 JUNK = bytes(range(1, 256)) * 2
 
 Step = tuple[str, int]
@@ -160,6 +162,12 @@ def test_vectors(vector: dict[str, object]) -> None:
     frames, stop = read(segments)
     assert [described(frame) for frame in frames] == vector["records"]
     assert stop == vector["stop"]
+
+
+def test_the_vectors_of_the_first_version_stay() -> None:
+    """The frozen file is what it was: a change of it would only hide that old journals are no longer read."""
+    content = (REPOSITORY / "clients/conformance/journal_vectors_version1.json").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == VERSION1_SHA256
 
 
 def described(frame: journal_reader.Frame) -> dict[str, object]:

@@ -108,12 +108,14 @@ def test_nothing_is_looked_at_per_call(tmp_path: Path, monkeypatch: pytest.Monke
     assert not asked and journal.dropped_count > 4000
 
 
-def complete_run(root: Path, name: str, *, end_unix_ns: int, **more: Any) -> Path:
+def complete_run(
+    root: Path, name: str, *, end_unix_ns: int, keep_days: float = 2, **more: Any
+) -> Path:
     """Makes the folder of a complete run whose journal is kept for two days."""
     folder = root / f"run-{name}"
     (folder / "journal").mkdir(parents=True)
     journal = JournalWriter(folder / "journal", segment_bytes=[4096], is_synced=False)
-    journal.append(form.START, json.dumps({"run_id": name, "keep_days": 2}).encode())
+    journal.append(form.START, json.dumps({"run_id": name, "keep_days": keep_days}).encode())
     for number in range(200):
         journal.append(form.CHANGE, json.dumps({"notes": str(number)}).encode())
     journal.close((form.FINISH, b"{}"))
@@ -149,10 +151,12 @@ def test_kept_journals_expire(tmp_path: Path) -> None:
         tmp_path, "refused", end_unix_ns=now_ns - 9 * DAY_NS, refused_ranges=[[1, 1]]
     )
     unsent = complete_run(tmp_path, "unsent", end_unix_ns=now_ns - 9 * DAY_NS, is_complete=False)
+    plain = complete_run(tmp_path, "plain", end_unix_ns=now_ns, keep_days=0)
     (tmp_path / "trash-run-killed").mkdir()  # a removal that was killed
     assert journal_clean.remove_expired(tmp_path) == 1
     assert not old.exists() and not (tmp_path / "trash-run-killed").exists()
-    assert young.exists() and refused.exists() and unsent.exists()
+    assert segments(young) and segments(refused) and segments(unsent)
+    assert plain.exists() and not segments(plain), "its agent was killed before it removed them"
 
 
 def test_the_command_cleans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +239,9 @@ def test_settings_of_journals(tmp_path: Path) -> None:
         assert (resolved.journal_bytes_max, resolved.journal_keep_days) == (size_bytes, 7.0)
     with pytest.raises(InvalidArgument, match="'ten' is no size; it looks like"):
         Settings(journal_bytes_max="ten")
+    with pytest.raises(InvalidArgument, match="'10 kB' is too small: at least 1048576 bytes"):
+        Settings(journal_bytes_max="10 kB")
+    assert Settings(journal_bytes_max=0).journal_bytes_max == 0
     assert JournalRoom(tmp_path, 0).bytes_max >= 1 << 30
     assert JournalRoom(tmp_path / "none", 0).bytes_max == 1 << 30
 

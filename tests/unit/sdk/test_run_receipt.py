@@ -73,7 +73,7 @@ def test_runs_that_send_nothing_have_one_too(
         run.log({"a": 1.0})
         receipt = run.receipt()
     assert (receipt.records_written, receipt.records_durable) == (3, 0)
-    assert "server: offline" in str(receipt)
+    assert "3 records on this disk only\nserver: offline" in str(receipt)
     assert run.receipt().records_written == 4
     with runyard.init(mode="disabled") as off:
         off.log({"a": 1.0})

@@ -10,6 +10,7 @@ import pytest
 import runyard
 from runyard import journal_format as form
 from runyard.agent.sync import sync
+from runyard.journal import JournalWriter
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -33,7 +34,10 @@ def test_what_was_lost_is_said(folder: Path, capsys: pytest.CaptureFixture[str])
         json.dumps({**fields, "message": lost, "refused_ranges": [[2, 5], [7, 7]]})
     )
     assert sync([folder], base_url=NOBODY) == 0
-    assert f"synced: {lost} (4 of 9 records durable)" in capsys.readouterr().err
+    assert (
+        f"synced but for 5 records that cannot be: {lost} (4 of 9 records durable)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("first_byte", [0, form.HEADER_BYTES])
@@ -58,3 +62,36 @@ def test_a_journal_that_was_never_begun_is_passed_over(
     assert sync([folder.parent], base_url=NOBODY, is_json=True) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["outcome"] == "no_start"
+
+
+def test_what_is_expired_goes_and_many_complete_runs_are_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs that were complete before are counted where they are many; those whose days are over are removed."""
+    root = folder.parent
+    fields = {"version": 1, "is_complete": True, "durable_sequence": 8, "written_sequence": 8}
+    for number in range(20):
+        (root / f"run-{number}").mkdir()
+        (root / f"run-{number}" / "mark.json").write_text(json.dumps(fields))
+    kept = JournalWriter(root / "run-7" / "journal", is_synced=False)
+    (root / "run-7" / "journal").mkdir()
+    kept.append(form.START, b'{"format": 1, "keep_days": 3}')
+    kept.close()
+    (folder / "mark.json").write_text(json.dumps({**fields, "message": "a word"}))
+    assert sync([root], base_url=NOBODY) == 0
+    told = capsys.readouterr().err
+    assert "20 runs had been synced before" in told and "synced: a word" in told
+    assert len(told.splitlines()) == 2
+    assert not (root / "run-7").exists() and (root / "run-8").exists()
+
+
+def test_a_server_that_is_away_is_said_at_once_and_given_up(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits is told for what; then each run is told as not sent, with how many records it has."""
+    monkeypatch.setattr("runyard.agent.sync.UNREACHABLE_GIVE_UP_S", 0.3)
+    assert sync([folder], base_url=NOBODY) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("runyard: the server at http://127.0.0.1:1 does not answer")
+    assert "not sent: the server does not answer" in lines[1]
+    assert lines[1].endswith("(0 of 8 records durable)") and len(lines) == 2

@@ -114,7 +114,10 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
     if not 0 <= days < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is no number of days")
     return days

@@ -24,8 +24,9 @@ Safe to repeat and to interrupt: what the server has is not sent again.
 --json prints a list at the end; with --watch one object a line, as each run is done.
 
 exit codes:
-  0    the server has all of it; --watch: of all that there was when it was ended (--status: always)
-  1    something was refused, is damaged, is still being sent by an agent, or the server does not answer
+  0    the server has all of it that it will ever have; --watch: of all that there was when it was ended;
+       --status: always
+  1    a run was refused, is damaged, is still being sent by an agent, or the server does not answer
   2    wrong usage
   130  interrupted; nothing is lost
 """
@@ -55,7 +56,7 @@ def _sync(options: argparse.Namespace) -> int:
     settings = resolve({"base_url": options.base_url}, Settings())
     paths = [Path(path) for path in options.paths] or [Path(settings.dir).expanduser()]
     for path in paths:
-        if not path.exists():
+        if not path.exists() and not options.watch:
             raise UsageError(f"there is no folder {path}")
     if options.status and options.watch:
         raise UsageError("sync --status --watch: give one of them")

@@ -63,13 +63,18 @@ def remove_trash(root: Path) -> None:
 
 
 def remove_expired(root: Path, *, now_unix_ns: int | None = None) -> int:
-    """Removes the folders of whole complete runs that asked to be kept for some days, after them; returns how many."""
+    """Removes the folders of whole complete runs that asked to be kept for some days, after them; returns how many.
+
+    Of those that did not ask it removes segments, which an agent that was killed at the wrong moment has left.
+    """
     now_ns = time.time_ns() if now_unix_ns is None else now_unix_ns
     count = 0
     remove_trash(root)
     for run in complete_runs(sorted(root.glob("run-*"))):
         days = keep_days(read_start(_disk, f"{run.folder}/journal"))
-        if run.is_whole and days and now_ns - run.end_unix_ns > days * DAY_NS:
+        if run.is_whole and not days:
+            _remove_segments(run)
+        elif run.is_whole and now_ns - run.end_unix_ns > days * DAY_NS:
             count += remove(run)
     return count
 
@@ -81,13 +86,20 @@ def free_kept(root: Path, wanted_bytes: int) -> int:
         return freed
     folders = [path.parent.parent for path in root.glob("run-*/journal/00000001.seg")]
     for run in sorted(complete_runs(folders), key=lambda run: run.end_unix_ns):
-        for segment in sorted(run.folder.glob("journal/*.seg")) if run.is_whole else ():
-            try:
-                size_bytes = segment.stat().st_size
-                segment.unlink()
-            except OSError:
-                continue
-            freed += size_bytes
+        if run.is_whole:
+            freed += _remove_segments(run)
         if freed >= wanted_bytes:
             break
+    return freed
+
+
+def _remove_segments(run: CompleteRun) -> int:
+    freed = 0
+    for segment in sorted(run.folder.glob("journal/*.seg")):
+        try:
+            size_bytes = segment.stat().st_size
+            segment.unlink()
+        except OSError:
+            continue
+        freed += size_bytes
     return freed

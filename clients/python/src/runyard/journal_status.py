@@ -70,7 +70,7 @@ def find_run_folders(paths: Sequence[Path]) -> list[Path]:
     """Returns the run folders that the paths are or hold, each once, in order of name."""
     found: dict[Path, None] = {}
     for path in paths:
-        folder = path.resolve()
+        folder = path.resolve()  # need not be there (yet)
         if folder.name in ("journal", "files", "logs") and (folder.parent / "writer.lock").exists():
             folder = folder.parent
         if (folder / "journal").is_dir() or (folder / "mark.json").is_file():

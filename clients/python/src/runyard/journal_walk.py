@@ -103,7 +103,12 @@ def walk(segments: list[Segment], *, from_sequence: int = 0) -> Iterator[Place |
         if first is None:
             size_bytes = _used_bytes(segment.path, 0)
             what = "no segment begins" if size_bytes else "nothing was written: zeros"
-            yield Damage(segment.path.name, 0, size_bytes, what, None if size_bytes else 0)
+            if index == 0 and segment.path.name == form.segment_name(1):
+                expected = 1
+            lost = None if size_bytes else 0
+            if expected is not None and following is not None and following >= expected:
+                lost, expected = following - expected, following
+            yield Damage(segment.path.name, 0, size_bytes, what, lost)
             continue
         if following is not None and following <= from_sequence and following > first:
             expected = following

@@ -50,7 +50,9 @@ class RunReceipt:
         """Returns it in words."""
         files = f"{self.files_durable:,} file{'' if self.files_durable == 1 else 's'}"
         lines = [f"{self.records_durable:,} of {self.records_written:,} records durable; {files}"]
-        if self.lag_records:
+        if self.lag_records and self.server == "offline":
+            lines.append(f"{_records(self.lag_records).rsplit(' ', 1)[0]} on this disk only")
+        elif self.lag_records:
             lines.append(
                 f"{_records(self.lag_records).rsplit(' ', 1)[0]} on the way, for {self.lag_s:.1f} s"
             )

@@ -20,6 +20,7 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
 DEFAULT_FOLDER = "runyard"
+JOURNAL_BYTES_LEAST = 1 << 20
 MODES = ("online", "offline", "disabled")
 PREEMPTIONS = ("auto", "sigterm", "off")
 _MODE_ALIASES = {"run": "online", "dryrun": "offline"}
@@ -195,8 +196,8 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
     default = FIELDS[name].default
     if isinstance(default, bool):
         return _parse_bool(value, source)
-    if name == "journal_bytes_max" and isinstance(value, str):
-        return _parse_bytes(value, source)
+    if name == "journal_bytes_max":
+        return _parse_bytes(str(value), source)
     if isinstance(default, (int, float)):
         return _parse_number(value, type(default), source)
     if isinstance(default, tuple):
@@ -332,7 +333,14 @@ def _parse_bytes(text: str, source: str) -> int:
             f"{source}: {text!r} is no size; it looks like 20000000, 512 MiB or 20 GiB",
             reason="FIELD_INVALID",
         )
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
+    size_bytes = int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
+    if 0 < size_bytes < JOURNAL_BYTES_LEAST:
+        raise InvalidArgument(
+            f"{source}: {text!r} is too small: at least {JOURNAL_BYTES_LEAST} bytes (1 MiB), or 0 for a fifth of what "
+            f"is free",
+            reason="FIELD_INVALID",
+        )
+    return size_bytes
 
 
 def _parse_resume(value: Any, source: str) -> str:

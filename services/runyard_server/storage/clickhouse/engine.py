@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -233,6 +234,11 @@ class ClickHouse:
             return link.client.command(sql, parameters=dict(parameters or {}))
 
         return await self._inserts.call(run, timeout_s=timeout_s or self._config.insert_timeout_s)
+
+    async def sync_disk(self) -> None:
+        """Returns when all that the engine in this process has written is on the platter; nothing to do for a server."""
+        if self._lock is not None:
+            await asyncio.to_thread(os.sync)
 
     async def close(self, *, timeout_s: float = 10.0) -> None:
         """Waits for calls in progress, at most `timeout_s`, and gives the folder free."""

@@ -61,6 +61,9 @@ class MemoryBlobStore:
         for key in keys:
             self._objects.pop(key, None)
 
+    async def reclaim(self) -> None:
+        """Does nothing: what is removed is gone."""
+
     async def list_blobs(self, prefix: str, *, limit: int) -> list[Blob]:
         """Returns objects whose keys begin so, by the bytes of their keys."""
         found = sorted((key for key in self._objects if key.startswith(prefix)), key=str.encode)

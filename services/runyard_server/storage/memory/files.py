@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.files import ReleasedObject, StoredFile, Upload
+from runyard_server.storage.ports.files import FilesFreed, ReleasedObject, StoredFile, Upload
 
 
 class MemoryFileStore:
@@ -16,6 +16,7 @@ class MemoryFileStore:
         self._files: dict[tuple[RunKey, str], StoredFile] = {}
         self._uploads: dict[str, Upload] = {}
         self._released: dict[str, ReleasedObject] = {}
+        self._purged: dict[RunKey, FilesFreed] = {}
 
     async def find_file(self, run_key: RunKey, name: str) -> StoredFile | None:
         """Returns the file of that name, or None."""
@@ -88,6 +89,26 @@ class MemoryFileStore:
                 if self._release_unused(file):
                     released.append(self._released[file.object_key])
         return removed, released
+
+    async def purge_files(self, run_key: RunKey, *, limit: int) -> tuple[int, list[ReleasedObject]]:
+        """Removes names of the run, counts them as purged, and returns how many it were, and the released objects."""
+        names = sorted(name for key, name in self._files if key == run_key)[:limit]
+        removed, released = await self.delete_files(run_key, names)
+        before = self._purged.get(run_key, FilesFreed())
+        self._purged[run_key] = FilesFreed(
+            before.files + len(removed),
+            before.objects + len(released),
+            before.bytes + sum(item.size_bytes for item in released),
+        )
+        return len(removed), released
+
+    async def read_purge(self, run_key: RunKey) -> FilesFreed:
+        """Returns what purge_files has removed of the run so far."""
+        return self._purged.get(run_key, FilesFreed())
+
+    async def list_run_uploads(self, run_key: RunKey, *, limit: int) -> list[Upload]:
+        """Returns uploads of the run, completed ones too."""
+        return [upload for upload in self._uploads.values() if upload.run_key == run_key][:limit]
 
     async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
         """Returns uploads made before that time, oldest first."""

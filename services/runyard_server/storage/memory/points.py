@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from runyard_server.domain.points import Batch, PointTable, UInt64Column, metric_ids
+from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.memory.buckets import make_buckets, mean_of_finite
 from runyard_server.storage.ports.points import (
@@ -50,11 +51,25 @@ class MemoryPoints:
         self._series: dict[SeriesKey, _Series] = {}
         self._summaries: dict[tuple[RunKey, str], tuple[tuple[int, int], str]] = {}
         self._receipts: dict[tuple[RunKey, int, int, int], ReceiptRange] = {}
+        self._purged: dict[RunKey, int] = {}
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
         """Stores the block; see PointWriter."""
         for entry in entries:
             self._insert(entry)
+
+    async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Removes all of the runs; see RunPurger. Bytes are not known here."""
+        removed = []
+        for run_key in run_keys:
+            series = [key for key in self._series if key.run_key == run_key]
+            count = sum(len(self._series.pop(key).points) for key in series)
+            self._purged[run_key] = max(count, self._purged.get(run_key, 0))
+            removed.append(self._purged[run_key])
+        gone = frozenset(run_keys)
+        self._summaries = {k: v for k, v in self._summaries.items() if k[0] not in gone}
+        self._receipts = {k: v for k, v in self._receipts.items() if k[0] not in gone}
+        return [TablePurge("points", tuple(removed), 0)]
 
     async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
         """Returns ids of the run's metrics; see PointWriter."""

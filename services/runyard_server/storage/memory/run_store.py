@@ -15,8 +15,10 @@ from runyard_server.domain.notifications import (
     NotificationState,
 )
 from runyard_server.domain.projects import Project
+from runyard_server.domain.purges import Purge
 from runyard_server.domain.run import LIVE_STATES, LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
+from runyard_server.storage.memory.purges import PurgeTables
 from runyard_server.storage.ports.run_store import (
     ProjectPosition,
     RunTransaction,
@@ -53,14 +55,17 @@ class _Tables:
     outbox: dict[RunKey, int] = field(default_factory=dict)
     notifications: dict[int, tuple[Notification, int]] = field(default_factory=dict)
     replicas: dict[str, tuple[MonitorReplica, int]] = field(default_factory=dict)
+    purges: dict[RunKey, tuple[Purge, int]] = field(default_factory=dict)
     heartbeats: dict[RunKey, int] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
         return _Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
 
 
-class _Transaction:
+class _Transaction(PurgeTables):
     """One transaction over a draft; see the port RunTransaction."""
+
+    _tables: _Tables
 
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables

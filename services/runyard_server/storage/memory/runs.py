@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import RunDocument, RunKey
 from runyard_server.storage.ports.runs import RunFilter
 
@@ -13,6 +14,7 @@ class MemoryRunIndex:
 
     def __init__(self) -> None:
         self._documents: dict[RunKey, RunDocument] = {}
+        self._purged: set[RunKey] = set()
 
     async def publish(self, documents: Sequence[RunDocument]) -> None:
         """Keeps, of each run, the document with the highest version."""
@@ -20,6 +22,11 @@ class MemoryRunIndex:
             old = self._documents.get(document.run_key)
             if old is None or document.version >= old.version:
                 self._documents[document.run_key] = document
+
+    async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Removes the documents of the runs; see RunPurger."""
+        self._purged.update(key for key in run_keys if self._documents.pop(key, None) is not None)
+        return [TablePurge("runs", tuple(int(key in self._purged) for key in run_keys), 0)]
 
     async def query_runs(
         self, where: RunFilter, *, before_key: RunKey | None, limit: int

@@ -48,6 +48,10 @@ class BlobStore(Protocol):
         """Removes objects; keys without one are passed over."""
         ...
 
+    async def reclaim(self) -> None:
+        """Asks the store to give the room of removed objects back to the disk now, where it would take its time; may do nothing."""
+        ...
+
     async def list_blobs(self, prefix: str, *, limit: int) -> list[Blob]:
         """Returns objects whose keys begin so, by the bytes of their keys (content types may be left empty)."""
         ...

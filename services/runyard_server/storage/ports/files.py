@@ -52,6 +52,15 @@ class ReleasedObject:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class FilesFreed:
+    """What a purge removed of a run's files: names, objects that lost their last name, and their bytes."""
+
+    files: int = 0
+    objects: int = 0
+    bytes: int = 0
+
+
 class FileStore(Protocol):
     """Keeps names, uploads, and released objects. Each call is one transaction. Raises Unavailable if it does not answer."""
 
@@ -99,6 +108,21 @@ class FileStore(Protocol):
         self, run_key: RunKey, names: Sequence[str]
     ) -> tuple[list[StoredFile], list[ReleasedObject]]:
         """Removes the names that exist; returns what they were, and the objects that lost their last name and are released."""
+        ...
+
+    async def purge_files(self, run_key: RunKey, *, limit: int) -> tuple[int, list[ReleasedObject]]:
+        """Removes up to `limit` names of the run and counts them as purged, in one step.
+
+        Returns how many it were, and the objects that lost their last name and are released.
+        """
+        ...
+
+    async def read_purge(self, run_key: RunKey) -> FilesFreed:
+        """Returns what purge_files has removed of the run so far."""
+        ...
+
+    async def list_run_uploads(self, run_key: RunKey, *, limit: int) -> list[Upload]:
+        """Returns uploads of the run, completed ones too, in any order."""
         ...
 
     async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runyard_server.domain.points import Batch, Float64Column, Int64Column, UInt64Column
+from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import RunKey
 
 
@@ -86,6 +87,19 @@ class BlockEntry:
 
     batch: Batch
     points_rejected: int = 0
+
+
+class RunPurger(Protocol):
+    """Removes runs from a store for good."""
+
+    async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Removes all rows of the runs and returns what that freed, table by table, once it is gone.
+
+        Rows of other runs MUST NOT be touched. Safe to repeat, also after it was broken off anywhere: a repeat MUST tell at
+        least what the first call found. Rows that come late are removed by the next call; they need not be counted.
+        Raises Unavailable.
+        """
+        ...
 
 
 class PointWriter(Protocol):

@@ -15,6 +15,7 @@ from runyard_server.domain.notifications import (
     NotificationState,
 )
 from runyard_server.domain.projects import Project
+from runyard_server.domain.purges import Purge
 from runyard_server.domain.run import LiveRun, RunDocument, RunKey
 from runyard_server.domain.writers import Writer
 
@@ -180,6 +181,53 @@ class RunTransaction(Protocol):
 
     def list_open_stops(self, *, after_key: RunKey | None, limit: int) -> list[RunDocument]:
         """Returns live runs that have a stop, by key, those above `after_key`."""
+        ...
+
+    def insert_purge(self, purge: Purge) -> None:
+        """Adds the purge of a run that was deleted."""
+        ...
+
+    def save_purge(self, purge: Purge, *, lease_end_unix_ns: int | None = None) -> None:
+        """Replaces step, times, receipt and trouble of a purge; its lease too, if that is given."""
+        ...
+
+    def remove_purge(self, run_key: RunKey) -> None:
+        """Removes the purge of a run that was restored."""
+        ...
+
+    def find_purge(self, run_key: RunKey) -> Purge | None:
+        """Returns the purge of the run, or None if it was never deleted, or restored."""
+        ...
+
+    def lease_purges(self, *, now_unix_ns: int, lease_end_unix_ns: int, limit: int) -> list[Purge]:
+        """Returns purges that are due, not complete and not leased, earliest due first, and leases them."""
+        ...
+
+    def list_unswept_purges(self, *, deleted_before_unix_ns: int, limit: int) -> list[Purge]:
+        """Returns complete purges of runs deleted before then that were not looked at again, in any order."""
+        ...
+
+    def list_purges(
+        self,
+        *,
+        entity: str,
+        project: str,
+        is_with_purged: bool,
+        before: tuple[int, RunKey] | None,
+        limit: int,
+    ) -> list[Purge]:
+        """Returns purges of a project, an entity, or all, latest deletion first, then by key, descending.
+
+        Those after (delete time, key) in that order.
+        """
+        ...
+
+    def purge_run(self, run_key: RunKey) -> int:
+        """Removes writers, events, attempts, heartbeat, ancestors, notifications and outbox entry of the run; returns their count."""
+        ...
+
+    def save_tombstone(self, document: RunDocument) -> None:
+        """Replaces the document of a purged run without publishing it. Its version MUST be above the stored one."""
         ...
 
     def insert_notifications(self, notifications: Sequence[Notification]) -> None:

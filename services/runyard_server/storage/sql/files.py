@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.files import ReleasedObject, StoredFile, Upload
+from runyard_server.storage.ports.files import FilesFreed, ReleasedObject, StoredFile, Upload
 from runyard_server.storage.sql.database import Database
-from runyard_server.storage.sql.schema import files, objects, uploads
+from runyard_server.storage.sql.schema import file_purges, files, objects, uploads
 
 _MD5_BYTES = 16
 _HIGHEST_CHARACTERS = "\U0010ffff" * 2
@@ -103,20 +103,37 @@ class SqlFileStore:
     ) -> tuple[list[StoredFile], list[ReleasedObject]]:
         """Removes the names that exist and returns what they were, and the objects that lost their last name."""
 
-        def remove(connection: Connection) -> tuple[list[StoredFile], list[ReleasedObject]]:
-            removed, released = [], []
-            # In one order, so that two calls cannot wait for each other.
-            for name in sorted(set(names)):
-                file = _find_file(connection, run_key, name)
-                names_left = None if file is None else _unlink(connection, file)
-                if file is None or names_left is None:
-                    continue
-                removed.append(file)
-                if names_left == 0:
-                    released.append(ReleasedObject(file.object_key, file.size_bytes))
-            return removed, released
+        return await self._database.transact(lambda c: _remove_names(c, run_key, names))
+
+    async def purge_files(self, run_key: RunKey, *, limit: int) -> tuple[int, list[ReleasedObject]]:
+        """Removes names of the run, counts them as purged, and returns how many it were, and the released objects."""
+
+        def remove(connection: Connection) -> tuple[int, list[ReleasedObject]]:
+            statement = (
+                select(files.c.name)
+                .where(files.c.run_key == run_key)
+                .order_by(files.c.name)
+                .limit(limit)
+            )
+            names = [row.name for row in connection.execute(statement)]
+            removed, released = _remove_names(connection, run_key, names)
+            if removed:
+                _count_purged(connection, run_key, len(removed), released)
+            return len(removed), released
 
         return await self._database.transact(remove)
+
+    async def read_purge(self, run_key: RunKey) -> FilesFreed:
+        """Returns what purge_files has removed of the run so far."""
+        statement = select(file_purges).where(file_purges.c.run_key == run_key)
+        row = await self._database.transact(lambda c: c.execute(statement).first())
+        return FilesFreed() if row is None else FilesFreed(row.files, row.objects, row.bytes)
+
+    async def list_run_uploads(self, run_key: RunKey, *, limit: int) -> list[Upload]:
+        """Returns uploads of the run, completed ones too."""
+        statement = select(uploads).where(uploads.c.run_key == run_key).limit(limit)
+        rows = await self._database.transact(lambda c: c.execute(statement).all())
+        return [_upload(row) for row in rows]
 
     async def list_uploads(self, *, created_before_unix_ns: int, limit: int) -> list[Upload]:
         """Returns uploads made before that time, oldest first."""
@@ -201,6 +218,37 @@ def _set_name(connection: Connection, file: StoredFile) -> None:
             update_time_unix_ns=file.update_time_unix_ns,
         )
     )
+
+
+def _remove_names(
+    connection: Connection, run_key: RunKey, names: Sequence[str]
+) -> tuple[list[StoredFile], list[ReleasedObject]]:
+    removed, released = [], []
+    # In one order, so that two calls cannot wait for each other.
+    for name in sorted(set(names)):
+        file = _find_file(connection, run_key, name)
+        names_left = None if file is None else _unlink(connection, file)
+        if file is None or names_left is None:
+            continue
+        removed.append(file)
+        if names_left == 0:
+            released.append(ReleasedObject(file.object_key, file.size_bytes))
+    return removed, released
+
+
+def _count_purged(
+    connection: Connection, run_key: RunKey, count: int, released: Sequence[ReleasedObject]
+) -> None:
+    """Adds to what was freed of the run, in the transaction that freed it."""
+    where = file_purges.c.run_key == run_key
+    freed = {
+        "files": count,
+        "objects": len(released),
+        "bytes": sum(item.size_bytes for item in released),
+    }
+    added = {name: file_purges.c[name] + value for name, value in freed.items()}
+    if connection.execute(update(file_purges).where(where).values(added)).rowcount == 0:
+        connection.execute(insert(file_purges).values(run_key=run_key, **freed))
 
 
 def _unlink(connection: Connection, file: StoredFile) -> int | None:

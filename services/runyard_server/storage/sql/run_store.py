@@ -16,7 +16,7 @@ from runyard_server.storage.ports.run_store import ProjectPosition, RunTransacti
 from runyard_server.storage.settings_json import settings_from_json, settings_to_json
 from runyard_server.storage.sql import run_rows
 from runyard_server.storage.sql.database import Database
-from runyard_server.storage.sql.notifications import NotificationTables
+from runyard_server.storage.sql.purges import PurgeTables
 from runyard_server.storage.sql.schema import (
     LIVE_STATES_SQL,
     OPEN_STOPS_SQL,
@@ -45,7 +45,7 @@ class SqlRunStore:
         return await self._database.transact(lambda connection: action(_Transaction(connection)))
 
 
-class _Transaction(NotificationTables):
+class _Transaction(PurgeTables):
     """One transaction; see the port RunTransaction."""
 
     def find_project(self, entity: str, project: str) -> Project | None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 LIVE_STATES_SQL = "state IN ('pending', 'running', 'stopping') AND delete_time_unix_ns IS NULL"
+OPEN_PURGES_SQL = "step < 5"
 OPEN_STOPS_SQL = f"stop_stage IS NOT NULL AND {LIVE_STATES_SQL}"
 
 
@@ -208,6 +209,33 @@ events = Table(
 )
 """All that happened to runs; from_state, to_state and cause are set for transitions only."""
 
+purges = Table(
+    "purges",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("entity", _name_type(), nullable=False),
+    Column("project", _name_type(), nullable=False),
+    Column("run_id", _name_type(), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("deleted_by", Text, nullable=False),
+    Column("delete_time_unix_ns", BigInteger, nullable=False),
+    Column("due_time_unix_ns", BigInteger, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("purge_time_unix_ns", BigInteger),
+    Column("stores_json", Text, nullable=False),
+    Column("trouble", Text, nullable=False),
+    Column("lease_end_unix_ns", BigInteger, nullable=False),
+    Index("ix_purges_deleted", "delete_time_unix_ns", "run_key"),
+    Index(
+        "ix_purges_due",
+        "due_time_unix_ns",
+        sqlite_where=text(OPEN_PURGES_SQL),
+        postgresql_where=text(OPEN_PURGES_SQL),
+    ),
+)
+"""Deleted runs: those in the trash, those being purged, and what the purge of the others freed."""
+
 monitor_replicas = Table(
     "monitor_replicas",
     metadata,
@@ -306,3 +334,13 @@ uploads = Table(
     Column("complete_time_unix_ns", BigInteger),
     Index("ix_uploads_created", "create_time_unix_ns"),
 )
+
+file_purges = Table(
+    "file_purges",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("files", BigInteger, nullable=False),
+    Column("objects", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+"""What purges of runs freed of their files so far, counted with each removal."""

@@ -29,7 +29,7 @@ from runyard.agent.sync_job import (
 from runyard.agent.sync_locks import RootLocks
 from runyard.agent.sync_progress import Progress
 from runyard.journal_clean import remove_expired
-from runyard.journal_status import find_run_folders
+from runyard.journal_status import find_run_folders, read_status
 from runyard.text_format import count_text
 
 AT_ONCE_COUNT_MAX = 4
@@ -38,6 +38,8 @@ UNREACHABLE_GIVE_UP_S = 30.0
 """A server that does not answer for so long ends the command, but for `--watch`; what is there stays."""
 AGENT_WAIT_S = 600.0
 """How long an agent, or another sync, that serves the folder already is watched."""
+COMPLETE_TOLD_MAX = 10
+"""Runs that were complete before are named if there are at most so many, else counted."""
 LOOK_INTERVAL_S = 0.2
 WATCH_INTERVAL_S = 1.0
 """Pause between two looks for new run folders."""
@@ -105,10 +107,22 @@ class _Sync:
             self.progress.total_is_known = True
             await asyncio.gather(*(send(job, server) for job in self.jobs.values()))
 
+        quiet_count = self._pass_over_complete()
         await self._with_server(send_all)
+        if quiet_count:
+            self.progress.say(f"{count_text(quiet_count, 'run')} had been synced before")
         if self._is_json:
             fields = [job.fields() for job in self.jobs.values()]
             sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+    def _pass_over_complete(self) -> int:
+        """Marks runs that were complete before as told, where they are many and there is nothing to say; returns how many."""
+        complete = [job for job in self.jobs.values() if job.was_complete and not job.message]
+        if len(complete) <= COMPLETE_TOLD_MAX:
+            return 0
+        for job in complete:
+            job.is_told = True
+        return len(complete)
 
     async def watch(self) -> None:
         """Sends what is there and what comes, until a signal asks it to end."""
@@ -125,7 +139,6 @@ class _Sync:
         self.progress.say(f"watching {shown}; Ctrl-C ends it")
 
         async def look_until_stopped(server: Server) -> None:
-            server.reach.listen(lambda: self.progress.tell_reach(server.reach))
             while not stopped.is_set():
                 self._find()
                 self._begin(server)
@@ -148,6 +161,7 @@ class _Sync:
 
     async def _with_server(self, work: Any) -> None:
         server = make_server(self._base_url, api_key=self._api_key)
+        server.reach.listen(lambda: self.progress.tell_reach(server.reach))
         loop = asyncio.get_running_loop()
         beating = loop.create_task(server.heart.run())
         drawing = loop.create_task(self.progress.run())
@@ -160,8 +174,9 @@ class _Sync:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.progress.clear()
             await server.transport.close()
-            for root, locks in self._locks.items():
+            for locks in self._locks.values():
                 locks.release()
+            for root in {folder.parent for folder in self.jobs}:
                 remove_expired(root)
 
     def _find(self) -> None:
@@ -249,13 +264,15 @@ class _Sync:
                 await asyncio.wait([running], timeout=LOOK_INTERVAL_S)
                 job.take(upload)
                 if not self._is_watching and server.reach.unreachable_s > UNREACHABLE_GIVE_UP_S:
-                    job.end(UNREACHABLE, server.reach.message)
+                    job.end(UNREACHABLE, "")
                     return
         finally:
             if not running.done():
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
             job.take(upload)
+            if job.outcome == UNREACHABLE:  # its records may not even have been looked at
+                job.records_written = read_status(job.folder).records_written
         outcome = running.result()
         is_telling = outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED)
         job.end(outcome, upload.mark.message if is_telling else "")

@@ -33,7 +33,7 @@ _SAID = {
     EMPTY: "passed over: no run was begun in it",
     DAMAGED: "damaged: the beginning of its journal cannot be read, so nothing of it can be sent",
     LEFT_TO_AGENT: "its agent is still sending it",
-    UNREACHABLE: "the server does not answer; nothing is lost, try again later",
+    UNREACHABLE: "not sent: the server does not answer; nothing is lost, try again later",
 }
 
 
@@ -125,7 +125,10 @@ class Job:
 
     def said(self) -> str:
         """Returns what became of it, in words."""
-        said = _SAID[self.outcome] + (f": {self.message}" if self.message else "")
+        said = _SAID[self.outcome]
+        if self.outcome == runs.COMPLETE and self.records_refused:
+            said += f" but for {count_text(self.records_refused, 'record')} that cannot be"
+        said += f": {self.message}" if self.message else ""
         counts = f"{self.records_durable:,} of {self.records_written:,} records durable"
         if self.files_durable:
             counts += f", {count_text(self.files_durable, 'file')}"

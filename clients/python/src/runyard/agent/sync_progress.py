@@ -81,7 +81,7 @@ class Progress:
         """Says once that the server does not answer, and once that it does again."""
         text = "" if reach.is_reachable else reach.message or "the server does not answer"
         if text and not self._reach_text:
-            self.say(f"{text}; it is tried again and again, nothing is lost")
+            self.say(f"{text}; it is tried again")
         elif self._reach_text and not text:
             self.say("the server answers again")
         self._reach_text = text
