@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.readback import readback, wait_until
-from tests.integration.test_ends import HEAD, TOLD_WITHIN_S, WAIT, await_end, training
+from tests.integration.test_ends import HEAD, TOLD_WITHIN_S, await_end, training
 from tests.integration.yard import CallError, Yard
 
 PROGRAM = Path(sys.executable).parent / "runyard"
 pytestmark = pytest.mark.parametrize("yard", ["all"], indirect=True)
 SAVED = "run.log({'loss': 0.25})\nrun.summary['saved'] = 1\nopen('last.ckpt', 'w').write('weights')\nrun.save('last.ckpt')\n"
+WAIT = "print('up', flush=True)\ntime.sleep(60)\n"
 IGNORES = (
     "signal.signal(signal.SIGINT, lambda *_: None)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 )

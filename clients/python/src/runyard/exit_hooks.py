@@ -8,22 +8,16 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any, Callable, NoReturn
 
 from runyard.exception_text import exception_fields
-from runyard.settings import slurm_job
 
 EXIT_CODE_INTERRUPTED = 130
 """What a shell sees of a program that Ctrl-C ended."""
 EVIDENCE_LENGTH_MAX = 16_000
-CONTINUE_S = 10.0
-"""A SIGCONT belongs to the SIGTERM that comes within this time."""
 INIT_PID = 1
-LOOK_AGAIN_S = 0.05
-"""A SIGTERM of a batch system is looked at once more after this, for the SIGCONT that came with it."""
 
 FINISH_CALLED = "FINISH_CALLED"
 PROCESS_EXITED = "PROCESS_EXITED"
@@ -33,7 +27,6 @@ USER_REQUEST = "USER_REQUEST"
 PREEMPTED = "PREEMPTED"
 
 _ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_CONTINUE: Any = getattr(signal, "SIGCONT", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +40,6 @@ class End:
     """`type`, `message` and `traceback` of the exception that nobody handled."""
     signal: int = 0
     """The signal that ended the process, where one did."""
-    is_continued: bool = False
-    """Whether a SIGCONT came with that signal, as batch systems send it."""
 
 
 class ExitHooks:
@@ -70,8 +61,6 @@ class ExitHooks:
         self._excepthook: Any = None
         self._quitter_call: Any = None
         self._handlers: dict[int, Any] = {}
-        self._continue_time_s = -CONTINUE_S
-        self._is_looking_again = False
 
     def install(self) -> None:
         """Puts the hooks in place; a repeat does nothing."""
@@ -87,8 +76,6 @@ class ExitHooks:
         if threading.current_thread() is threading.main_thread():
             for number in _ENDING_SIGNALS:
                 self._handle(number, self._watch_terminate)
-            if _CONTINUE is not None and slurm_job():
-                self._handle(_CONTINUE, self._watch_continue)
 
     def uninstall(self) -> None:
         """Restores what was there, unless somebody has put a hook over ours; then ours goes on passing through."""
@@ -182,24 +169,10 @@ class ExitHooks:
         if self.is_interrupt_wanted and number == signal.SIGTERM:
             self.is_interrupt_wanted = False
             raise KeyboardInterrupt
-        is_continued = time.monotonic() - self._continue_time_s < CONTINUE_S
-        if _CONTINUE in self._handlers and not is_continued and not self._is_looking_again:
-            # Handlers of signals that came together are called by number: SIGCONT's after this one.
-            self._is_looking_again = True
-            threading.Timer(LOOK_AGAIN_S, os.kill, (os.getpid(), number)).start()
-            return
-        self.end = End(
-            128 + number,
-            SIGNAL,
-            signal.Signals(number).name,
-            signal=number,
-            is_continued=is_continued,
-        )
+        name = signal.Signals(number).name
+        self.end = End(128 + number, SIGNAL, name, signal=number)
         if self._on_terminate():
             self.die_of_signal()
-
-    def _watch_continue(self, number: int, frame: FrameType | None) -> None:
-        self._continue_time_s = time.monotonic()
 
 
 def end_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> End:

@@ -14,16 +14,18 @@ MARKED = "mark_preempting()"
 def notice_of(end: End, mode: str) -> str:
     """Returns what announced the end that a SIGTERM brings; "" if nothing did.
 
-    Slurm ends a job with SIGCONT and SIGTERM: when it preempts the job, when the job's time is up, and for scancel,
-    which looks the same from within. A SIGTERM alone in a job is somebody's kill. In a pod of Kubernetes every
-    deletion begins with the same SIGTERM, so that it tells nothing of the reason: there it counts in mode "sigterm".
+    In a job of Slurm it is Slurm that sends it: when it preempts the job, when the job's time is up, and for scancel,
+    which looks the same from within. (The SIGCONT that Slurm sends with it would tell it from a person's kill, but who
+    handles both may lose both: the kernel can hand them to a thread that does not wake Python's main thread.) In a pod
+    of Kubernetes every deletion begins with the same SIGTERM, so that it tells nothing of the reason: there it counts in
+    mode "sigterm".
     """
     if end.signal != signal.SIGTERM or mode == "off":
         return ""
     if mode == "sigterm":
         return "SIGTERM, which is set to announce a preemption (RUNYARD_PREEMPTION)"
     job = slurm_job()
-    return f"SIGTERM of Slurm to job {job}" if job and end.is_continued else ""
+    return f"SIGTERM in job {job} of Slurm" if job else ""
 
 
 def decided(end: End, notice: str) -> End:

@@ -69,7 +69,7 @@ class ResolvedSettings:
     writer_label: str = ""
     """Label of this writer, where several write one run ("rank17")."""
     preemption: str = "auto"
-    """Which SIGTERM announces that the machine is taken away: "auto" (one of Slurm), "sigterm" (every one) or "off"."""
+    """Which SIGTERM announces that the machine is taken away: "auto" (one in a job of Slurm), "sigterm" (every one) or "off"."""
     journal_bytes_max: int = 0
     """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
     journal_keep_days: float = 0.0
