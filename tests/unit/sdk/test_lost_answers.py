@@ -15,7 +15,8 @@ from runyard.agent.retry import Reach, Repeater
 from runyard.agent.transport import ServerTransport
 from runyard.agent.uploader import Uploader
 from runyard.errors import Unavailable
-from tests.simulation.world import Chance, Disk
+from tests.simulation.disk import Disk
+from tests.simulation.world import Chance
 
 
 class CancelsUnderYou:
