@@ -19,7 +19,7 @@ from runyard_server.domain.points import UInt64Column
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import RunDocument, RunKey
 from runyard_server.ingest.handler import IngestHandler
-from runyard_server.ingest.service import IngestConfig, build_pipeline
+from runyard_server.ingest.service import IngestConfig, IngestService, build_pipeline
 from runyard_server.metadata.handler import MetadataHandler
 from runyard_server.metadata.service import MetadataConfig, MetadataService
 from runyard_server.query.handler import QueryHandler
@@ -190,8 +190,14 @@ class IngestNode(Node):
         self.clock = WorldClock(chance)
         points = FaultyPoints(world)
         self.pipeline = build_pipeline(config, points=points, siblings=world, clock=self.clock)
+        self.service = IngestService(
+            self.pipeline, config=config, siblings=world, purger=world.points, clock=self.clock
+        )
         self.handler = IngestHandler(
-            self.pipeline, deadline_default_s=config.deadline_default_s, clock=self.clock
+            self.pipeline,
+            self.service,
+            deadline_default_s=config.deadline_default_s,
+            clock=self.clock,
         )
 
     def start(self) -> None:
