@@ -208,13 +208,11 @@ def test_a_folder_that_was_removed(script: Script, reader: Readback, *, is_root:
     script.start(run_id)
     wait_until(lambda: points(reader, run_id) == 200, 20, "the first rows")
     shutil.rmtree(script.root if is_root else next(script.root.glob("run-*")))
-    if not is_root:
-        # The agent looks for the process twice a second: it lives, whatever became of its lock.
-        looked_s = time.monotonic() + 2
-        wait_until(lambda: time.monotonic() > looked_s, 10, "some looks of the agent")
-        assert reader.state(f"robust/finish/{run_id}") == "RUNNING"
+    # The agent looks for the process twice a second: it lives, whatever became of its lock.
+    looked_s = time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > looked_s, 10, "some looks of the agent")
+    assert reader.state(f"robust/finish/{run_id}") == "RUNNING"
     _, told = script.finish()
     assert "was removed: what the server has not got by now is lost" in told
-    if not is_root:
-        reader.wait_for_state(f"robust/finish/{run_id}", "FINISHED", timeout_s=20)
-        reader.assert_receipt_is_whole(f"robust/finish/{run_id}", points=300)
+    reader.wait_for_state(f"robust/finish/{run_id}", "FINISHED", timeout_s=20)
+    reader.assert_receipt_is_whole(f"robust/finish/{run_id}", points=300)

@@ -85,6 +85,11 @@ class AgentLink:
             self._pause_s = min(self._pause_s * 2, RESTART_PAUSE_MAX_S)
             self.start()
 
+    def leave_to_agent(self) -> None:
+        """Makes sure that an agent lives for what is not sent yet: this process will not look again."""
+        if not self._is_agent_alive():
+            self.start()
+
     def _is_agent_alive(self) -> bool:
         """Returns whether the process that agent.lock names lives and is an agent.
 

@@ -75,6 +75,8 @@ def await_durable(
     finally:
         terminal.end_progress()
     mark = mark or Mark()
+    if not mark.is_complete and mark.server != REFUSED and folder.path.exists():
+        link.leave_to_agent()
     return Outcome(
         records_written=records_written,
         records_durable=max(0, min(mark.durable_sequence, records_written) - mark.records_refused),

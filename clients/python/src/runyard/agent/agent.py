@@ -65,7 +65,7 @@ class Agent:
         while True:
             self.look()
             self._reap()
-            if self._is_root_lost:
+            if self._is_root_lost and not await self._keep_orphans():
                 _log.warning("root_replaced %s: another agent serves what is there now", self._root)
                 return
             now_s = loop.time()
@@ -135,8 +135,22 @@ class Agent:
             self._begin(*self._leftovers.pop(0), is_writer_alive=False)
             running += 1
 
+    async def _keep_orphans(self) -> bool:
+        """Lets go of what another agent may serve by now; returns whether runs are left whose folders are gone.
+
+        Of those this agent holds the open segment and the process: nobody else could tell how they end.
+        """
+        self._waiting.clear()
+        self._leftovers.clear()
+        for name, (_, task) in list(self._runs.items()):
+            if self._world.disk.stamp(f"{self._root}/{name}") is not None:
+                del self._runs[name]
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        return bool(self._runs)
+
     def _list(self, now_s: float) -> None:
-        if not self._is_root_ours():  # removed or replaced: its lock guards nothing any more
+        if self._is_root_lost or not self._is_root_ours():  # its lock guards nothing any more
             self._is_root_lost = True
             return
         queued = {name for name, _ in self._leftovers}
