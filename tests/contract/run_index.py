@@ -7,13 +7,15 @@ import dataclasses
 import pytest
 
 from runyard_server.domain.run import (
+    Cut,
+    HistoryPart,
     Host,
     MetricDefinition,
     RunDocument,
     RunKey,
     RunState,
 )
-from runyard_server.storage.ports.runs import RunFilter, RunIndex
+from runyard_server.storage.ports.runs import IndexedRun, RunFilter, RunIndex
 from tests.stores import new_run_key
 
 CONFIGS = (
@@ -173,13 +175,18 @@ class RunIndexSuite:
         assert await index.read_runs([one.run_key]) == {one.run_key: gone}
 
     async def test_keys_are_found_by_name(self, index: RunIndex, project: str) -> None:
-        """Returns the keys of the runs that were published, many at once; others are left out."""
-        one, two = document(project, "r1"), document(project + "2", "r'2\\")
+        """Returns the runs that were published, many at once, with where their history lies; others are left out."""
+        parts = (HistoryPart(RunKey(7), cuts=(Cut(2, -3),)), HistoryPart(RunKey(8), 5, 1))
+        one = dataclasses.replace(document(project, "r1"), history_parts=parts)
+        two = document(project + "2", "r'2\\")
         await index.publish([one, two])
         names = [("e", project, "r1"), ("e", project + "2", "r'2\\"), ("e", project, "R1")]
-        expected = {names[0]: one.run_key, names[1]: two.run_key}
-        assert await index.find_run_keys(names) == expected
-        assert await index.find_run_keys([]) == {}
+        expected = {
+            names[0]: IndexedRun(one.run_key, parts),
+            names[1]: IndexedRun(two.run_key),
+        }
+        assert await index.find_runs(names) == expected
+        assert await index.find_runs([]) == {}
         assert await index.find_run_key("f", project, "r1") is None
 
     async def test_unknown_keys_are_left_out(self, index: RunIndex, project: str) -> None:

@@ -43,7 +43,7 @@ MODULES: Final = (
         "query",
         "reads: series, buckets, runs, receipts",
         needs=("clickhouse", "siblings"),
-        calls=("metadata",),
+        calls=("metadata", "monitor"),
         is_target=True,
     ),
     Module(

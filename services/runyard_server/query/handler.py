@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
-from runyard_server.query.planner import Steps
+from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
 from runyard_server.query.requests import PathBuckets, RunRow, RunsAsk
 from runyard_server.rpc import message_values, run_messages
@@ -50,7 +50,11 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
         self, request: pb.QuerySeriesRequest, context: Any
     ) -> pb.QuerySeriesResponse:
         reply = await self._service.read_series(
-            request.run_path, request.metrics, _steps(request), limit=request.limit
+            request.run_path,
+            request.metrics,
+            _steps(request),
+            limit=request.limit,
+            selection=_selection(request),
         )
         return pb.QuerySeriesResponse(
             series=[_series(metric, points) for metric, points in reply.series],
@@ -65,6 +69,7 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
             request.metrics,
             _steps(request),
             bucket_count_max=request.bucket_count_max,
+            selection=_selection(request),
         )
         return pb.QueryBucketsResponse(series=[_buckets(one) for one in found])
 
@@ -155,6 +160,13 @@ def _steps(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Steps:
     )
 
 
+def _selection(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Selection:
+    return Selection(
+        is_all_attempts=request.attempts == pb.ATTEMPT_SELECTION_ALL,
+        writers=tuple(request.writers),
+    )
+
+
 def _series(metric: str, points: SeriesPoints) -> pb.Series:
     message = pb.Series(metric=metric)
     columns = (
@@ -213,6 +225,11 @@ def _writer(receipt: WriterReceipt) -> pb.WriterReceipt:
         gaps=[pb.SequenceRange(first=first, last=last) for first, last in receipt.gaps],
         points_rejected=receipt.points_rejected,
         points_accepted=receipt.points_accepted,
+        label=receipt.label,
+        attempt=receipt.attempt,
+        records_written=receipt.records_written,
+        records_refused=receipt.records_refused,
+        has_ended=receipt.has_ended,
     )
 
 

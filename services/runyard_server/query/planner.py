@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import METRIC_NAME_BYTES_MAX
+from runyard_server.domain.run import HistoryPart, RunKey
+from runyard_server.storage.ports.points import Scope, Scopes
+from runyard_server.storage.ports.runs import IndexedRun
 
 RUN_PATHS_MAX = 1_000
+WRITERS_MAX = 1_000
 METRICS_MAX = 1_000
 BUCKET_SERIES_MAX = 10_000
 BUCKETS_DEFAULT, BUCKETS_MAX, BUCKETS_MIN = 1_500, 10_000, 2
@@ -37,6 +41,17 @@ class Steps:
     def is_empty(self) -> bool:
         """Says whether no step can be in it."""
         return self.first is not None and self.last is not None and self.first > self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of a run's points are read: all attempts or the current history, of all writers or some."""
+
+    is_all_attempts: bool = False
+    writers: tuple[int, ...] = ()
+
+
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,30 @@ def plan_buckets(
         size = series_count * buckets
         raise _too_large("series x bucket_count_max", size, BUCKETS_PER_REPLY_MAX, advice)
     return BucketsPlan(run_paths=paths, metrics=unique, steps=steps, bucket_count_max=buckets)
+
+
+def check_selection(selection: Selection, *, run_count: int) -> Selection:
+    """Returns the selection with each writer once; raises InvalidArgument if it cannot be."""
+    writers = tuple(dict.fromkeys(selection.writers))
+    if len(writers) > WRITERS_MAX:
+        raise _too_large("writers", len(writers), WRITERS_MAX, "ask in parts")
+    if writers and run_count > 1:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"writers are numbered within one run, and the request names {run_count}; ask for one run at a time",
+            metadata={"field": "writers", "value": len(writers)},
+        )
+    return Selection(selection.is_all_attempts, writers)
+
+
+def scopes_of(runs: Iterable[IndexedRun], selection: Selection) -> Scopes:
+    """Returns the scopes of those runs that are not read plainly: rewound ones, forks, and all where writers are named."""
+    scopes: dict[RunKey, Scope] = {}
+    for run in runs:
+        parts = () if selection.is_all_attempts else run.history_parts
+        if parts or selection.writers:
+            scopes[run.run_key] = Scope(parts or (HistoryPart(run.run_key),), selection.writers)
+    return scopes
 
 
 def check_keys(field: str, keys: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from runyard_server.storage.ports.points import ReceiptRange
@@ -22,6 +22,41 @@ class WriterReceipt:
     gaps: tuple[tuple[int, int], ...]
     points_accepted: int
     points_rejected: int
+    label: str = ""
+    attempt: int = 0
+    records_written: int | None = None
+    records_refused: int = 0
+    has_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WriterTold:
+    """What is known of a writer beside what is durable: who it is, and how much it wrote; None: not known."""
+
+    writer: int
+    label: str
+    attempt: int
+    records_written: int | None
+    records_refused: int
+    has_ended: bool
+
+
+def with_what_writers_say(
+    receipts: Sequence[WriterReceipt], told: Sequence[WriterTold]
+) -> list[WriterReceipt]:
+    """Returns one receipt per writer, by number; a writer of which nothing is durable yet has one too."""
+    by_number = {receipt.writer: receipt for receipt in receipts}
+    for one in told:
+        receipt = by_number.get(one.writer, WriterReceipt(one.writer, 0, 0, 0, (), 0, 0))
+        by_number[one.writer] = replace(
+            receipt,
+            label=one.label,
+            attempt=one.attempt,
+            records_written=one.records_written,
+            records_refused=one.records_refused,
+            has_ended=one.has_ended,
+        )
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def add_up(ranges: Sequence[ReceiptRange]) -> list[WriterReceipt]:

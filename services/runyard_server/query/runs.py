@@ -21,7 +21,7 @@ from runyard_server.domain.run import (
     check_run_id,
     split_run_path,
 )
-from runyard_server.storage.ports.runs import RunIndex
+from runyard_server.storage.ports.runs import IndexedRun, RunIndex
 
 LOOKUPS = Counter(
     "runyard_query_run_lookups_total", "Paths turned into run keys, by source.", ("source",)
@@ -48,16 +48,16 @@ class RunSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunFinderConfig:
-    """How paths are turned into run keys."""
+    """How paths are turned into runs."""
 
     cache_count_max: int = 100_000
     """Paths remembered, about 300 bytes each."""
-    cache_age_max_s: float = 30.0
-    """How long a path is remembered: a deleted run may be read for as long."""
+    cache_age_max_s: float = 2.0
+    """How long a path is remembered: a deleted run may be read, and a rewind be missed, for as long."""
 
 
 class RunFinder:
-    """Turns paths into run keys: from memory, from the index, and for runs newer than the index from metadata."""
+    """Turns paths into runs: from memory, from the index, and for runs newer than the index from metadata."""
 
     def __init__(
         self, config: RunFinderConfig, *, index: RunIndex, source: RunSource, clock: Clock
@@ -66,20 +66,22 @@ class RunFinder:
         self._index = index
         self._source = source
         self._clock = clock
-        self._known: collections.OrderedDict[str, tuple[RunKey, float]] = collections.OrderedDict()
+        self._known: collections.OrderedDict[str, tuple[IndexedRun, float]] = (
+            collections.OrderedDict()
+        )
 
-    async def find(self, path: str) -> RunKey:
-        """Returns the key of one run. Raises InvalidArgument, NotFound, FailedPrecondition RUN_DELETED."""
+    async def find(self, path: str) -> IndexedRun:
+        """Returns one run. Raises InvalidArgument, NotFound, FailedPrecondition RUN_DELETED."""
         return (await self.find_all([path]))[path]
 
-    async def find_all(self, paths: Iterable[str]) -> dict[str, RunKey]:
-        """Returns the keys of all these runs, in order. Raises as `find` for the first that has none."""
+    async def find_all(self, paths: Iterable[str]) -> dict[str, IndexedRun]:
+        """Returns all these runs, in order. Raises as `find` for the first that has none."""
         names = {path: check_run_path(path) for path in paths}
         found = {path: key for path in names if (key := self._remembered(path)) is not None}
         LOOKUPS.labels("memory").inc(len(found))
         missing = [path for path in names if path not in found]
         if missing:
-            indexed = await self._index.find_run_keys([names[path] for path in missing])
+            indexed = await self._index.find_runs([names[path] for path in missing])
             for path in missing:
                 if names[path] in indexed:
                     found[path] = indexed[names[path]]
@@ -88,30 +90,30 @@ class RunFinder:
             found |= await self._ask_source([path for path in missing if path not in found])
         return {path: found[path] for path in names}
 
-    async def _ask_source(self, paths: Sequence[str]) -> dict[str, RunKey]:
+    async def _ask_source(self, paths: Sequence[str]) -> dict[str, IndexedRun]:
         """Asks for few at a time, and stops at the first that there is not."""
-        found: dict[str, RunKey] = {}
+        found: dict[str, IndexedRun] = {}
         for start in range(0, len(paths), SIBLING_LOOKUPS_MAX):
             some = paths[start : start + SIBLING_LOOKUPS_MAX]
             LOOKUPS.labels("metadata").inc(len(some))
             documents = await asyncio.gather(*(self._source.get_run(path=path) for path in some))
             for path, document in zip(some, documents, strict=True):
-                found[path] = document.run_key
-                self._remember(path, document.run_key)
+                found[path] = IndexedRun(document.run_key, document.history_parts)
+                self._remember(path, found[path])
         return found
 
-    def _remembered(self, path: str) -> RunKey | None:
+    def _remembered(self, path: str) -> IndexedRun | None:
         entry = self._known.get(path)
         if entry is None:
             return None
-        key, since_s = entry
+        run, since_s = entry
         if self._clock.monotonic_s() - since_s > self._config.cache_age_max_s:
             del self._known[path]
             return None
-        return key
+        return run
 
-    def _remember(self, path: str, key: RunKey) -> None:
-        self._known[path] = (key, self._clock.monotonic_s())
+    def _remember(self, path: str, run: IndexedRun) -> None:
+        self._known[path] = (run, self._clock.monotonic_s())
         self._known.move_to_end(path)
         while len(self._known) > self._config.cache_count_max:
             self._known.popitem(last=False)

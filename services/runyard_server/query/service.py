@@ -20,8 +20,8 @@ from runyard_server.domain.run import (
 from runyard_server.query import planner
 from runyard_server.query.config_keys import select_config
 from runyard_server.query.handler import QueryHandler
-from runyard_server.query.planner import Steps
-from runyard_server.query.receipts import add_up
+from runyard_server.query.planner import EVERYTHING, Selection, Steps
+from runyard_server.query.receipts import add_up, with_what_writers_say
 from runyard_server.query.requests import (
     MetricsPage,
     PathBuckets,
@@ -32,8 +32,9 @@ from runyard_server.query.requests import (
     SeriesReply,
     SummaryReply,
 )
-from runyard_server.query.runs import RunFinder, RunFinderConfig, RunSource, read_document
+from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
+from runyard_server.query.writers import QuerySiblings, WriterTellers
 from runyard_server.storage.ports.points import PointReader, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
 
@@ -42,13 +43,16 @@ from runyard_server.storage.ports.runs import RunFilter, RunIndex
 class QueryConfig(RunFinderConfig):
     """How the query service finds runs; what one reply may hold is part of the contract, in query.proto."""
 
+    writers_timeout_s: float = 2.0
+    """How long a receipt waits for what metadata and the monitor know of the writers; it comes without that then."""
+
 
 def build(
     config: QueryConfig,
     *,
     points: PointReader,
     runs: RunIndex,
-    siblings: RunSource,
+    siblings: QuerySiblings,
     clock: Clock,
 ) -> QueryService:
     """Returns the service, not started."""
@@ -66,13 +70,14 @@ class QueryService:
         *,
         points: PointReader,
         runs: RunIndex,
-        siblings: RunSource,
+        siblings: QuerySiblings,
         clock: Clock,
     ) -> None:
         self._points = points
         self._index = runs
         self._siblings = siblings
         self._finder = RunFinder(config, index=runs, source=siblings, clock=clock)
+        self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Adds the servicer to the server."""
@@ -89,17 +94,25 @@ class QueryService:
         """Does nothing: reads hold nothing."""
 
     async def read_series(
-        self, run_path: str, metrics: Sequence[str], steps: Steps, *, limit: int
+        self,
+        run_path: str,
+        metrics: Sequence[str],
+        steps: Steps,
+        *,
+        limit: int,
+        selection: Selection = EVERYTHING,
     ) -> SeriesReply:
         """Returns stored points of the metrics, in the order asked."""
         plan = planner.plan_series(metrics, steps, limit)
-        key = await self._finder.find(run_path)
+        selection = planner.check_selection(selection, run_count=1)
+        run = await self._finder.find(run_path)
         series, next_step = await self._points.read_series(
-            key,
+            run.run_key,
             plan.metrics,
             first_step=plan.steps.first,
             last_step=plan.steps.last,
             limit=plan.limit,
+            scopes=planner.scopes_of([run], selection),
         )
         found = dict(zip(plan.metrics, series, strict=True))
         return SeriesReply(tuple((metric, found[metric]) for metric in metrics), next_step)
@@ -111,13 +124,15 @@ class QueryService:
         steps: Steps,
         *,
         bucket_count_max: int,
+        selection: Selection = EVERYTHING,
     ) -> list[PathBuckets]:
         """Returns downsampled series, by run and metric as asked; those without points are left out."""
         plan = planner.plan_buckets(run_paths, metrics, steps, bucket_count_max)
-        keys = await self._finder.find_all(plan.run_paths)
+        selection = planner.check_selection(selection, run_count=len(plan.run_paths))
+        runs = await self._finder.find_all(plan.run_paths)
         series = {
-            SeriesKey(key, metric): (path, metric)
-            for path, key in keys.items()
+            SeriesKey(run.run_key, metric): (path, metric)
+            for path, run in runs.items()
             for metric in plan.metrics
         }
         found = await self._points.read_buckets(
@@ -125,6 +140,7 @@ class QueryService:
             first_step=plan.steps.first,
             last_step=plan.steps.last,
             bucket_count_max=plan.bucket_count_max,
+            scopes=planner.scopes_of(runs.values(), selection),
         )
         return [PathBuckets(*names, found[one]) for one, names in series.items() if one in found]
 
@@ -138,12 +154,13 @@ class QueryService:
         limit = planner.clamp(
             page_size, default=planner.METRICS_PAGE_DEFAULT, most=planner.METRICS_PAGE_MAX
         )
-        key = await self._finder.find(run_path)
+        run = await self._finder.find(run_path)
         stats, total = await self._points.list_metrics(
-            key,
+            run.run_key,
             name_contains=name_contains,
             after_name=str(position[0]) if position else "",
             limit=limit + 1,
+            scopes=planner.scopes_of([run], EVERYTHING),
         )
         page = stats[:limit]
         token = make_page_token(query, page[-1].name) if len(stats) > limit else ""
@@ -156,17 +173,20 @@ class QueryService:
             default=planner.SUMMARY_METRICS_DEFAULT,
             most=planner.SUMMARY_METRICS_MAX,
         )
-        key = await self._finder.find(run_path)
-        document = await read_document(self._index, self._siblings, key)
+        run = await self._finder.find(run_path)
+        document = await read_document(self._index, self._siblings, run.run_key)
         return SummaryReply(*await read_run_summary(self._points, document, metric_count_max=limit))
 
     async def read_receipt(self, run_path: str) -> Receipt:
         """Returns what is durable of a run."""
-        key = await self._finder.find(run_path)
-        ranges, last_step = await asyncio.gather(
-            self._points.read_receipts(key), self._points.read_last_step(key)
+        run = await self._finder.find(run_path)
+        scopes = planner.scopes_of([run], EVERYTHING)
+        ranges, last_step, told = await asyncio.gather(
+            self._points.read_receipts(run.run_key),
+            self._points.read_last_step(run.run_key, scopes=scopes),
+            self._tellers.ask(run_path, run.run_key),
         )
-        return Receipt(tuple(add_up(ranges)), last_step)
+        return Receipt(tuple(with_what_writers_say(add_up(ranges), told)), last_step)
 
     async def query_runs(self, ask: RunsAsk) -> RunsPage:
         """Returns a page of a project's runs, newest first.

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runyard_server.domain.run import RunDocument, RunKey
-from runyard_server.query.planner import ALL_KEYS, SUMMARY_VALUES_PER_REPLY_MAX
+from runyard_server.query.planner import (
+    ALL_KEYS,
+    EVERYTHING,
+    SUMMARY_VALUES_PER_REPLY_MAX,
+    scopes_of,
+)
 from runyard_server.query.summary import (
     compose_summary,
     metrics_of_key,
@@ -14,7 +19,14 @@ from runyard_server.query.summary import (
     read_rules,
     select_keys,
 )
-from runyard_server.storage.ports.points import MetricStats, PointReader, SeriesKey, SummaryEntry
+from runyard_server.storage.ports.points import (
+    MetricStats,
+    PointReader,
+    Scopes,
+    SeriesKey,
+    SummaryEntry,
+)
+from runyard_server.storage.ports.runs import IndexedRun
 
 
 async def read_run_summary(
@@ -23,7 +35,7 @@ async def read_run_summary(
     """Returns the whole summary of a run, and how many metrics were left out of it."""
     key = document.run_key
     stats, total = await points.list_metrics(
-        key, name_contains="", after_name="", limit=metric_count_max
+        key, name_contains="", after_name="", limit=metric_count_max, scopes=_scopes([document])
     )
     entries = (await points.read_summaries([key])).get(key, [])
     summaries = await _compose(points, [document], {key: stats}, {key: entries})
@@ -37,17 +49,28 @@ async def read_summaries(
     run_keys = [document.run_key for document in documents]
     if not run_keys or not keys:
         return {}
+    scopes = _scopes(documents)
     if ALL_KEYS in keys:
         fair = max(1, SUMMARY_VALUES_PER_REPLY_MAX // len(run_keys))
-        stats = await points.read_metric_stats(run_keys, metrics=None, limit_per_run=fair)
+        stats = await points.read_metric_stats(
+            run_keys, metrics=None, limit_per_run=fair, scopes=scopes
+        )
     else:
         metrics = list(dict.fromkeys(name for key in keys for name in metrics_of_key(key)))
-        stats = await points.read_metric_stats(run_keys, metrics=metrics)
+        stats = await points.read_metric_stats(run_keys, metrics=metrics, scopes=scopes)
     entries = await points.read_summaries(run_keys)
     summaries = await _compose(points, documents, stats, entries)
     if ALL_KEYS not in keys:
         summaries = {run: select_keys(summary, keys) for run, summary in summaries.items()}
     return {run: object_to_json(summary) for run, summary in summaries.items()}
+
+
+def _scopes(documents: Sequence[RunDocument]) -> Scopes:
+    """Returns the scopes of rewound runs and forks: their metrics are summarised by what counts.
+
+    What a script has set itself stays, whichever attempt did so, and a fork starts with none of its parent's.
+    """
+    return scopes_of([IndexedRun(d.run_key, d.history_parts) for d in documents], EVERYTHING)
 
 
 async def _compose(
@@ -63,7 +86,8 @@ async def _compose(
         for one in found
         if needs_mean(rules[run], one.name)
     ]
-    means = await points.read_means(averaged) if averaged else {}
+    scopes = _scopes(documents)
+    means = await points.read_means(averaged, scopes=scopes) if averaged else {}
     by_run: dict[RunKey, dict[str, float]] = {}
     for series, mean in means.items():
         by_run.setdefault(series.run_key, {})[series.metric] = mean

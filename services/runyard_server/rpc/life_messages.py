@@ -17,12 +17,14 @@ from runyard_server.domain.run import (
     StopStage,
     StopStatus,
 )
-from runyard_server.domain.writers import Writer, WriterIdentity
+from runyard_server.domain.writers import Writer, WriterEnd, WriterIdentity
 from runyard_server.rpc.message_values import (
     NS_PER_S,
+    cause_from_number,
     cause_to_number,
     duration_from_s,
     optional_timestamp,
+    state_from_number,
     state_to_number,
     timestamp_from_unix_ns,
     transition_from_message,
@@ -173,6 +175,35 @@ def writer_to_message(writer: Writer) -> pb.RunWriter:
         if end.exit_code is not None:
             message.exit_code = end.exit_code
     return message
+
+
+def writer_from_message(run_key: RunKey, message: pb.RunWriter) -> Writer:
+    """Returns the writer that the message holds; its request_id and applied_sequence are not on the wire."""
+    end = None
+    if message.HasField("end_time"):
+        end = WriterEnd(
+            state=state_from_number(message.state, field="state"),
+            cause=cause_from_number(message.cause, field="cause"),
+            exit_code=message.exit_code if message.HasField("exit_code") else None,
+            evidence=message.evidence,
+            end_time_unix_ns=unix_ns_from_timestamp(message.end_time),
+            last_sequence=message.last_sequence,
+            records_refused=message.records_refused,
+        )
+    return Writer(
+        run_key=run_key,
+        writer=message.writer,
+        request_id="",
+        label=message.label,
+        attempt=message.attempt,
+        is_resumed=False,
+        start_time_unix_ns=unix_ns_from_timestamp(message.start_time),
+        is_counted=message.is_current,
+        end=end,
+        identity=identity_from_message(message.identity),
+        hostname=message.hostname,
+        pid=message.pid,
+    )
 
 
 def attempt_to_message(attempt: RunAttempt) -> pb.RunAttempt:

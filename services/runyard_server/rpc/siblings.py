@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from runyard_protos.files.v1 import files_pb2 as files_pb
 from runyard_protos.ingest.v1 import ingest_pb2 as ingest_pb
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
+from runyard_protos.monitor.v1 import monitor_pb2 as monitor_pb
 from runyard_protos.query.v1 import query_pb2 as query_pb
 from runyard_server import telemetry
 from runyard_server.domain.beats import MonitorReplica
@@ -31,6 +32,7 @@ from runyard_server.domain.run import (
     StopStatus,
     TransitionCause,
 )
+from runyard_server.domain.writers import Writer
 from runyard_server.rpc import (
     life_messages,
     message_values,
@@ -47,6 +49,8 @@ INGEST: Final = "ingest"
 _INGEST_SERVICE: Final = "/runyard.ingest.v1.IngestService/"
 FILES: Final = "files"
 _FILES_SERVICE: Final = "/runyard.files.v1.FilesService/"
+MONITOR: Final = "monitor"
+_MONITOR_SERVICE: Final = "/runyard.monitor.v1.MonitorService/"
 QUERY: Final = "query"
 _QUERY_SERVICE: Final = "/runyard.query.v1.QueryService/"
 _PAGE_SIZE: Final = 10_000
@@ -175,6 +179,27 @@ class Siblings:
             reports=[project_messages.report_to_message(report) for report in reports]
         )
         await self._call("ReportNotifications", request, pb.ReportNotificationsResponse)
+
+    async def list_writers(self, run_key: RunKey) -> list[Writer]:
+        """Returns all writers of a run, by number; reads all pages. Raises NotFound, FailedPrecondition RUN_DELETED, Unavailable."""
+        request = pb.ListRunWritersRequest(run_key=run_key)
+        pages = self._pages("ListRunWriters", request, pb.ListRunWritersResponse)
+        return [
+            life_messages.writer_from_message(run_key, one)
+            async for page in pages
+            for one in page.writers
+        ]
+
+    async def written_records(self, run_path: str) -> dict[int, int]:
+        """Returns how many records each writer of a live run has written, as its beats say. Raises Unavailable."""
+        reply = await self._call(
+            "ListWriterLiveness",
+            monitor_pb.ListWriterLivenessRequest(run_path=run_path),
+            monitor_pb.ListWriterLivenessResponse,
+            service=MONITOR,
+            prefix=_MONITOR_SERVICE,
+        )
+        return {one.writer: one.records_written for one in reply.writers}
 
     async def purge_points(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
         """Has ingest remove what deleted runs streamed, which may take minutes. Safe to repeat. Raises Unavailable."""

@@ -55,6 +55,13 @@ def with_life(document: RunDocument, text: str) -> RunDocument:
     )
 
 
+def history_of(text: str) -> tuple[HistoryPart, ...]:
+    """Returns where the history lies, of the text alone; most texts tell of none and are not parsed."""
+    if '"history_parts"' not in text:
+        return ()
+    return tuple(_part(part) for part in json.loads(text).get("history_parts", ()))
+
+
 def _part(fields: dict[str, Any]) -> HistoryPart:
     return HistoryPart(
         run_key=RunKey(fields["run_key"]),

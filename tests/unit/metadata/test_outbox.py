@@ -84,7 +84,7 @@ async def test_a_refused_document_does_not_block_the_others() -> None:
     index.refused_ids = {"bad"}
     assert await make_outbox(desk, index).flush(timeout_s=5)
     assert await waiting_count(desk) == 0
-    keys = await index.find_run_keys([("local", "p", name) for name in ("a", "bad", "c")])
+    keys = await index.find_runs([("local", "p", name) for name in ("a", "bad", "c")])
     assert {"a", "c"} == {run_id for _, _, run_id in keys}
 
 

@@ -11,10 +11,24 @@ import pytest
 
 from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.query.v1 import query_pb2 as pb
-from runyard_server.domain.errors import FailedPrecondition, InvalidArgument, NotFound
+from runyard_server.domain.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from runyard_server.domain.points import SummaryChange
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import MetricDefinition, RunDocument, RunKey, RunState
+from runyard_server.domain.run import (
+    Cut,
+    HistoryPart,
+    MetricDefinition,
+    RunDocument,
+    RunKey,
+    RunState,
+    TransitionCause,
+)
+from runyard_server.domain.writers import Writer, WriterEnd
 from runyard_server.query.handler import QueryHandler, pack_columns
 from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.memory.points import MemoryPoints
@@ -29,6 +43,9 @@ class Metadata:
     def __init__(self) -> None:
         self.documents: list[RunDocument] = []
         self.projects: list[Project] = []
+        self.writers: list[Writer] = []
+        self.written: dict[int, int] = {}
+        self.is_away = False
         self.asked = 0
 
     async def get_run(
@@ -48,6 +65,16 @@ class Metadata:
             if path == project.path:
                 return project
         raise NotFound("PROJECT_NOT_FOUND", f"no project {path}", metadata={"project": path})
+
+    async def list_writers(self, run_key: RunKey) -> list[Writer]:
+        if self.is_away:
+            raise Unavailable("SERVICE_UNAVAILABLE", "metadata does not answer")
+        return [writer for writer in self.writers if writer.run_key == run_key]
+
+    async def written_records(self, run_path: str) -> dict[int, int]:
+        if self.is_away:
+            raise Unavailable("SERVICE_UNAVAILABLE", "the monitor does not answer")
+        return self.written
 
 
 class World:
@@ -216,6 +243,104 @@ async def test_a_receipt_says_what_is_durable(world: World) -> None:
     assert (reply.records_durable, reply.last_step) == (3, 7)
     assert (writer.contiguous_sequence, writer.last_sequence, writer.points_accepted) == (2, 5, 3)
     assert [(gap.first, gap.last) for gap in writer.gaps] == [(3, 4)]
+
+
+async def test_a_receipt_says_what_was_written_too(world: World) -> None:
+    """By the writer's end, or while it lives by its beats; a writer without durable data is there; siblings away take only that."""
+    run = await world.add_run("r")
+    end = WriterEnd(
+        RunState.FINISHED, TransitionCause.FINISH_CALLED, 0, "", 0, 9, records_refused=2
+    )
+    ended = Writer(
+        run.run_key, 1, "q1", "rank0", 1, is_resumed=False, start_time_unix_ns=0, end=end
+    )
+    living = Writer(run.run_key, 2, "q2", "rank1", 2, is_resumed=True, start_time_unix_ns=0)
+    world.metadata.writers = [ended, living]
+    world.metadata.written = {2: 30}
+    await world.log(run, {"a": [(0, 1.0), (7, 2.0)]}, writer=1, first_sequence=1)
+    request = pb.GetReceiptRequest(run_path="e/p/r")
+    reply = await world.rpc.GetReceipt(request, None)
+    assert [
+        (w.label, w.attempt, w.records_durable, w.records_written, w.records_refused, w.has_ended)
+        for w in reply.writers
+    ] == [("rank0", 1, 2, 9, 2, True), ("rank1", 2, 0, 30, 0, False)]
+    world.metadata.is_away = True
+    (writer,) = (await world.rpc.GetReceipt(request, None)).writers
+    assert (
+        writer.records_durable,
+        writer.HasField("records_written"),
+        writer.label,
+    ) == (2, False, "")
+
+
+async def test_a_rewound_run_shows_its_current_history(world: World) -> None:
+    """Superseded points are in no read but that of all attempts; a writer's own are read by its number."""
+    run = await world.add_run("r")
+    await world.log(run, {"a": [(0, 1.0), (5, 2.0)], "gone": [(6, 9.0)]}, writer=1)
+    await world.log(run, {"a": [(3, 3.0), (4, 4.0)]}, writer=2)
+    parts = (HistoryPart(run.run_key, cuts=(Cut(1, 2),)),)
+    await world.index.publish([dataclasses.replace(run, history_parts=parts, version=2)])
+    ask = pb.QuerySeriesRequest(run_path="e/p/r", metrics=["a"])
+    current = (await world.rpc.QuerySeries(ask, None)).series[0]
+    assert (list(current.steps), list(current.writers)) == ([0, 3, 4], [1, 2, 2])
+    ask.attempts = pb.ATTEMPT_SELECTION_ALL
+    assert list((await world.rpc.QuerySeries(ask, None)).series[0].steps) == [0, 3, 4, 5]
+    ask.attempts = pb.ATTEMPT_SELECTION_CURRENT
+    ask.writers.append(2)
+    assert list((await world.rpc.QuerySeries(ask, None)).series[0].steps) == [3, 4]
+    metrics = await world.rpc.ListMetrics(pb.ListMetricsRequest(run_path="e/p/r"), None)
+    assert [(m.name, m.first_step, m.last_step, m.last) for m in metrics.metrics] == [
+        ("a", 0, 4, 4.0)
+    ]
+    summary = await world.rpc.GetSummary(pb.GetSummaryRequest(run_path="e/p/r"), None)
+    assert json.loads(summary.summary_json) == {"a": 4}
+    assert (await world.rpc.GetReceipt(pb.GetReceiptRequest(run_path="e/p/r"), None)).last_step == 4
+    buckets = await world.rpc.QueryBuckets(
+        pb.QueryBucketsRequest(run_paths=["e/p/r"], metrics=["a", "gone"]), None
+    )
+    assert [(s.metric, list(s.first_steps)) for s in buckets.series] == [("a", [0, 3, 4])]
+
+
+async def test_a_fork_shows_its_parents_points_up_to_the_fork(world: World) -> None:
+    """A child's history is its parent's up to the step, then its own; all attempts are its own points alone."""
+    parent = await world.add_run("parent")
+    await world.log(parent, {"a": [(0, 1.0), (5, 2.0), (9, 3.0)]}, writer=1)
+    key = new_run_key()
+    parts = (HistoryPart(key), HistoryPart(parent.run_key, last_step=5, writer_max=1))
+    child = await world.add_run("child", run_key=key, history_parts=parts)
+    await world.log(child, {"a": [(6, 7.0)]}, writer=1)
+    ask = pb.QuerySeriesRequest(run_path="e/p/child", metrics=["a"])
+    found = (await world.rpc.QuerySeries(ask, None)).series[0]
+    assert (list(found.steps), list(found.writers)) == ([0, 5, 6], [0, 0, 1])
+    ask.attempts = pb.ATTEMPT_SELECTION_ALL
+    assert list((await world.rpc.QuerySeries(ask, None)).series[0].steps) == [6]
+
+
+async def test_ranks_that_share_steps_are_one_bucket_a_step(world: World) -> None:
+    """The same metric of three ranks is one line: lowest, highest and mean over them at each step; one rank on demand."""
+    run = await world.add_run("r")
+    for writer in (1, 2, 3):
+        points = {"loss": [(0, float(writer)), (1, 10.0 * writer)]}
+        await world.log(run, points, writer=writer)
+    ask = pb.QueryBucketsRequest(run_paths=["e/p/r"], metrics=["loss"])
+    (series,) = (await world.rpc.QueryBuckets(ask, None)).series
+    assert (
+        series.width,
+        series.is_raw,
+        list(series.first_steps),
+        list(series.counts),
+    ) == (1, False, [0, 1], [3, 3])
+    assert (
+        list(series.lows),
+        list(series.highs),
+        list(series.means),
+    ) == ([1.0, 10.0], [3.0, 30.0], [2.0, 20.0])
+    ask.writers.append(2)
+    (one,) = (await world.rpc.QueryBuckets(ask, None)).series
+    assert (one.is_raw, list(one.lasts)) == (True, [2.0, 20.0])
+    ask.run_paths.append("e/p/other")
+    with pytest.raises(InvalidArgument, match="one run at a time"):
+        await world.rpc.QueryBuckets(ask, None)
 
 
 async def test_runs_come_with_the_asked_keys_only(world: World) -> None:

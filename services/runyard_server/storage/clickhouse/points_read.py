@@ -25,10 +25,14 @@ from runyard_server.storage.clickhouse.points_read_receipts_sql import (
     receipts_sql,
 )
 from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
+from runyard_server.storage.clickhouse.points_scoped import ScopedReader
 from runyard_server.storage.ports.points import (
+    NO_SCOPES,
     BucketColumns,
     MetricStats,
     ReceiptRange,
+    Scope,
+    Scopes,
     SeriesKey,
     SeriesPoints,
     SummaryEntry,
@@ -54,6 +58,7 @@ class ClickHousePointReader:
         self._store = store
         self._receipts_max = receipts_max
         self._buckets = BucketReader(store)
+        self._scoped = ScopedReader(store)
 
     async def read_series(
         self,
@@ -63,6 +68,7 @@ class ClickHousePointReader:
         first_step: int | None,
         last_step: int | None,
         limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[SeriesPoints], int | None]:
         """Returns points in (step, writer) order, complete below `next_step`; see the port."""
         assert limit >= 1, limit
@@ -71,7 +77,7 @@ class ClickHousePointReader:
         if not ids or steps.is_empty:
             return [empty_points() for _ in metrics], None
         keys = [(int(run_key), ids[metric]) for metric in ids]
-        found = await self._read_points(keys, steps, limit=limit + 1)
+        found = await self._read_points(keys, steps, limit=limit + 1, scopes=scopes)
         cuts = [int(points.steps[limit]) for points in found.values() if len(points.steps) > limit]
         next_step = min(cuts, default=None)
         if next_step is not None:
@@ -79,7 +85,7 @@ class ClickHousePointReader:
             if not any(len(points.steps) for points in found.values()):
                 # More writers than `limit` logged this step: a step is never torn, so it comes whole.
                 one_step = span_of_steps(next_step, next_step)
-                found = await self._read_points(keys, one_step, limit=None)
+                found = await self._read_points(keys, one_step, limit=None, scopes=scopes)
                 next_step = None if next_step in (last_step, STEP_MAX) else next_step + 1
         empty = empty_points()
         return [found.get((int(run_key), ids[metric]), empty) for metric in metrics], next_step
@@ -91,23 +97,41 @@ class ClickHousePointReader:
         first_step: int | None,
         last_step: int | None,
         bucket_count_max: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[SeriesKey, BucketColumns]:
         """Returns downsampled series; see the port."""
         steps = span_of_steps(first_step, last_step)
         keys = _by_id(series)
         if not keys or steps.is_empty:
             return {}
-        found = await self._buckets.read(list(keys), steps, bucket_count_max=bucket_count_max)
+        plain, scoped = _split(keys, scopes)
+        found = await self._buckets.read(plain, steps, bucket_count_max=bucket_count_max)
+        if scoped:
+            found |= await self._scoped.read_buckets(
+                scoped, steps, bucket_count_max=bucket_count_max
+            )
         return {keys[one]: buckets for one, buckets in found.items()}
 
     async def list_metrics(
-        self, run_key: RunKey, *, name_contains: str, after_name: str, limit: int
+        self,
+        run_key: RunKey,
+        *,
+        name_contains: str,
+        after_name: str,
+        limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[MetricStats], int]:
         """Returns metrics by name in byte order, and how many match in all."""
-        stats = _STATS.format(where=f"run = {int(run_key)}")
+        scope = scopes.get(run_key)
+        if scope is not None:
+            stats = await self._scoped_stats(run_key, scope, None)
+            matching = [s for s in stats if name_contains.lower() in s.name.lower()]
+            after = [s for s in matching if s.name.encode() > after_name.encode()]
+            return after[:limit], len(matching)
+        named = _STATS.format(where=f"run = {int(run_key)}")
         # One query for both: the count is taken before the page is cut, and stands in a row of its own.
         sql = (
-            f"WITH matching AS (SELECT * FROM ({stats}\n) WHERE {_NAME_MATCHES})"
+            f"WITH matching AS (SELECT * FROM ({named}\n) WHERE {_NAME_MATCHES})"
             f"\nSELECT {_STATS_COLUMNS}, (SELECT count() FROM matching) AS total FROM matching"
             "\nWHERE metric_name > {after:String} OR {after:String} = ''"
             f"\nORDER BY metric_name LIMIT {limit}"
@@ -129,10 +153,20 @@ class ClickHousePointReader:
         *,
         metrics: Sequence[str] | None,
         limit_per_run: int | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[RunKey, list[MetricStats]]:
         """Returns the stats of metrics of many runs at once, by name."""
         if not run_keys or (metrics is not None and not metrics):
             return {}
+        found: dict[RunKey, list[MetricStats]] = {}
+        for run_key in run_keys:
+            if run_key in scopes:
+                own = await self._scoped_stats(run_key, scopes[run_key], metrics)
+                if own:
+                    found[run_key] = own[:limit_per_run]
+        run_keys = [run_key for run_key in run_keys if run_key not in scopes]
+        if not run_keys:
+            return found
         where = f"run IN ({_join(run_keys)})"
         if metrics is not None:
             where += f" AND metric IN ({_join(metric_id(metric) for metric in metrics)})"
@@ -141,22 +175,28 @@ class ClickHousePointReader:
         table = await self._store.query_arrow(
             f"SELECT {_STATS_COLUMNS} FROM ({stats}\n) ORDER BY run, metric_name{cut}"
         )
-        found: dict[RunKey, list[MetricStats]] = {}
         for run, one in _read_stats(table):
             found.setdefault(RunKey(run), []).append(one)
         return found
 
-    async def read_last_step(self, run_key: RunKey) -> int | None:
+    async def read_last_step(self, run_key: RunKey, *, scopes: Scopes = NO_SCOPES) -> int | None:
         """Returns the largest step of any metric of the run, or None without points."""
+        if run_key in scopes:
+            return await self._scoped.read_last_step(int(run_key), scopes[run_key])
         table = await self._store.query_arrow(
             f"SELECT count() AS n, max(last_step) AS step FROM series WHERE run = {int(run_key)}"
         )
         return int(column(table, "step")[0]) if int(column(table, "n")[0]) else None
 
-    async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
+    async def read_means(
+        self, series: Sequence[SeriesKey], *, scopes: Scopes = NO_SCOPES
+    ) -> dict[SeriesKey, float]:
         """Returns the mean of the finite values of each series; NaN if none is finite."""
         keys = _by_id(series)
-        found = await self._buckets.read_means(list(keys)) if keys else {}
+        plain, scoped = _split(keys, scopes)
+        found = await self._buckets.read_means(plain) if plain else {}
+        if scoped:
+            found |= await self._scoped.read_means(scoped)
         return {key: found.get(one, math.nan) for one, key in keys.items()}
 
     async def read_summaries(self, run_keys: Sequence[RunKey]) -> dict[RunKey, list[SummaryEntry]]:
@@ -182,9 +222,33 @@ class ClickHousePointReader:
         return [ReceiptRange(*row) for row in zip(*columns, strict=True)]
 
     async def _read_points(
-        self, keys: Sequence[Series], steps: Span, *, limit: int | None
+        self, keys: Sequence[Series], steps: Span, *, limit: int | None, scopes: Scopes
     ) -> dict[Series, SeriesPoints]:
-        return read_points(await self._store.query_arrow(points_sql(keys, steps, limit=limit)))
+        plain, scoped = _split(keys, scopes)
+        if scoped:
+            assert not plain, "one run is read at a time"
+            return await self._scoped.read_points(scoped, steps, limit=limit)
+        return read_points(await self._store.query_arrow(points_sql(plain, steps, limit=limit)))
+
+    async def _scoped_stats(
+        self, run_key: RunKey, scope: Scope, metrics: Sequence[str] | None
+    ) -> list[MetricStats]:
+        ids = () if metrics is None else tuple(metric_id(metric) for metric in metrics)
+        table = await self._scoped.read_stats(int(run_key), scope, ids)
+        return [stats for _, stats in _read_stats(table)]
+
+
+def _split(series: Iterable[Series], scopes: Scopes) -> tuple[list[Series], dict[Series, Scope]]:
+    """Returns the series that are read plainly, and those of runs with a scope."""
+    plain: list[Series] = []
+    scoped: dict[Series, Scope] = {}
+    for one in series:
+        scope = scopes.get(RunKey(one[0]))
+        if scope is None:
+            plain.append(one)
+        else:
+            scoped[one] = scope
+    return plain, scoped
 
 
 def _by_id(series: Sequence[SeriesKey]) -> Mapping[Series, SeriesKey]:

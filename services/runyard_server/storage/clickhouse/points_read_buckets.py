@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from runyard_server.domain.buckets import SHIFT_MAX, bucket_shift
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read_columns import (
     Partials,
+    as_one_bucket,
     column,
+    has_shared_steps,
     merge_partials,
     raw_buckets,
     read_partials,
@@ -36,7 +37,7 @@ from runyard_server.storage.clickhouse.points_read_sql import (
     rollups_sql,
     touched_sql,
 )
-from runyard_server.storage.ports.points import BucketColumns
+from runyard_server.storage.ports.points import BucketColumns, SeriesPoints
 
 SERIES_PER_QUERY_MAX: Final = 500
 SOURCES_PER_QUERY_MAX: Final = 32
@@ -94,7 +95,7 @@ class BucketReader:
             if look.extents:
                 wanted.append((SHIFT_MAX, Source(tuple(look.extents), (Span(),))))
             for partials in await self._read_partials(wanted):
-                merged = merge_partials(_as_one_bucket(partials), defaultdict(lambda: SHIFT_MAX))
+                merged = merge_partials(as_one_bucket(partials), defaultdict(lambda: SHIFT_MAX))
                 means.update({one: float(buckets.means[0]) for one, buckets in merged.items()})
         return means
 
@@ -170,9 +171,15 @@ class BucketReader:
                 plain[shift].append(one)
         wanted += [(shift, Source(tuple(members), (steps,))) for shift, members in plain.items()]
         raw = [one for one in extents if one not in shifts]
-        found, partials = await asyncio.gather(
+        points, partials = await asyncio.gather(
             self._read_points(raw, steps), self._read_partials(wanted)
         )
+        # Where several writers logged one step, its points are one bucket: rarely known before they are read.
+        shared = [one for one, part in points.items() if has_shared_steps(part)]
+        if shared:
+            shifts.update(dict.fromkeys(shared, 0))
+            partials += await self._read_partials([(0, Source(tuple(shared), (steps,)))])
+        found = {one: raw_buckets(part) for one, part in points.items() if one not in shifts}
         for part in partials:
             found.update(merge_partials(part, shifts))
         return found
@@ -230,11 +237,10 @@ class BucketReader:
 
     async def _read_points(
         self, series: Sequence[Series], steps: Span
-    ) -> dict[Series, BucketColumns]:
+    ) -> dict[Series, SeriesPoints]:
         if not series:
             return {}
-        table = await self._store.query_arrow(points_sql(series, steps, limit=None))
-        return {one: raw_buckets(points) for one, points in read_points(table).items()}
+        return read_points(await self._store.query_arrow(points_sql(series, steps, limit=None)))
 
     async def _read_partials(self, sources: Sequence[tuple[int, Source]]) -> list[Partials]:
         tables = await asyncio.gather(
@@ -269,13 +275,6 @@ def _within(known: tuple[int, int] | None, steps: Span) -> tuple[int, int] | Non
     first = known[0] if steps.first is None else max(known[0], steps.first)
     last = known[1] if steps.end is None else min(known[1], steps.end - 1)
     return (first, last) if first <= last else None
-
-
-def _as_one_bucket(partials: Partials) -> Partials:
-    """Returns the partial buckets of each series as parts of one bucket, in order."""
-    order = np.lexsort((partials["class"], partials["metric"], partials["run"]))
-    columns = {name: values[order] for name, values in partials.columns.items()}
-    return Partials(columns | {"bucket": np.zeros(len(order), np.int64)})
 
 
 def _steps_of(span: Span, shift: int) -> Span:

@@ -115,6 +115,18 @@ def merge_partials(partials: Partials, shifts: Mapping[Series, int]) -> dict[Ser
     }
 
 
+def has_shared_steps(points: SeriesPoints) -> bool:
+    """Returns whether a step has points of several writers."""
+    return bool((points.steps[1:] == points.steps[:-1]).any())
+
+
+def as_one_bucket(partials: Partials) -> Partials:
+    """Returns the partial buckets of each series as parts of one bucket, in order."""
+    order = np.lexsort((partials["class"], partials["metric"], partials["run"]))
+    columns = {name: values[order] for name, values in partials.columns.items()}
+    return Partials(columns | {"bucket": np.zeros(len(order), np.int64)})
+
+
 def raw_buckets(points: SeriesPoints) -> BucketColumns:
     """Returns each point as a bucket of its own."""
     values = points.values

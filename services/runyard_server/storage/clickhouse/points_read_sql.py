@@ -191,14 +191,15 @@ def where_series(series: Sequence[Series], column: str, spans: Sequence[Span]) -
         text = f"run = {series[0][0]} AND metric IN ({', '.join(str(m) for _, m in series)})"
     else:
         text = f"(run, metric) IN ({', '.join(f'({run}, {metric})' for run, metric in series)})"
-    bounds = [_bounds(column, span) for span in spans]
-    if not bounds or "" in bounds:
+    ranges = [bounds(column, span) for span in spans]
+    if not ranges or "" in ranges:
         return text
-    joined = " OR ".join(f"({bound})" for bound in bounds) if len(bounds) > 1 else bounds[0]
-    return f"{text} AND ({joined})" if len(bounds) > 1 else f"{text} AND {joined}"
+    joined = " OR ".join(f"({one})" for one in ranges) if len(ranges) > 1 else ranges[0]
+    return f"{text} AND ({joined})" if len(ranges) > 1 else f"{text} AND {joined}"
 
 
-def _bounds(column: str, span: Span) -> str:
+def bounds(column: str, span: Span) -> str:
+    """Returns the condition for a range of `column`; "" for everywhere."""
     parts = []
     if span.first is not None:
         parts.append(f"{column} >= {span.first}")

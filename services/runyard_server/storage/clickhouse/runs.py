@@ -11,7 +11,8 @@ import pyarrow as pa
 from runyard_server.domain.run import RunDocument, RunKey, RunState
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.runs_rows import COLUMNS, documents_to_table, read_documents
-from runyard_server.storage.ports.runs import RunFilter
+from runyard_server.storage.life_json import history_of
+from runyard_server.storage.ports.runs import IndexedRun, RunFilter
 
 PATHS_PER_QUERY_MAX: Final = 500
 _SETTINGS: Final = "SETTINGS do_not_merge_across_partitions_select_final = 1"
@@ -55,19 +56,20 @@ class ClickHouseRunIndex:
         )
         return [found[key] for key in keys if key in found and not found[key].is_deleted], total
 
-    async def find_run_keys(
+    async def find_runs(
         self, paths: Sequence[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], RunKey]:
-        """Returns the keys of the runs that are known and not deleted."""
-        found: dict[tuple[str, str, str], RunKey] = {}
+    ) -> dict[tuple[str, str, str], IndexedRun]:
+        """Returns the runs that are known and not deleted."""
+        found: dict[tuple[str, str, str], IndexedRun] = {}
         for start in range(0, len(paths), PATHS_PER_QUERY_MAX):
-            found.update(await self._find_run_keys(paths[start : start + PATHS_PER_QUERY_MAX]))
+            found.update(await self._find_runs(paths[start : start + PATHS_PER_QUERY_MAX]))
         return found
 
     async def find_run_key(self, entity: str, project: str, run_id: str) -> RunKey | None:
         """Returns the key of one run, or None."""
         path = (entity, project, run_id)
-        return (await self._find_run_keys([path])).get(path)
+        found = (await self._find_runs([path])).get(path)
+        return None if found is None else found.run_key
 
     async def read_runs(self, run_keys: Sequence[RunKey]) -> dict[RunKey, RunDocument]:
         """Returns the documents of these runs."""
@@ -80,9 +82,9 @@ class ClickHouseRunIndex:
             {},
         )
 
-    async def _find_run_keys(
+    async def _find_runs(
         self, paths: Sequence[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], RunKey]:
+    ) -> dict[tuple[str, str, str], IndexedRun]:
         if not paths:
             return {}
         projects = list(dict.fromkeys((entity, project) for entity, project, _ in paths))
@@ -96,14 +98,17 @@ class ClickHouseRunIndex:
             parameters |= {f"e{i}": entity, f"p{i}": project, f"r{i}": ids}
         # What names a run never changes, so the filter on run_id may look at all versions.
         table = await self._store.query_arrow(
-            "SELECT entity, project, run_id, run FROM runs FINAL"
+            "SELECT entity, project, run_id, run, life_json FROM runs FINAL"
             f"\nWHERE (entity, project, run) IN (SELECT entity, project, run FROM runs WHERE {named})"
             f"\n    AND is_deleted = 0 ORDER BY run {_SETTINGS}",
             parameters,
         )
-        columns = [table.column(i).to_pylist() for i in range(4)]
+        columns = [table.column(i).to_pylist() for i in range(5)]
         rows = zip(*columns, strict=True)
-        return {(_text(e), _text(p), _text(r)): RunKey(run) for e, p, r, run in rows}
+        return {
+            (_text(e), _text(p), _text(r)): IndexedRun(RunKey(run), history_of(_text(life)))
+            for e, p, r, run, life in rows
+        }
 
     async def _read_runs(
         self, where: str, parameters: Mapping[str, Any]

@@ -17,14 +17,17 @@ def make_buckets(points: SeriesPoints, *, bucket_count_max: int) -> BucketColumn
     """Returns the buckets of one series, which has at least one point; see PointReader.read_buckets."""
     count = len(points.steps)
     assert count > 0, "a series without points has no buckets"
-    is_raw = count <= bucket_count_max
-    order = np.lexsort((points.writers, points.steps))
+    # Points come by (step, depth, writer) already; a stable sort by step keeps that.
+    order = np.argsort(points.steps, kind="stable")
     steps, values = points.steps[order], points.values[order]
-    if is_raw:
-        shift, starts = 0, np.arange(count)
-    else:
+    is_short = count <= bucket_count_max
+    is_raw = is_short and len(np.unique(steps)) == count
+    shift = 0
+    if not is_short:
         shift = bucket_shift(int(steps[0]), int(steps[-1]), count_max=bucket_count_max)
-        starts = np.flatnonzero(np.diff(steps >> shift, prepend=(steps[0] >> shift) - 1))
+    # By inequality, not by difference: steps at both ends of 64 bits are further apart than 64 bits say.
+    buckets = steps >> shift
+    starts = np.flatnonzero(np.append([True], buckets[1:] != buckets[:-1]))
     ends = np.append(starts[1:], count)
     parts = list(_split(values, starts, ends))
     return BucketColumns(

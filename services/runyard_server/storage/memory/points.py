@@ -10,13 +10,16 @@ import numpy as np
 
 from runyard_server.domain.points import Batch, PointTable, UInt64Column, metric_ids
 from runyard_server.domain.purges import TablePurge
-from runyard_server.domain.run import RunKey
+from runyard_server.domain.run import HistoryPart, RunKey
 from runyard_server.storage.memory.buckets import make_buckets, mean_of_finite
 from runyard_server.storage.ports.points import (
+    NO_SCOPES,
     BlockEntry,
     BucketColumns,
     MetricStats,
     ReceiptRange,
+    Scope,
+    Scopes,
     SeriesKey,
     SeriesPoints,
     SummaryEntry,
@@ -83,10 +86,12 @@ class MemoryPoints:
         first_step: int | None,
         last_step: int | None,
         limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[SeriesPoints], int | None]:
         """Returns points in (step, writer) order, complete below `next_step`; see PointReader."""
         found = [
-            self._columns(SeriesKey(run_key, metric), first_step, last_step) for metric in metrics
+            self._columns(SeriesKey(run_key, metric), first_step, last_step, scopes)
+            for metric in metrics
         ]
         cuts = [int(one.steps[limit]) for one in found if one.steps.size > limit]
         if not cuts:
@@ -107,9 +112,10 @@ class MemoryPoints:
         first_step: int | None,
         last_step: int | None,
         bucket_count_max: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[SeriesKey, BucketColumns]:
         """Returns downsampled series; see PointReader."""
-        found = {key: self._columns(key, first_step, last_step) for key in series}
+        found = {key: self._columns(key, first_step, last_step, scopes) for key in series}
         return {
             key: make_buckets(points, bucket_count_max=bucket_count_max)
             for key, points in found.items()
@@ -117,12 +123,18 @@ class MemoryPoints:
         }
 
     async def list_metrics(
-        self, run_key: RunKey, *, name_contains: str, after_name: str, limit: int
+        self,
+        run_key: RunKey,
+        *,
+        name_contains: str,
+        after_name: str,
+        limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[MetricStats], int]:
         """Returns metrics by name in byte order, and how many match in all."""
         matching = [
             stats
-            for stats in self._stats(run_key, None)
+            for stats in self._stats(run_key, None, scopes)
             if name_contains.lower() in stats.name.lower()
         ]
         after = [one for one in matching if one.name.encode() > after_name.encode()]
@@ -134,18 +146,23 @@ class MemoryPoints:
         *,
         metrics: Sequence[str] | None,
         limit_per_run: int | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[RunKey, list[MetricStats]]:
         """Returns the stats of metrics of many runs at once, by name."""
-        found = {run_key: self._stats(run_key, metrics) for run_key in run_keys}
+        found = {run_key: self._stats(run_key, metrics, scopes) for run_key in run_keys}
         return {run_key: stats[:limit_per_run] for run_key, stats in found.items() if stats}
 
-    async def read_last_step(self, run_key: RunKey) -> int | None:
+    async def read_last_step(self, run_key: RunKey, *, scopes: Scopes = NO_SCOPES) -> int | None:
         """Returns the largest step of any metric of the run, or None without points."""
-        return max((stats.last_step for stats in self._stats(run_key, None)), default=None)
+        return max((stats.last_step for stats in self._stats(run_key, None, scopes)), default=None)
 
-    async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
+    async def read_means(
+        self, series: Sequence[SeriesKey], *, scopes: Scopes = NO_SCOPES
+    ) -> dict[SeriesKey, float]:
         """Returns the mean of the finite values of each series; NaN if none is finite."""
-        return {key: mean_of_finite(self._columns(key, None, None).values) for key in series}
+        return {
+            key: mean_of_finite(self._columns(key, None, None, scopes).values) for key in series
+        }
 
     async def read_summaries(self, run_keys: Sequence[RunKey]) -> dict[RunKey, list[SummaryEntry]]:
         """Returns the summary entries that the scripts set themselves, by key."""
@@ -188,34 +205,68 @@ class MemoryPoints:
         self._receipts[key] = receipt
 
     def _columns(
-        self, key: SeriesKey, first_step: int | None, last_step: int | None
+        self, key: SeriesKey, first_step: int | None, last_step: int | None, scopes: Scopes
     ) -> SeriesPoints:
-        series = self._series.get(key)
-        places = [
-            (step, writer)
-            for step, writer in sorted(series.points if series is not None else ())
+        found = [
+            (step, writer, point)
+            for step, writer, point in self._points(key, scopes.get(key.run_key))
             if (first_step is None or step >= first_step)
             and (last_step is None or step <= last_step)
         ]
-        points = [series.points[place] for place in places] if series is not None else []
         return SeriesPoints(
-            steps=np.array([step for step, _ in places], np.int64),
-            times_unix_ns=np.array([point.time_unix_ns for point in points], np.int64),
-            values=np.array([point.value for point in points], np.float64),
-            writers=np.array([writer for _, writer in places], np.uint64),
+            steps=np.array([step for step, _, _ in found], np.int64),
+            times_unix_ns=np.array([point.time_unix_ns for _, _, point in found], np.int64),
+            values=np.array([point.value for _, _, point in found], np.float64),
+            writers=np.array([writer for _, writer, _ in found], np.uint64),
         )
 
-    def _stats(self, run_key: RunKey, metrics: Iterable[str] | None) -> list[MetricStats]:
+    def _points(self, key: SeriesKey, scope: Scope | None) -> list[tuple[int, int, _Point]]:
+        """Returns (step, writer, point) of what counts, by step; at one step ancestors first, the oldest before the others."""
+        parts = (HistoryPart(key.run_key),) if scope is None else scope.parts
+        writers = () if scope is None else scope.writers
+        found = []
+        for depth, part in enumerate(parts[:1] if writers else parts):
+            series = self._series.get(SeriesKey(part.run_key, key.metric), _Series())
+            for (step, writer), point in series.points.items():
+                if _counts(part, step, writer) and (not writers or writer in writers):
+                    found.append((step, -depth, writer, point))
+        found.sort(key=lambda entry: entry[:3])
+        return [(step, writer if depth == 0 else 0, point) for step, depth, writer, point in found]
+
+    def _stats(
+        self, run_key: RunKey, metrics: Iterable[str] | None, scopes: Scopes
+    ) -> list[MetricStats]:
         wanted = None if metrics is None else set(metrics)
-        keys = [
-            key
+        scope = scopes.get(run_key)
+        runs = {run_key} if scope is None else {part.run_key for part in scope.parts}
+        names = {
+            key.metric
             for key in self._series
-            if key.run_key == run_key and (wanted is None or key.metric in wanted)
-        ]
-        return [
-            _stats_of(key.metric, self._series[key])
-            for key in sorted(keys, key=lambda key: key.metric.encode())
-        ]
+            if key.run_key in runs and (wanted is None or key.metric in wanted)
+        }
+        found = []
+        for name in sorted(names, key=str.encode):
+            key = SeriesKey(run_key, name)
+            points = self._points(key, scope)
+            if scope is None:
+                series = self._series[key]
+                found.append(_stats_of(name, points, (series.low, series.high)))
+            elif points:
+                found.append(_stats_of(name, points, _range_of(points)))
+        return found
+
+
+def _counts(part: HistoryPart, step: int, writer: int) -> bool:
+    return (
+        (part.last_step is None or step <= part.last_step)
+        and (part.writer_max == 0 or writer <= part.writer_max)
+        and not any(writer <= cut.writer_max and step > cut.last_step for cut in part.cuts)
+    )
+
+
+def _range_of(points: Sequence[tuple[int, int, _Point]]) -> tuple[float, float]:
+    finite = [point.value + 0.0 for _, _, point in points if math.isfinite(point.value)]
+    return min(finite, default=math.inf), max(finite, default=-math.inf)
 
 
 def _points_of(batch: Batch, table: PointTable) -> Iterator[tuple[str, tuple[int, int], _Point]]:
@@ -240,18 +291,21 @@ def _floor_to_ms(time_unix_ns: int) -> int:
     return floor if floor >= _TIME_UNIX_NS_MIN else floor + _NS_PER_MS
 
 
-def _stats_of(name: str, series: _Series) -> MetricStats:
-    first, last = min(series.points), max(series.points)
-    has_finite = series.low <= series.high
+def _stats_of(
+    name: str, points: Sequence[tuple[int, int, _Point]], bounds: tuple[float, float]
+) -> MetricStats:
+    (first_step, _, first), (last_step, _, last) = points[0], points[-1]
+    low, high = bounds
+    has_finite = low <= high
     return MetricStats(
         name=name,
-        first_step=first[0],
-        last_step=last[0],
-        first=series.points[first].value,
-        last=series.points[last].value,
-        low=series.low if has_finite else math.nan,
-        high=series.high if has_finite else math.nan,
-        last_time_unix_ns=series.points[last].time_unix_ns,
+        first_step=first_step,
+        last_step=last_step,
+        first=first.value,
+        last=last.value,
+        low=low if has_finite else math.nan,
+        high=high if has_finite else math.nan,
+        last_time_unix_ns=last.time_unix_ns,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import RunDocument, RunKey
-from runyard_server.storage.ports.runs import RunFilter
+from runyard_server.storage.ports.runs import IndexedRun, RunFilter
 
 
 class MemoryRunIndex:
@@ -40,13 +40,13 @@ class MemoryRunIndex:
         page = [d for d in found if before_key is None or d.run_key < before_key]
         return page[:limit], len(found)
 
-    async def find_run_keys(
+    async def find_runs(
         self, paths: Sequence[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], RunKey]:
-        """Returns the keys of the runs that are known and not deleted."""
+    ) -> dict[tuple[str, str, str], IndexedRun]:
+        """Returns the runs that are known and not deleted."""
         wanted = set(paths)
         return {
-            path: d.run_key
+            path: IndexedRun(d.run_key, d.history_parts)
             for d in self._documents.values()
             if not d.is_deleted and (path := (d.entity, d.project, d.run_id)) in wanted
         }
@@ -54,7 +54,8 @@ class MemoryRunIndex:
     async def find_run_key(self, entity: str, project: str, run_id: str) -> RunKey | None:
         """Returns the key of one run, or None."""
         path = (entity, project, run_id)
-        return (await self.find_run_keys([path])).get(path)
+        found = (await self.find_runs([path])).get(path)
+        return None if found is None else found.run_key
 
     async def read_runs(self, run_keys: Sequence[RunKey]) -> dict[RunKey, RunDocument]:
         """Returns the documents of these runs."""

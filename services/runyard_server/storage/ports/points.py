@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from runyard_server.domain.points import Batch, Float64Column, Int64Column, UInt64Column
 from runyard_server.domain.purges import TablePurge
-from runyard_server.domain.run import RunKey
+from runyard_server.domain.run import HistoryPart, RunKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,25 @@ class SeriesKey:
 
     run_key: RunKey
     metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which points of a run are read: those of its history's parts, the run's own part first, and of some writers only.
+
+    Without a scope all points of the run itself are read, and no others. Where a scope has several parts, points of
+    ancestors come as of writer 0.
+    """
+
+    parts: tuple[HistoryPart, ...]
+    writers: tuple[int, ...] = ()
+    """Only these writers of the run itself; () is all. Ancestors are left out where it is not empty."""
+
+
+Scopes = Mapping[RunKey, Scope]
+"""The runs that are not read plainly."""
+
+NO_SCOPES: Scopes = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,7 @@ class PointReader(Protocol):
         first_step: int | None,
         last_step: int | None,
         limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[SeriesPoints], int | None]:
         """Returns one SeriesPoints per metric, in that order, and where to continue.
 
@@ -146,17 +166,25 @@ class PointReader(Protocol):
         first_step: int | None,
         last_step: int | None,
         bucket_count_max: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[SeriesKey, BucketColumns]:
         """Returns downsampled series; those without points in the range are left out.
 
-        A series with at most `bucket_count_max` points in the range comes raw. Else the width is the smallest power of two
+        A series with at most `bucket_count_max` points in the range comes raw, but as one bucket per step (width 1) if a step
+        has points of several writers. Else the width is the smallest power of two
         that gives at most `bucket_count_max` buckets over the steps present; buckets are aligned to floor(step / width).
         Equal stored points MUST give equal buckets, whatever the order of arrival or of merges.
         """
         ...
 
     async def list_metrics(
-        self, run_key: RunKey, *, name_contains: str, after_name: str, limit: int
+        self,
+        run_key: RunKey,
+        *,
+        name_contains: str,
+        after_name: str,
+        limit: int,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[list[MetricStats], int]:
         """Returns metrics by name in byte order, those after `after_name`, and how many match in all."""
         ...
@@ -167,6 +195,7 @@ class PointReader(Protocol):
         *,
         metrics: Sequence[str] | None,
         limit_per_run: int | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> dict[RunKey, list[MetricStats]]:
         """Returns the stats of the named metrics (None: all) of many runs at once, by name.
 
@@ -174,11 +203,13 @@ class PointReader(Protocol):
         """
         ...
 
-    async def read_last_step(self, run_key: RunKey) -> int | None:
+    async def read_last_step(self, run_key: RunKey, *, scopes: Scopes = NO_SCOPES) -> int | None:
         """Returns the largest step of any metric of the run, or None without points."""
         ...
 
-    async def read_means(self, series: Sequence[SeriesKey]) -> dict[SeriesKey, float]:
+    async def read_means(
+        self, series: Sequence[SeriesKey], *, scopes: Scopes = NO_SCOPES
+    ) -> dict[SeriesKey, float]:
         """Returns the mean of the finite values of each series; NaN if none is finite."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runyard_server.domain.run import RunDocument, RunKey, RunState
+from runyard_server.domain.run import HistoryPart, RunDocument, RunKey, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,14 @@ class RunFilter:
     project: str
     name_contains: str = ""
     states: tuple[RunState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedRun:
+    """What reads need to know of a run: its key, and where its history lies; see domain.run.RunDocument.history_parts."""
+
+    run_key: RunKey
+    history_parts: tuple[HistoryPart, ...] = ()
 
 
 class RunIndex(Protocol):
@@ -36,10 +44,10 @@ class RunIndex(Protocol):
         """
         ...
 
-    async def find_run_keys(
+    async def find_runs(
         self, paths: Sequence[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], RunKey]:
-        """Returns the keys of the runs, named by (entity, project, run_id), that were published and not deleted."""
+    ) -> dict[tuple[str, str, str], IndexedRun]:
+        """Returns the runs, named by (entity, project, run_id), that were published and not deleted."""
         ...
 
     async def find_run_key(self, entity: str, project: str, run_id: str) -> RunKey | None:
