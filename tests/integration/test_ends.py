@@ -397,3 +397,33 @@ def wait_for_death(one: Training) -> float:
     """Returns when the process has ended, though a child of it holds its output open."""
     one.process.wait(30)
     return time.monotonic()
+
+
+TELLING = """
+run.alert("Loss rises", "to 3", level="WARN", wait_duration=30)
+run.mark_preempting("spot")
+def load():
+    raise KeyError("weights")
+try:
+    load()
+except KeyError as error:
+    raise RuntimeError("no model") from error
+"""
+
+
+def test_what_a_run_tells_of_itself_is_shown(yard: Yard, tmp_path: Path) -> None:
+    """Alerts and notices are events of the run; its exception is kept with causes and traceback."""
+    with training(yard, tmp_path, HEAD + TELLING, "telling") as one, readback(yard.grpc) as reader:
+        one.wait_for_end()
+        await_end(reader, one.path, "FAILED", "UNHANDLED_EXCEPTION", TOLD_WITHIN_S)
+        run = reader.run(one.path)
+        request = pb.ListRunEventsRequest(run_path=one.path, page_size=1000)
+        events = reader.metadata.ListRunEvents(request, timeout=20).events
+    assert (run.exception.type, run.exception.message) == ("RuntimeError", "no model")
+    assert run.exception.writer_label == "main"
+    trace = run.exception.traceback
+    assert "in load" in trace and "direct cause" in trace and trace.endswith("no model\n")
+    assert run.preemption_notice == "mark_preempting(): spot"
+    (alert,) = [event for event in events if event.kind == pb.RUN_EVENT_KIND_ALERT]
+    assert (alert.title, alert.evidence, alert.level) == ("Loss rises", "to 3", pb.ALERT_LEVEL_WARN)
+    assert pb.RUN_EVENT_KIND_PREEMPTION_NOTICED in [event.kind for event in events]

@@ -175,6 +175,38 @@ def test_an_end_that_holds_is_told_once(tmp_path: Path, code: int | None) -> Non
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("finish", "disruption", "cause"),
+    [
+        ({"cause": "SIGNAL", "exit_code": 143, "evidence": "SIGTERM"}, "Kubernetes: EvictionByEvictionAPI", "PREEMPTED"),
+        ({"cause": "SIGNAL", "exit_code": 143, "evidence": "SIGTERM"}, "", "SIGNAL"),
+        ({"cause": "SIGNAL", "exit_code": 130, "evidence": "SIGINT"}, "Kubernetes: x", "SIGNAL"),
+        ({"cause": "USER_REQUEST", "exit_code": 143}, "Kubernetes: x", "USER_REQUEST"),
+    ],
+)  # fmt: skip
+def test_a_pod_that_is_taken_away_explains_sigterm(
+    tmp_path: Path, finish: dict[str, Any], disruption: str, cause: str
+) -> None:
+    """Only a SIGTERM that nothing else explains is asked about."""
+
+    class Pod:
+        async def disruption(self) -> str:
+            return disruption
+
+    async def main() -> None:
+        one = stage(tmp_path)
+        world = dataclasses.replace(world_of(one.disk), pod=Pod())
+        upload = RunUpload(str(one.trainer.folder), START, world=world, server=server_of(one.fake))
+        one.trainer.journal.append(form.FINISH, json.dumps(finish).encode())
+        assert await asyncio.wait_for(upload.run(), 100) == COMPLETE
+        one.beating.cancel()
+        (ending,) = one.fake.endings
+        assert ending.cause == cause
+        assert cause != "PREEMPTED" or "Eviction" in ending.evidence
+
+    run(main())
+
+
 def test_an_end_outlives_the_agent_that_saw_it(tmp_path: Path) -> None:
     """With the server away for longer than the agent, the next agent tells how the process ended, and `sync` does."""
 

@@ -239,6 +239,7 @@ def agent_environment(settings: ResolvedSettings) -> dict[str, str]:
     environ = dict(os.environ)
     if settings.api_key:
         environ["RUNYARD_API_KEY"] = settings.api_key
+    environ["RUNYARD_PREEMPTION"] = settings.preemption
     paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     package_folder = str(Path(__file__).resolve().parent.parent)
     paths = [str(Path(path).absolute()) for path in paths]

@@ -81,6 +81,19 @@ def correction(told: Ending, end: ProcessEnd) -> Ending:
     return dataclasses.replace(real, evidence=evidence, is_correction=True)
 
 
+def is_by_terminate(ending: Ending) -> bool:
+    """Returns whether a SIGTERM ended the process, and nothing says why it came."""
+    return ending.cause == SIGNAL and ending.exit_code == 128 + signal.SIGTERM
+
+
+def preempted(ending: Ending, disruption: str) -> Ending:
+    """Returns the end as it is if its pod was taken away; "" if it was not."""
+    if not disruption:
+        return ending
+    evidence = f"{ending.evidence}; {disruption}"
+    return dataclasses.replace(ending, cause=PREEMPTED, evidence=evidence)
+
+
 def kept_end(end: ProcessEnd) -> bytes:
     """Returns what process.json holds: for an agent that comes when nobody can ask the system any more."""
     return json.dumps({"version": 1, **dataclasses.asdict(end)}, ensure_ascii=False).encode()

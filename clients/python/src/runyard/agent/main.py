@@ -22,6 +22,7 @@ from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.heartbeat import Heart
+from runyard.agent.kubernetes import Pod
 from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.retry import Reach, Repeater
 from runyard.agent.run import Server, World
@@ -76,7 +77,11 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
         root,
         base_url=options.base_url,
         world=World(
-            LocalDisk(), Budget(IN_FLIGHT_BYTES_MAX), time.time_ns, processes=LocalProcesses()
+            LocalDisk(),
+            Budget(IN_FLIGHT_BYTES_MAX),
+            time.time_ns,
+            processes=LocalProcesses(),
+            pod=Pod(os.environ, socket.gethostname()),
         ),
         make_server=lambda url: make_server(url, api_key=api_key_for(url, options.base_url)),
         idle_exit_s=options.idle_exit_s,

@@ -261,6 +261,13 @@ class ProcessWatch(Protocol):
         """Stops watching."""
 
 
+class Pod(Protocol):
+    """What runs the container that this process is in, if one does."""
+
+    async def disruption(self) -> str:
+        """Returns why the container is being taken away; "" if it is not, or nobody knows. MUST return soon, never raises."""
+
+
 class Processes(Protocol):
     """The processes of this machine."""
 

@@ -19,6 +19,7 @@ from runyard.agent.ports import (
     Beat,
     Disk,
     Ending,
+    Pod,
     Processes,
     StartedRun,
     Transport,
@@ -61,6 +62,8 @@ class World:
     time_unix_ns: Callable[[], int]
     processes: Processes | None = None
     """None: only locks tell whether a training process lives."""
+    pod: Pod | None = None
+    """None: nobody is asked why a process was ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,6 +314,8 @@ class RunUpload:
             await self._life.wait(STATUS_WAIT_S)
         refused = self.mark.records_refused
         ending = dataclasses.replace(self._ending(journal), records_refused=refused)
+        if self._world.pod is not None and endings.is_by_terminate(ending):
+            ending = endings.preempted(ending, await self._world.pod.disruption())
         server = self.server
         if self._stopping is not None:
             await self._stopping.settle()
