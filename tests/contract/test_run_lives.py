@@ -314,17 +314,18 @@ async def test_notifications_are_counted_and_listed(store: RunStore) -> None:
 
 
 async def test_replicas_live_as_long_as_their_lease(store: RunStore) -> None:
-    """Returns replicas by id until their lease ends or they leave."""
+    """Returns replicas by id until their lease ends or they leave, and none whose lease ends later than any can."""
     one, two = MonitorReplica("b", "h:1"), MonitorReplica("a", "h:2")
 
     def act(tx: RunTransaction) -> list[list[MonitorReplica]]:
         tx.renew_replica(one, lease_end_unix_ns=10)
         tx.renew_replica(two, lease_end_unix_ns=20)
-        first = tx.list_replicas(now_unix_ns=9)
-        second = tx.list_replicas(now_unix_ns=10)
+        first = tx.list_replicas(now_unix_ns=9, end_unix_ns=50)
+        second = tx.list_replicas(now_unix_ns=10, end_unix_ns=50)
         tx.renew_replica(replace(one, address="h:3"), lease_end_unix_ns=30)
         tx.remove_replica("a")
         tx.remove_replica("a")
-        return [first, second, tx.list_replicas(now_unix_ns=11)]
+        third = tx.list_replicas(now_unix_ns=11, end_unix_ns=50)
+        return [first, second, third, tx.list_replicas(now_unix_ns=11, end_unix_ns=29)]
 
-    assert [[two, one], [two], [replace(one, address="h:3")]] == await store.transact(act)
+    assert [[two, one], [two], [replace(one, address="h:3")], []] == await store.transact(act)

@@ -137,6 +137,8 @@ class Yard:
         ports = free_ports(16)
         self.http = f"127.0.0.1:{ports.pop()}"
         self.grpc = f"127.0.0.1:{ports.pop()}"
+        self.addresses: dict[str, str] = {}
+        """Where each part that runs apart answers gRPC."""
         self.parts = self._one_process() if shape == "all" else self._apart(ports)
 
     @property
@@ -221,6 +223,7 @@ class Yard:
     def _apart(self, ports: list[int]) -> dict[str, Part]:
         store_port = ports.pop()
         addresses = {service: f"127.0.0.1:{ports.pop()}" for service in SERVICES}
+        self.addresses = dict(addresses)
         routes = [f"{service}={address}" for service, address in addresses.items()]
         shared = [f"clickhouse.url=http://127.0.0.1:{store_port}"]
         parts = {
@@ -242,6 +245,13 @@ class Yard:
             )
         parts["ingress"] = self._tool("ingress", "ingress.py", "--listen", self.grpc, *routes)
         return parts
+
+    def add_replica(self, name: str, service: str) -> None:
+        """Adds a further process of a service that runs apart; `start` starts it. Nothing is routed to it."""
+        http, address = (f"127.0.0.1:{port}" for port in free_ports(2))
+        others = [f"addresses.{s}={self.addresses[s]}" for s in SERVICES if s != service]
+        self.parts[name] = self._server(name, service, http=http, grpc=address, settings=others)
+        self.addresses[name] = address
 
     def _server(
         self, name: str, target: str, *, http: str, grpc: str, settings: Sequence[str]

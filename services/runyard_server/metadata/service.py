@@ -55,6 +55,8 @@ T = TypeVar("T")
 HEARTBEAT_COUNT_MAX = 10_000
 REPORT_COUNT_MAX = 1_000
 REPLICA_ID_LENGTH_MAX = 128
+LEASE_SLACK_NS = 60_000_000_000
+"""By how much leases, and the clocks of two metadata processes, may differ."""
 _TRANSITIONS = frozenset({RunEventKind.TRANSITION})
 
 
@@ -259,11 +261,13 @@ class MetadataService:
 
         def act(tx: RunTransaction) -> list[MonitorReplica]:
             now = self._clock.now_unix_ns()
+            end = now + round(lease_s * 1e9)
             if is_leaving:
                 tx.remove_replica(replica.replica_id)
             else:
-                tx.renew_replica(replica, lease_end_unix_ns=now + round(lease_s * 1e9))
-            return tx.list_replicas(now_unix_ns=now)
+                tx.renew_replica(replica, lease_end_unix_ns=end)
+            # A lease that ends later than one given now is of the time before the clock was set back: nobody keeps it alive.
+            return tx.list_replicas(now_unix_ns=now, end_unix_ns=end + LEASE_SLACK_NS)
 
         return await self._runs.transact(act)
 

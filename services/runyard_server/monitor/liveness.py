@@ -79,7 +79,10 @@ class Sweep:
 
 
 class LivenessTable:
-    """Remembers the live runs and when each last gave a sign of life. Times are of one clock that never goes back."""
+    """Remembers the live runs and when each last gave a sign of life.
+
+    Times are of one clock; `step_back` tells when it has gone back.
+    """
 
     def __init__(self, rules: LivenessRules) -> None:
         self._rules = rules
@@ -88,6 +91,7 @@ class LivenessTable:
         self._wheel: Wheel[WatchedRun] = Wheel(width_s=WHEEL_WIDTH_S)
         self._due: dict[RunKey, WatchedRun] = {}
         self._notices: list[Notice] = []
+        self._generation = 0
         # Nothing before this moment counts as silence.
         self._hearing_since_s = float("-inf")
 
@@ -111,7 +115,9 @@ class LivenessTable:
         """
         watched = self._runs.get(run.run_key)
         if watched is None:
-            watched = WatchedRun(run, now_s=now_s, now_unix_ns=now_unix_ns)
+            watched = WatchedRun(
+                run, generation=self._generation, now_s=now_s, now_unix_ns=now_unix_ns
+            )
             watched.is_provisional = is_provisional
             watched.take_settings(self._rules)
             self._runs[run.run_key] = watched
@@ -137,15 +143,20 @@ class LivenessTable:
                 watched.alive_s = max(watched.alive_s, told_s)
             self._schedule(watched, now_s)
 
-    def retain(self, is_kept: Callable[[RunKey], bool], *, learned_before_s: float) -> None:
-        """Forgets the runs that were learned before that time and are not to be kept.
+    def begin_refresh(self) -> int:
+        """Returns the generation of the runs that are learned from now on; called before metadata is asked for all."""
+        self._generation += 1
+        return self._generation
+
+    def retain(self, is_kept: Callable[[RunKey], bool], *, before_generation: int) -> None:
+        """Forgets the runs of earlier generations that are not to be kept.
 
         What was learned after metadata was asked for all live runs stays: the answer cannot speak of it.
         """
         gone = [
             run_key
             for run_key, watched in self._runs.items()
-            if watched.learned_s < learned_before_s and not is_kept(run_key)
+            if watched.generation < before_generation and not is_kept(run_key)
         ]
         for run_key in gone:
             self.forget(run_key)
@@ -205,6 +216,26 @@ class LivenessTable:
             self._keys_by_path.pop(watched.run.path, None)
             self._due.pop(run_key, None)
             self._wheel.take_out(watched)
+
+    def give_up(self, run_key: RunKey) -> list[Beat]:
+        """Forgets a run that is another replica's now; returns the last beat of each writer, its time as `age_s`."""
+        watched = self._runs.get(run_key)
+        if watched is None:
+            return []
+        self.forget(run_key)
+        return [
+            Beat(
+                run_key=run_key,
+                writer=writer.number,
+                is_process_alive=writer.is_process_alive,
+                last_step=writer.step,
+                records_written=writer.written,
+                records_durable=writer.durable,
+                age_s=writer.heard_s,
+                agent_id=writer.agent_id,
+            )
+            for writer in watched.writers.values()
+        ]
 
     def sweep(self, *, now_s: float) -> Sweep:
         """Returns a verdict for each run that is silent for longer than its timeout; again each time, until it is forgotten."""
@@ -269,6 +300,13 @@ class LivenessTable:
     def excuse_all(self, now_s: float) -> None:
         """Begins a full timeout for all runs: beats may wait unheard, in sockets or at agents that could not deliver them."""
         self._hearing_since_s = now_s
+
+    def step_back(self, now_s: float) -> None:
+        """Takes in that the clock has gone back to `now_s`: nothing lies after it, or silence would not count for long."""
+        self._hearing_since_s = min(self._hearing_since_s, now_s)
+        for watched in self._runs.values():
+            watched.step_back(now_s)
+            self._schedule(watched, now_s)
 
     def _find(self, path: str) -> WatchedRun | None:
         run_key = self._keys_by_path.get(path)

@@ -23,6 +23,8 @@ from runyard_server.domain.run import (
 from runyard_server.monitor.liveness import LivenessTable
 from runyard_server.monitor.ports import ACTOR, RunDirectory
 
+RETURN_AGE_MAX_S = 5.0
+"""A beat that another replica kept for longer tells of the time before the verdict, not of now."""
 EVENT_RUN_RETURNED = "run_returned"
 
 LOOKUPS = Counter(
@@ -40,6 +42,8 @@ class Resolved:
 
     unknown: list[RunKey]
     """Runs that metadata does not know."""
+    moved: list[Beat]
+    """Beats of runs that came to be another replica's meanwhile."""
     is_whole: bool
     """Whether every run is answered for; what is open is asked at the next beat."""
 
@@ -54,6 +58,7 @@ class Lookups:
         directory: RunDirectory,
         clock: Clock,
         table_s: Callable[[], float],
+        is_own: Callable[[RunKey], bool],
         concurrency_max: int,
         memory_s: float,
         memory_count_max: int,
@@ -62,6 +67,7 @@ class Lookups:
         self._directory = directory
         self._clock = clock
         self._table_s = table_s
+        self._is_own = is_own
         self._slots = asyncio.Semaphore(concurrency_max)
         self._memory_s = memory_s
         self._memory_count_max = memory_count_max
@@ -85,6 +91,11 @@ class Lookups:
             beats, agent_id=agent_id, now_s=self._table_s(), now_unix_ns=self._clock.now_unix_ns()
         )
         return Resolved(
+            moved=[
+                beat
+                for beat in beats
+                if beat.run_key not in self._table and not self._is_own(beat.run_key)
+            ],
             unknown=[key for key in by_run if self._remembered(key) is False],
             is_whole=all(key in self._table or self._remembered(key) is not None for key in by_run),
         )
@@ -109,7 +120,7 @@ class Lookups:
     async def _take_in(self, document: RunDocument, beat: Beat, agent_id: str) -> bool:
         """Returns whether the run is live now; a crashed one whose process lives is brought back."""
         state = document.state
-        if state is RunState.CRASHED and beat.is_process_alive:
+        if state is RunState.CRASHED and beat.is_process_alive and beat.age_s <= RETURN_AGE_MAX_S:
             is_applied, state = await self._directory.record_transition(
                 document.run_key,
                 from_state=RunState.CRASHED,
@@ -131,6 +142,8 @@ class Lookups:
             attempt_count=document.attempt_count,
             stalled_since_unix_ns=document.stalled_since_unix_ns,
         )
+        if not self._is_own(document.run_key):
+            return True
         # A run's document does not hold the settings of its project; the next refresh brings them.
         self._table.learn(
             run,

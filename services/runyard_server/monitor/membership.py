@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 
 from prometheus_client import Counter, Gauge
 
-from runyard_server.domain.beats import MonitorReplica
+from runyard_server.domain.beats import Beat, MonitorReplica
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError
+from runyard_server.domain.run import RunKey
 from runyard_server.monitor.liveness import LivenessTable
 from runyard_server.monitor.ports import RunDirectory
 from runyard_server.monitor.replicas import Roster
@@ -44,6 +46,7 @@ class Membership:
         address: str,
         lease_s: float,
         call_timeout_s: float,
+        hand_over: Callable[[Sequence[Beat]], None],
     ) -> None:
         self._roster = roster
         self._table = table
@@ -52,6 +55,7 @@ class Membership:
         self._address = address
         self._lease_s = lease_s
         self._call_timeout_s = call_timeout_s
+        self._hand_over = hand_over
         self._is_away = False
         self._is_leaving = False
         self._first = asyncio.Lock()
@@ -72,7 +76,9 @@ class Membership:
         """Shows that the process is awake; after an absence all runs get a full timeout."""
         now_s = self._clock.monotonic_s()
         DEAF_SECONDS.set(max(0.0, now_s - self._roster.heard_until_s(now_s)))
-        if self._roster.look(now_s):
+        is_awake = self._roster.look(now_s)
+        self._step_back()
+        if is_awake:
             return
         self._table.excuse_all(self.table_s())
         STALLS.inc()
@@ -95,6 +101,7 @@ class Membership:
         before = self._roster.peers
         now_s = self._clock.monotonic_s()
         change = self._roster.renew(replicas, asked_s=asked_s, now_s=now_s)
+        self._step_back()
         if change.is_excusing:
             self._table.excuse_all(self._roster.table_s(now_s))
         if change.is_changed:
@@ -150,12 +157,23 @@ class Membership:
                 is_leaving=is_leaving,
             )
 
+    def _step_back(self) -> None:
+        if self._roster.take_step_back():
+            self._table.step_back(self.table_s())
+
+    def give_up(self, run_key: RunKey) -> None:
+        """Forgets a run that is another replica's now, and hands its last beats over."""
+        beats = self._table.give_up(run_key)
+        # From the table's time to that of the process.
+        later_s = self._clock.monotonic_s() - self.table_s()
+        self._hand_over([beat._replace(age_s=beat.age_s + later_s) for beat in beats])
+
     def _give_up_runs(self, now_s: float) -> None:
         run_keys = list(self._table.run_keys)
         owned = self._roster.owned(run_keys, now_s=now_s)
         for run_key, is_own in zip(run_keys, owned, strict=True):
             if not is_own:
-                self._table.forget(run_key)
+                self.give_up(run_key)
 
     def _note_away(self, message: str) -> None:
         is_lapsed = self._roster.is_lapsed(self._clock.monotonic_s())

@@ -43,7 +43,7 @@ class PassedOn:
 
     unknown_run_keys: tuple[RunKey, ...] = ()
     next_beat_s: float | None = None
-    """The shortest pause that one of them wants; None if one did not answer."""
+    """The shortest pause that one of them wants; None if not all was taken."""
 
 
 class Passing:
@@ -89,7 +89,9 @@ class Passing:
             return PassedOn()
         run_keys = {beat.run_key for beat in beats}
         found = [answer for answer in answers if answer is not None]
-        is_whole = len(found) == len(answers)
+        is_whole = len(found) == len(answers) and not any(
+            key in run_keys for answer in found for key in answer.refused_run_keys
+        )
         return PassedOn(
             tuple(key for answer in found for key in answer.unknown_run_keys if key in run_keys),
             min((answer.next_beat_s for answer in found), default=None) if is_whole else None,
@@ -118,6 +120,11 @@ class Passing:
             self._line(peer).add(own, room=self._note_count_max)
         NOTES.set(self.note_count)
 
+    def lay_aside(self, beats: Sequence[Beat]) -> None:
+        """Keeps beats until they are routed; see `pass_on`."""
+        for beat in beats:
+            self._aside[(beat.run_key, beat.writer)] = beat
+
     def take_unrouted(self) -> list[Beat]:
         """Returns, and forgets, the notes that no line leads anywhere for: refused ones, and those for replicas that went."""
         found = list(self._aside.values())
@@ -141,6 +148,7 @@ class Passing:
     async def _send(self, line: _Line) -> HeartbeatAnswer | None:
         """Sends all that waits on a line; returns what was answered, or None if something was not."""
         unknown: list[RunKey] = []
+        refused: list[RunKey] = []
         next_beat_s = float("inf")
         while True:
             taken = list(islice(line.notes.items(), BEATS_PER_CALL))
@@ -160,9 +168,10 @@ class Passing:
                 return None
             self._settle(line, taken, set(answer.refused_run_keys))
             unknown.extend(answer.unknown_run_keys)
+            refused.extend(answer.refused_run_keys)
             next_beat_s = min(next_beat_s, answer.next_beat_s)
             if len(taken) < BEATS_PER_CALL:
-                return HeartbeatAnswer(next_beat_s, tuple(unknown))
+                return HeartbeatAnswer(next_beat_s, tuple(unknown), refused_run_keys=tuple(refused))
 
     def _settle(self, line: _Line, taken: list[tuple[Key, Beat]], refused: set[RunKey]) -> None:
         for key, beat in taken:

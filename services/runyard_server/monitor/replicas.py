@@ -5,19 +5,20 @@ of the living comes from metadata, each under a lease. A beat may reach any repl
 
 Silence is trusted only where nothing can be on its way. Each replica tells each other one about once a second that it has
 passed on all it had ("all clear"). Verdicts are given as of the moment up to which *every* listed replica has said so, and the
-list itself was known. Whoever cannot be heard holds verdicts up, until it is heard, or its lease is over and it is off
-the list: then the time in which it was not heard counts as no silence for anybody.
+list itself was known. Whoever cannot be heard holds verdicts up, until it is heard, or it is off the list and for a lease more
+(it may have renewed just before, and metadata's clock may jump): then the time in which it was not heard counts as no silence.
 
 ```
-  all clear of B ──┬── nothing of B ──────────┬── B off the list ──►      the clock of verdicts
-  ─────────────────┴── stands still ──────────┴── goes on, behind by that time
+  all clear of B ──┬── nothing of B ──────────┬── B off the list, a lease ago ──►
+  ─ the clock of ──┴── stands still ──────────┴── goes on, behind by that time
+    verdicts
 ```
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,7 +69,13 @@ class Roster:
         """The other living replicas, by id."""
         self._renewed_s: float | None = None
         self._all_clear_s: dict[str, float] = {}
+        # Replicas that went off the list, and until when they may go on nevertheless.
+        self._ghosts: dict[str, float] = {}
+        # Replicas whose address another process has by now.
+        self._predecessors: set[str] = set()
         self._lost_s = 0.0
+        self._lost_until_s = float("-inf")
+        self._has_stepped_back = False
         self._frozen_until_s = float("-inf")
         self._frozen_s = float("-inf")
         self._looked_s: float | None = None
@@ -78,15 +85,11 @@ class Roster:
         """Whether the list has been read since the start."""
         return self._renewed_s is not None
 
-    def renew(self, replicas: Iterable[MonitorReplica], *, asked_s: float, now_s: float) -> Change:
+    def renew(
+        self, replicas: Collection[MonitorReplica], *, asked_s: float, now_s: float
+    ) -> Change:
         """Takes in the list as metadata knew it some time after `asked_s`."""
-        # Another replica at this address is this one's predecessor, whose lease has not run out.
-        others = [
-            replica
-            for replica in replicas
-            if replica.replica_id != self.replica_id and replica.address != self._address
-        ]
-        peers = tuple(sorted(others, key=lambda replica: replica.replica_id))
+        peers = self._without_predecessors(replicas)
         is_first = self._renewed_s is None
         is_lapsed = self.is_lapsed(now_s)
         was_alone = not self.peers
@@ -95,12 +98,14 @@ class Roster:
             self._frozen_until_s = now_s + self._rules.settle_s
         before = {replica.replica_id for replica in self.peers}
         after = {replica.replica_id for replica in peers}
-        heard_s = [self._all_clear_s.pop(gone) for gone in before - after]
-        if heard_s:
-            # What the gone ones had taken and not passed on is not known.
-            self._lost_s += max(0.0, now_s - min(heard_s))
+        for gone in before - after:
+            # It may have renewed its lease just before it was taken off (metadata's clock jumped), and go on for that long.
+            is_dead = gone in self._predecessors
+            self._ghosts[gone] = now_s if is_dead else now_s + self._rules.lease_s
         for joined in after - before:
-            self._all_clear_s[joined] = now_s
+            self._ghosts.pop(joined, None)
+            self._all_clear_s.setdefault(joined, now_s)
+        self._bury(now_s)
         is_changed = is_first or peers != self.peers
         self.peers = peers
         self._renewed_s = asked_s
@@ -116,13 +121,21 @@ class Roster:
 
     def note_all_clear(self, replica_id: str, *, now_s: float) -> None:
         """Notes that the replica has passed on everything that it had for this one."""
+        # Who speaks is no predecessor: it was taken for one because its own predecessor's last renewal came late.
+        self._predecessors.discard(replica_id)
         if replica_id in self._all_clear_s:
             self._all_clear_s[replica_id] = now_s
 
     def look(self, now_s: float) -> bool:
         """Notes that this process is awake; returns False if it had been away for too long."""
+        self._bury(now_s)
         last_s, self._looked_s = self._looked_s, now_s
         return last_s is None or now_s - last_s <= self._rules.stall_limit_s
+
+    def take_step_back(self) -> bool:
+        """Returns whether `table_s` has gone back since this was last asked."""
+        had, self._has_stepped_back = self._has_stepped_back, False
+        return had
 
     def table_s(self, now_s: float) -> float:
         """Returns the time by which signs of life are noted: `now_s` without what was lost with replicas that went."""
@@ -139,6 +152,42 @@ class Roster:
         until_s = min((self._renewed_s, *self._all_clear_s.values())) + self._rules.fresh_s
         until_s = min(now_s, until_s)
         return min(until_s, self._frozen_s) if now_s < self._frozen_until_s else until_s
+
+    def _without_predecessors(
+        self, replicas: Collection[MonitorReplica]
+    ) -> tuple[MonitorReplica, ...]:
+        """Returns the others of the list, by id. Of two at one address the one that was there before is dead: it was restarted."""
+        by_address: dict[str, list[MonitorReplica]] = {}
+        for replica in replicas:
+            if replica.address != self._address and replica.replica_id not in self._predecessors:
+                by_address.setdefault(replica.address, []).append(replica)
+        known = {replica.replica_id for replica in self.peers}
+        peers: list[MonitorReplica] = []
+        for there in by_address.values():
+            new = [replica for replica in there if replica.replica_id not in known]
+            if new and len(new) < len(there):
+                old = [replica for replica in there if replica.replica_id in known]
+                self._predecessors.update(replica.replica_id for replica in old)
+                peers.extend(new)
+            else:
+                peers.extend(there)
+        listed = {replica.replica_id for there in by_address.values() for replica in there}
+        listed.update(replica.replica_id for replica in replicas)
+        self._predecessors &= listed
+        return tuple(sorted(peers, key=lambda replica: replica.replica_id))
+
+    def _bury(self, now_s: float) -> None:
+        """Takes the replicas out that cannot go on any more; what they had taken in and not passed on is not known."""
+        dead = [replica_id for replica_id, until_s in self._ghosts.items() if now_s >= until_s]
+        heard_s = []
+        for replica_id in dead:
+            del self._ghosts[replica_id]
+            heard_s.append(self._all_clear_s.pop(replica_id))
+        if heard_s:
+            since_s = max(min(heard_s), self._lost_until_s)
+            self._lost_s += max(0.0, now_s - since_s)
+            self._lost_until_s = now_s
+            self._has_stepped_back = True
 
     def owner_indexes(self, run_keys: Sequence[RunKey], *, now_s: float) -> npt.NDArray[np.int64]:
         """Returns for each run the place of its owner in `peers`, -1 for this replica itself.

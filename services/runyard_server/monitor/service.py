@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import grpc.aio
 from prometheus_client import Counter
@@ -21,13 +21,19 @@ from runyard_server.domain.beats import (
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, InvalidArgument, Unavailable
 from runyard_server.domain.run import LIVE_STATES, RunKey
+from runyard_server.monitor.config import (
+    BEAT_INTERVAL_FLOOR_S,
+    BEATS_PER_TIMEOUT,
+    MonitorConfig,
+    roster_rules,
+)
 from runyard_server.monitor.handler import MonitorHandler
 from runyard_server.monitor.liveness import LivenessTable
 from runyard_server.monitor.lookups import Lookups
 from runyard_server.monitor.membership import Membership
 from runyard_server.monitor.passing import Passing
 from runyard_server.monitor.ports import Peers, RunDirectory
-from runyard_server.monitor.replicas import Roster, RosterRules
+from runyard_server.monitor.replicas import Roster
 from runyard_server.monitor.stops import Stops
 from runyard_server.monitor.sweeper import Sweeper
 from runyard_server.monitor.watched import LivenessRules
@@ -35,83 +41,10 @@ from runyard_server.monitor.watched import LivenessRules
 AGENT_ID_BYTES_MAX = 128
 BEAT_COUNT_MAX = 10_000
 PATH_COUNT_MAX = 1000
-BEATS_PER_TIMEOUT = 4
-"""A run may lose so many beats in a row, less one, before silence is a crash."""
-BEAT_INTERVAL_FLOOR_S = 0.5
+SOON_S = 2.0
+"""When to beat next if something is open: who a run is, how short its timeout is, whether its owner has heard it."""
 
 BEATS = Counter("runyard_monitor_beats_total", "Beats taken in: one for each run and writer.")
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorConfig:
-    """When silence counts as a crash."""
-
-    crash_timeout_s: float = 60.0
-    """Silence after which a run counts as crashed, unless its project says otherwise."""
-    stall_timeout_s: float = 600.0
-    """Time without a new step after which a run that beats is flagged as stalled, unless its project says otherwise; 0: never."""
-    straggler_steps: int = 100
-    """Steps behind the median after which a writer counts as a straggler, unless its project says otherwise; never less than
-    the steps that the run makes within two beats, for beats do not come at one moment."""
-    beat_interval_min_s: float = 2.0
-    """How often agents are asked to beat while there are few runs: an order to stop comes with the answer."""
-    beat_interval_max_s: float = 10.0
-    """How often agents are asked to beat while there are many; at a quarter of a run's timeout in any case."""
-    beats_per_s: int = 300
-    """Beats a second up to which the shortest pause holds; beyond, pauses grow."""
-    sweep_interval_s: float = 1.0
-    """How often to look for silent runs, for stops, and at other replicas."""
-    refresh_interval_s: float = 15.0
-    """How often all live runs are read from metadata."""
-    record_interval_s: float = 30.0
-    """How often metadata is told of the last beats, all runs in one call."""
-    stall_limit_s: float = 5.0
-    """Gap in the monitor's own sweeps after which it counts as having been away itself; all runs then get a full timeout. Also
-    for how long silence can be trusted without news of metadata and of every other replica."""
-    call_timeout_s: float = 10.0
-    """Longest wait for metadata."""
-    lookup_timeout_s: float = 2.0
-    """How long a heartbeat waits for metadata, or for another replica; what is open then is asked at the next beat."""
-    call_concurrency_max: int = 32
-    """Calls to metadata in flight, for verdicts and for lookups each."""
-    not_live_memory_s: float = 15.0
-    """How long it is remembered that a run is not live, or not known, before metadata is asked again."""
-    not_live_count_max: int = 100_000
-    """How many such runs are remembered."""
-    address: str = ""
-    """Where other replicas of the monitor reach this one, HOST:PORT. Empty: the process's own gRPC listener."""
-    lease_s: float = 15.0
-    """How long a replica that was killed keeps its runs; then the others take them over, each with a full timeout."""
-    renew_interval_s: float = 3.0
-    """How often a replica renews its lease, and learns of the others."""
-    gather_s: float = 0.02
-    """How long beats of other replicas' runs are gathered before they are passed on."""
-    note_count_max: int = 1_000_000
-    """Beats kept for each other replica that does not answer."""
-
-    def __post_init__(self) -> None:
-        if self.crash_timeout_s < BEATS_PER_TIMEOUT * BEAT_INTERVAL_FLOOR_S:
-            raise ValueError(
-                f"crash_timeout ({self.crash_timeout_s:g} s) must be at least "
-                f"{BEATS_PER_TIMEOUT * BEAT_INTERVAL_FLOOR_S:g} s, or one lost beat makes a crash"
-            )
-        if not BEAT_INTERVAL_FLOOR_S <= self.beat_interval_min_s <= self.beat_interval_max_s:
-            raise ValueError(
-                f"beat_interval_min ({self.beat_interval_min_s:g} s) must be at least {BEAT_INTERVAL_FLOOR_S:g} s and at "
-                f"most beat_interval_max ({self.beat_interval_max_s:g} s)"
-            )
-        if self.stall_limit_s < 2 * self.sweep_interval_s:
-            raise ValueError(
-                f"stall_limit ({self.stall_limit_s:g} s) must be at least twice sweep_interval "
-                f"({self.sweep_interval_s:g} s), or the monitor takes its own pace for a stall"
-            )
-        if not self.renew_interval_s < self.stall_limit_s < self.lease_s:
-            raise ValueError(
-                f"renew_interval ({self.renew_interval_s:g} s), stall_limit ({self.stall_limit_s:g} s) and lease "
-                f"({self.lease_s:g} s) must grow in this order, or a replica holds up verdicts though all is well"
-            )
-        if self.beats_per_s < 1 or self.straggler_steps < 1:
-            raise ValueError("beats_per_s and straggler_steps must be at least 1")
 
 
 def build(
@@ -154,7 +87,15 @@ class MonitorService:
         """The runs that this replica watches."""
         own_address = config.address or address
         self.roster = Roster(
-            f"monitor-{clock.random_bits(64):016x}", own_address, _roster_rules(config)
+            f"monitor-{clock.random_bits(64):016x}", own_address, roster_rules(config)
+        )
+        self.passing = Passing(
+            self.roster,
+            peers=peers,
+            clock=clock,
+            gather_s=config.gather_s,
+            call_timeout_s=config.lookup_timeout_s,
+            note_count_max=config.note_count_max,
         )
         self.membership = Membership(
             self.roster,
@@ -164,12 +105,14 @@ class MonitorService:
             address=own_address,
             lease_s=config.lease_s,
             call_timeout_s=config.call_timeout_s,
+            hand_over=self.passing.lay_aside,
         )
         self._lookups = Lookups(
             self.table,
             directory=siblings,
             clock=clock,
             table_s=self.membership.table_s,
+            is_own=lambda run_key: self._owner_of(run_key) is None,
             concurrency_max=config.call_concurrency_max,
             memory_s=config.not_live_memory_s,
             memory_count_max=config.not_live_count_max,
@@ -184,14 +127,6 @@ class MonitorService:
             call_timeout_s=config.call_timeout_s,
         )
         self.stops = Stops(directory=siblings, clock=clock, call_timeout_s=config.call_timeout_s)
-        self.passing = Passing(
-            self.roster,
-            peers=peers,
-            clock=clock,
-            gather_s=config.gather_s,
-            call_timeout_s=config.lookup_timeout_s,
-            note_count_max=config.note_count_max,
-        )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
         """Adds the servicer to the server."""
@@ -247,8 +182,11 @@ class MonitorService:
         )
         pause_s = self._pause_s(len(beats), heard.timeout_min_s)
         unknown: tuple[RunKey, ...] = ()
-        if heard.strange:
-            unknown, soonest_s = await self._take_strange(heard.strange, agent_id)
+        # A replica whose lease is over speaks for no run: others may have taken them all.
+        is_lapsed = self.roster.is_lapsed(self._clock.monotonic_s())
+        open_beats = beats if is_lapsed else heard.strange
+        if open_beats:
+            unknown, soonest_s = await self._take_open(open_beats, agent_id)
             pause_s = min(pause_s, soonest_s)
         return HeartbeatAnswer(pause_s, unknown, self.stops.orders_for(beats))
 
@@ -267,7 +205,9 @@ class MonitorService:
         pause_s = self._pause_s(len(beats), heard.timeout_min_s)
         unknown: tuple[RunKey, ...] = ()
         refused: tuple[RunKey, ...] = ()
-        if heard.strange:
+        if self.roster.is_lapsed(self._clock.monotonic_s()):
+            refused = tuple(dict.fromkeys(beat.run_key for beat in beats))
+        elif heard.strange:
             owned = self._owned(heard.strange)
             own = [beat for beat, is_own in zip(heard.strange, owned, strict=True) if is_own]
             refused = tuple(
@@ -282,7 +222,8 @@ class MonitorService:
                     own, agent_id=replica_id, timeout_s=self._config.lookup_timeout_s / 2
                 )
                 unknown = tuple(resolved.unknown)
-                pause_s = self._config.beat_interval_min_s
+                refused += tuple(dict.fromkeys(beat.run_key for beat in resolved.moved))
+                pause_s = SOON_S
         if not has_more:
             self.roster.note_all_clear(replica_id, now_s=self._clock.monotonic_s())
         return HeartbeatAnswer(
@@ -339,11 +280,12 @@ class MonitorService:
                 now_s=self.membership.table_s(),
                 now_unix_ns=self._clock.now_unix_ns(),
             )
-            await self._lookups.resolve(
+            resolved = await self._lookups.resolve(
                 heard.strange,
                 agent_id=self.roster.replica_id,
                 timeout_s=self._config.lookup_timeout_s,
             )
+            self._keep_moved(resolved.moved, self.roster.replica_id)
         if others:
             self.passing.keep(others, owners)
         gone, self.membership.gone = self.membership.gone, []
@@ -356,10 +298,13 @@ class MonitorService:
             self.passing.begin_flush()
             await asyncio.sleep(self._config.sweep_interval_s)
 
-    async def _take_strange(
-        self, strange: Sequence[Beat], agent_id: str
+    async def _take_open(
+        self, beats: Sequence[Beat], agent_id: str
     ) -> tuple[tuple[RunKey, ...], float]:
-        """Returns which runs are unknown, and the longest pause that the others allow."""
+        """Has beats passed on that are others', and looks up runs not known here.
+
+        Returns which runs are unknown, and the longest pause that the others allow.
+        """
         if not await self.membership.make_known(wait_s=self._config.lookup_timeout_s):
             raise Unavailable(
                 "SERVICE_UNAVAILABLE",
@@ -368,7 +313,8 @@ class MonitorService:
                 retry_delay_s=self._config.sweep_interval_s,
             )
         now_s = self._clock.monotonic_s()
-        own, others, owners = self._route(strange)
+        own, others, owners = self._route(beats)
+        is_cut_off = self.roster.is_lapsed(now_s)
         pauses_s = [self._config.beat_interval_max_s]
         unknown: list[RunKey] = []
         if others:
@@ -376,23 +322,33 @@ class MonitorService:
                 beat._replace(age_s=now_s, agent_id=beat.agent_id or agent_id) for beat in others
             ]
             passed = await self.passing.pass_on(notes, owners, wait_s=self._config.lookup_timeout_s)
-            if passed.next_beat_s is None and self.roster.is_lapsed(now_s):
-                raise Unavailable(
-                    "SERVICE_UNAVAILABLE",
-                    "this replica of the monitor is cut off from metadata and from the others; repeat at another",
-                    metadata={"service": self.name},
-                    retry_delay_s=self._config.sweep_interval_s,
-                )
+            is_cut_off = is_cut_off and passed.next_beat_s is None
             unknown.extend(passed.unknown_run_keys)
-            pauses_s.append(passed.next_beat_s or self._config.beat_interval_min_s)
+            pauses_s.append(passed.next_beat_s or SOON_S)
+        if is_cut_off:
+            raise Unavailable(
+                "SERVICE_UNAVAILABLE",
+                "this monitor is cut off from metadata, and nobody took the beats over from it; repeat, at another replica "
+                "if there is one",
+                metadata={"service": self.name},
+                retry_delay_s=self._config.sweep_interval_s,
+            )
         if own:
             resolved = await self._lookups.resolve(
                 own, agent_id=agent_id, timeout_s=self._config.lookup_timeout_s
             )
             unknown.extend(resolved.unknown)
+            self._keep_moved(resolved.moved, agent_id)
             # Until a refresh the timeout of a new run is not known; it may be short.
-            pauses_s.append(self._config.beat_interval_min_s)
+            pauses_s.append(SOON_S)
         return tuple(unknown), min(pauses_s)
+
+    def _keep_moved(self, beats: Sequence[Beat], agent_id: str) -> None:
+        """Has beats passed on whose runs moved to another replica while metadata was asked about them."""
+        now_s = self._clock.monotonic_s()
+        _, others, owners = self._route(beats)
+        notes = [beat._replace(age_s=now_s, agent_id=beat.agent_id or agent_id) for beat in others]
+        self.passing.keep(notes, owners)
 
     def _route(self, beats: Sequence[Beat]) -> tuple[list[Beat], list[Beat], list[MonitorReplica]]:
         """Returns this replica's beats, the others', and whose each of these is."""
@@ -439,15 +395,6 @@ class MonitorService:
         wanted_s = max(len(self.table), beat_count) / config.beats_per_s
         pause_s = min(max(wanted_s, config.beat_interval_min_s), config.beat_interval_max_s)
         return max(min(pause_s, timeout_min_s / BEATS_PER_TIMEOUT), BEAT_INTERVAL_FLOOR_S)
-
-
-def _roster_rules(config: MonitorConfig) -> RosterRules:
-    return RosterRules(
-        lease_s=config.lease_s,
-        fresh_s=config.stall_limit_s,
-        stall_limit_s=config.stall_limit_s,
-        settle_s=1.5 * config.beat_interval_max_s,
-    )
 
 
 def _unheard(number: int) -> WriterLiveness:

@@ -90,7 +90,7 @@ class Sweeper:
         """Reads all live runs from metadata; returns False, and forgets nothing, if it does not answer."""
         if not self._roster.is_known:
             return False
-        asked_s = self._membership.table_s()
+        generation = self._table.begin_refresh()
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 live_runs = await self._directory.list_live_runs()
@@ -98,7 +98,7 @@ class Sweeper:
             REFRESHES.labels("failed").inc()
             self._note_away(str(error) or "no answer in time")
             return False
-        await self._reconcile(live_runs, asked_s)
+        await self._reconcile(live_runs, generation)
         REFRESHES.labels("ok").inc()
         LIVE_RUNS.set(len(self._table))
         self._note_back()
@@ -126,7 +126,7 @@ class Sweeper:
         What fails is made up for by the next round: only the last beat counts.
         """
         until_s = self._membership.table_s()
-        beats = self._table.beats_since(self._recorded_until_s)
+        beats = self._table.beats_since(min(self._recorded_until_s, until_s))
         try:
             for first in range(0, len(beats), HEARTBEATS_PER_CALL):
                 async with asyncio.timeout(self._call_timeout_s):
@@ -159,7 +159,7 @@ class Sweeper:
             await self.sweep()
             await asyncio.sleep(interval_s)
 
-    async def _reconcile(self, live_runs: Sequence[LiveRun], asked_s: float) -> None:
+    async def _reconcile(self, live_runs: Sequence[LiveRun], generation: int) -> None:
         """Takes in those of the runs that are this replica's, in slices, and forgets what is not live."""
         known = {run.run_key for run in live_runs}
         for first in range(0, len(live_runs), SLICE):
@@ -172,8 +172,10 @@ class Sweeper:
             for run, is_own in zip(some, owned, strict=True):
                 if is_own:
                     self._table.learn(run, now_s=now_s, now_unix_ns=now_unix_ns)
+                elif run.run_key in self._table:
+                    self._membership.give_up(run.run_key)
             await asyncio.sleep(0)
-        self._table.retain(known.__contains__, learned_before_s=asked_s)
+        self._table.retain(known.__contains__, before_generation=generation)
 
     async def _each(self, items: Sequence[T], work: Callable[[T], Awaitable[bool]]) -> None:
         """Does the work for each, some at once; the first for which metadata does not answer ends the round."""

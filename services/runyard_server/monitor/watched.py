@@ -51,13 +51,14 @@ class WatchedRun:
     """A run, its writers, and its place in the wheel."""
 
     __slots__ = (
-        "alive_s", "data_s", "is_provisional", "last", "learned_s", "learned_unix_ns", "pace", "pace_s", "pace_step",
+        "alive_s", "data_s", "generation", "is_provisional", "last", "learned_s", "learned_unix_ns", "pace", "pace_s", "pace_step",
         "progress_s", "progress_unix_ns", "run", "slot", "stall_timeout_s", "stalled_since_unix_ns", "step", "timeout_s",
         "writers",
     )  # fmt: skip
 
-    def __init__(self, run: LiveRun, *, now_s: float, now_unix_ns: int) -> None:
+    def __init__(self, run: LiveRun, *, generation: int, now_s: float, now_unix_ns: int) -> None:
         self.run = run
+        self.generation = generation
         self.slot = OUT
         self.learned_s = now_s
         self.learned_unix_ns = now_unix_ns
@@ -82,6 +83,17 @@ class WatchedRun:
         self.timeout_s = rules.crash_timeout_s if own_s is None else own_s
         stall_s = rules.stall_timeout_s if own_stall_s is None else own_stall_s
         self.stall_timeout_s = stall_s or math.inf
+
+    def step_back(self, now_s: float) -> None:
+        """Moves what lies after `now_s` to it: the clock has gone back."""
+        self.alive_s = min(self.alive_s, now_s)
+        self.learned_s = min(self.learned_s, now_s)
+        self.progress_s = min(self.progress_s, now_s)
+        self.pace_s = min(self.pace_s, now_s)
+        if self.data_s is not None:
+            self.data_s = min(self.data_s, now_s)
+        for writer in self.writers.values():
+            writer.heard_s = min(writer.heard_s, now_s)
 
     def note_pace(self, now_s: float) -> None:
         """Notes how fast steps come; called at a new highest step."""

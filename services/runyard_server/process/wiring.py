@@ -18,6 +18,7 @@ from runyard_server.gateway import service as gateway
 from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
 from runyard_server.monitor import service as monitor
+from runyard_server.monitor.config import MonitorConfig
 from runyard_server.monitor.notify import Notifier, NotifyConfig
 from runyard_server.process.config import ServerConfig
 from runyard_server.process.http_edge import HttpEdge
@@ -96,7 +97,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
     "notify": NotifyConfig,
-    "monitor": monitor.MonitorConfig,
+    "monitor": MonitorConfig,
     "files": files.FilesConfig,
     "gateway": gateway.GatewayConfig,
 }
@@ -310,7 +311,7 @@ class _Wiring:
         )
         self._add(Resource("notify", _nothing, notifier.run))
         return monitor.build(
-            self._config.section("monitor", monitor.MonitorConfig),
+            self._config.section("monitor", MonitorConfig),
             siblings=self._siblings,
             peers=MonitorPeers(self._siblings),
             clock=self._clock,

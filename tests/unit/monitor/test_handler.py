@@ -9,6 +9,7 @@ from runyard_protos.monitor.v1 import monitor_pb2_grpc as pb_grpc
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import InvalidArgument, NotFound
 from runyard_server.monitor import service as monitor
+from runyard_server.monitor.config import MonitorConfig
 from runyard_server.rpc.monitor_peers import MonitorPeers
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings
@@ -22,7 +23,7 @@ async def test_a_beat_is_answered() -> None:
 
     def make(siblings: Siblings) -> Sequence[Service]:
         watching = monitor.build(
-            monitor.MonitorConfig(),
+            MonitorConfig(),
             siblings=siblings,
             peers=MonitorPeers(siblings),
             clock=SystemClock(),

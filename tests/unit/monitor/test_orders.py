@@ -11,7 +11,7 @@ from runyard_server.domain.errors import NotFound
 from runyard_server.domain.events import RunEventKind
 from runyard_server.domain.run import LiveRun, RunKey, RunState, StopStage, StopStatus
 from runyard_server.metadata.starts import StartedRun
-from runyard_server.monitor.service import MonitorConfig
+from runyard_server.monitor.config import MonitorConfig
 from tests.unit.monitor.ward import Ward
 
 STOP = StopStatus(StopStage.REQUESTED, "ann", "too slow", 5, grace_s=30.0, may_kill=True)
@@ -106,6 +106,7 @@ async def test_stops_are_not_read_while_nobody_beats() -> None:
     run = await ward.desk.start()
     await ward.beat(run)
     ward.clock.advance(61)
+    await ward.tick()
     await ward.monitor.stops.poll()
     assert (await ward.monitor.heartbeat("a", [Beat(RunKey(1), 1)])).stop_orders == ()
 

@@ -69,7 +69,44 @@ def test_what_a_dead_replica_took_counts_as_no_silence() -> None:
     view.renew((A, B), asked_s=24.0, now_s=24.0)
     change = view.renew((A,), asked_s=26.0, now_s=26.0)
     assert (change.is_changed, change.is_excusing) == (True, False)
-    assert (view.table_s(26.0), view.verdict_s(26.0)) == (10.0, 10.0)
+    # It may have renewed just before it was taken off the list, and take beats in for a lease more.
+    for at_s in (29.0, 32.0, 35.0, 38.0):
+        view.renew((A,), asked_s=at_s, now_s=at_s)
+    assert (view.table_s(40.0), view.verdict_s(40.0), view.take_step_back()) == (40.0, 15.0, False)
+    assert view.look(41.0)
+    assert (view.table_s(41.0), view.verdict_s(41.0), view.take_step_back()) == (10.0, 10.0, True)
+
+
+def test_a_replica_that_is_off_the_list_by_mistake_comes_back() -> None:
+    """When metadata's clock jumps, living replicas are off the list until they renew: nothing is lost by that."""
+    view = roster(A, A, B)
+    view.renew((A,), asked_s=3.0, now_s=3.0)
+    view.note_all_clear("b", now_s=4.0)
+    view.renew((A, B), asked_s=6.0, now_s=6.0)
+    view.note_all_clear("b", now_s=7.0)
+    assert (view.table_s(8.0), view.verdict_s(8.0)) == (8.0, 8.0)
+
+
+def test_a_restarted_replica_is_not_waited_for() -> None:
+    """When another process is at a replica's address, that replica is dead, whatever its lease says."""
+    view = roster(A, A, B)
+    view.note_all_clear("b", now_s=2.0)
+    heir = MonitorReplica("b2", B.address)
+    view.renew((A, B, heir), asked_s=3.0, now_s=3.0)
+    assert (view.peers, view.table_s(3.0)) == ((heir,), 2.0)
+    view.renew((A, B, heir), asked_s=6.0, now_s=6.0)
+    assert view.peers == (heir,)
+
+
+def test_a_late_renewal_of_the_dead_unseats_the_living_for_a_moment_only() -> None:
+    """A predecessor that is listed again takes the place of its heir until that says a word."""
+    heir = MonitorReplica("b2", B.address)
+    view = roster(A, A, heir)
+    view.renew((A, B, heir), asked_s=3.0, now_s=3.0)
+    view.note_all_clear("b2", now_s=4.0)
+    view.renew((A, B, heir), asked_s=6.0, now_s=6.0)
+    view.renew((A, B, heir), asked_s=9.0, now_s=9.0)
+    assert view.peers == (heir,)
 
 
 def test_verdicts_wait_for_the_list() -> None:

@@ -18,7 +18,8 @@ from runyard_server.domain.run import (
 )
 from runyard_server.metadata.requests import RecordEvent, RecordTransition
 from runyard_server.metadata.starts import StartedRun
-from runyard_server.monitor.service import MonitorConfig, MonitorService
+from runyard_server.monitor.config import MonitorConfig
+from runyard_server.monitor.service import MonitorService
 from runyard_server.rpc import life_messages, monitor_messages
 from tests.unit.metadata.desk import Desk
 

@@ -346,9 +346,11 @@ class _Transaction(PurgeTables):
     def remove_replica(self, replica_id: str) -> None:
         self._tables.replicas.pop(replica_id, None)
 
-    def list_replicas(self, *, now_unix_ns: int) -> list[MonitorReplica]:
+    def list_replicas(self, *, now_unix_ns: int, end_unix_ns: int) -> list[MonitorReplica]:
         living = {
-            name: entry for name, entry in self._tables.replicas.items() if entry[1] > now_unix_ns
+            name: entry
+            for name, entry in self._tables.replicas.items()
+            if now_unix_ns < entry[1] <= end_unix_ns
         }
         self._tables.replicas = living
         return [living[name][0] for name in sorted(living)]

@@ -277,8 +277,8 @@ class RunTransaction(Protocol):
         """Removes a replica; none is no error."""
         ...
 
-    def list_replicas(self, *, now_unix_ns: int) -> list[MonitorReplica]:
-        """Returns the replicas whose lease has not ended, by id, and forgets the others."""
+    def list_replicas(self, *, now_unix_ns: int, end_unix_ns: int) -> list[MonitorReplica]:
+        """Returns the replicas whose lease ends after now and by `end_unix_ns`, by id, and forgets the others."""
         ...
 
     def list_outbox(self, *, limit: int, bytes_max: int) -> list[RunDocument]:

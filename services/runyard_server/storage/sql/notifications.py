@@ -129,10 +129,10 @@ class NotificationTables:
         where = monitor_replicas.c.replica_id == replica_id
         self._connection.execute(delete(monitor_replicas).where(where))
 
-    def list_replicas(self, *, now_unix_ns: int) -> list[MonitorReplica]:
-        self._connection.execute(
-            delete(monitor_replicas).where(monitor_replicas.c.lease_end_unix_ns <= now_unix_ns)
-        )
+    def list_replicas(self, *, now_unix_ns: int, end_unix_ns: int) -> list[MonitorReplica]:
+        end = monitor_replicas.c.lease_end_unix_ns
+        where = (end <= now_unix_ns) | (end > end_unix_ns)
+        self._connection.execute(delete(monitor_replicas).where(where))
         statement = select(monitor_replicas).order_by(monitor_replicas.c.replica_id)
         return [
             MonitorReplica(row.replica_id, row.address)
