@@ -144,6 +144,28 @@ def test_a_preemption_needs_evidence(
     assert len(notices) == int("preempting" in body or cause == "PREEMPTED")
 
 
+def test_a_pair_of_signals_is_not_lost(tmp_path: Path) -> None:
+    """SIGCONT and SIGTERM at once, as Slurm sends them, end a script that waits: each of many times."""
+    # A thread says so when the main thread waits: a signal in the very moment in which Python begins to does not wake it.
+    body = (
+        f"{SCRIPT}import threading, time\n"
+        "threading.Timer(0.3, lambda: print('up', flush=True)).start()\ntime.sleep(30)"
+    )
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", body], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, **SLURM},
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def test_a_setting_that_cannot_be_is_refused() -> None:
     """The modes of preemption are named."""
     with pytest.raises(InvalidArgument, match="auto, sigterm, off"):

@@ -67,6 +67,7 @@ class ExitHooks:
         if self._is_installed:
             return
         self._is_installed = True
+        self.forget()  # an exit that was caught while an earlier run was open
         self._exit, sys.exit = sys.exit, self._watch_exit
         self._excepthook, sys.excepthook = sys.excepthook, self._watch_exception
         self._wrap_quitter()
@@ -114,7 +115,7 @@ class ExitHooks:
         self.end = end_of(kind, error, trace)
 
     def forget(self) -> None:
-        """Forgets what was noted: it ended a cell, and the process goes on."""
+        """Forgets what was noted: it ended something else, and the process goes on."""
         self.end, self._is_exit_called = End(0, PROCESS_EXITED), False
 
     def note_exit(self) -> None:
