@@ -40,6 +40,9 @@ def print_end(
         for line in outcome_lines(outcome, folder.path):
             terminal.line(line)
     else:
+        receipt = run.receipt()
+        sent = f", {receipt.records_durable:,} of them durable" if receipt.records_durable else ""
+        terminal.line(f"{receipt.records_written:,} records are on this disk{sent}")
         if outcome:
             terminal.line(dropped_line(outcome))
         terminal.line(f"To send this run to the server: runyard sync {shown_path(folder.path)}")
