@@ -156,6 +156,7 @@ def test_kills_for_want_of_memory_are_counted(
 ) -> None:
     """Only a rise since the last looks counts, and the narrowest counter is named."""
     events, machine = tmp_path / "memory.events", tmp_path / "vmstat"
+    monkeypatch.setattr(memory_kills, "SHARED_S", -1.0)
     monkeypatch.setattr(memory_kills, "_counter_paths", lambda pid: [str(events), str(machine)])
 
     def write(path: Path, count: int) -> None:

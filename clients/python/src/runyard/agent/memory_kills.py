@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 
 _WORD = "oom_kill"
 
+
+SHARED_S = 0.4
+"""How long a counter that was read serves the looks at other processes."""
+KEPT_COUNT_MAX = 1000
+_kept_counts: dict[str, tuple[float, int | None]] = {}
 
 LOOK_COUNT = 4
 """Looks that are kept: a process with much memory takes a while to die, and its kill is counted before that."""
@@ -28,7 +34,7 @@ class MemoryKills:
 
     def look(self) -> None:
         """Notes the counters as they are while the process lives."""
-        counts = {path: _count(path) for path in _counter_paths(self._pid)}
+        counts = {path: _recent_count(path) for path in _counter_paths(self._pid)}
         self._looks.append({path: count for path, count in counts.items() if count is not None})
 
     def evidence(self) -> str:
@@ -56,6 +62,17 @@ def _counter_paths(pid: int) -> list[str]:
         elif "memory" in controllers.split(","):
             paths.append(f"/sys/fs/cgroup/memory{group.rstrip('/')}/memory.oom_control")
     return [*paths, "/proc/vmstat"]
+
+
+def _recent_count(path: str) -> int | None:
+    """Returns the count as it was within SHARED_S: the processes of a node look at the same few files."""
+    now_s = time.monotonic()
+    kept = _kept_counts.get(path)
+    if kept is None or now_s - kept[0] > SHARED_S:
+        if len(_kept_counts) >= KEPT_COUNT_MAX:
+            _kept_counts.clear()
+        kept = _kept_counts[path] = now_s, _count(path)
+    return kept[1]
 
 
 def _count(path: str) -> int | None:

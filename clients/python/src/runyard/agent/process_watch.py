@@ -72,9 +72,9 @@ class PidWatch:
         self._pid = pid
         self._time_unix_ns = time_unix_ns
         self._end: ProcessEnd | None = None
-        self._ended = asyncio.Event()
         self._kills = memory_kills.MemoryKills(pid)
         self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._asking: asyncio.Task[None] | None = None
         self._loop.add_reader(number, self._wake)
 
@@ -85,10 +85,7 @@ class PidWatch:
 
     async def wait(self, timeout_s: float) -> ProcessEnd | None:
         """Returns `end` as soon as it is known, or None after the time."""
-        try:
-            await asyncio.wait_for(self._ended.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            pass
+        await asyncio.wait([self._ended], timeout=timeout_s)
         return self._end
 
     def look(self) -> None:
@@ -131,7 +128,7 @@ class PidWatch:
             await asyncio.sleep(STATUS_POLL_S)
             status = self._status()
         self._end = self._describe(status, time_unix_ns)
-        self._ended.set()
+        self._ended.set_result(None)
         _log.info("process_ended %d: %s", self._pid, self._end.evidence)
 
     def _status(self) -> int | None:
