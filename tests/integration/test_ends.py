@@ -126,6 +126,12 @@ CASES = {
         head="import multiprocessing, os, runyard\nif __name__ == '__main__':\n"
         "  run = runyard.init(entity='nico', project='ends')\n",
     ),
+    "spawned child imports init()": Case(
+        "def work():\n  os._exit(8)\nif __name__ == '__main__':\n"
+        "  child = multiprocessing.get_context('spawn').Process(target=work)\n"
+        "  child.start()\n  child.join()\n  assert child.exitcode == 8\n  run.log({'loss': 0.3})",
+        "FINISHED", "PROCESS_EXITED", 0, head="import multiprocessing\n" + HEAD,
+    ),
     "subprocess fails": Case(
         "import subprocess\nsubprocess.run([sys.executable, '-c', 'raise SystemExit(9)'])\nrun.log({'loss': 0.3})",
         "FINISHED", "PROCESS_EXITED", 0,
@@ -241,7 +247,8 @@ def test_the_end_is_told_as_it_was(yard: Yard, name: str, tmp_path: Path) -> Non
         left_s = max(0.5, died_s + TOLD_WITHIN_S - time.monotonic())
         end = await_end(reader, one.path, case.state, case.cause, left_s)
         assert case.evidence in end.evidence
-        assert reader.run(one.path).exit_code == case.exit_code
+        run = reader.run(one.path)
+        assert (run.exit_code, run.attempt_count, run.writer_count) == (case.exit_code, 1, 1)
 
 
 MEMORY_BYTES = 96 << 20

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import extended_json, naming, not_offered, run_registry
+from runyard import extended_json, naming, not_offered, run_registry, spawned_child
 from runyard import journal_format as form
 from runyard.active_run import Run, RunParts
 from runyard.agent_link import AgentLink
@@ -74,6 +75,9 @@ def init(
         naming.check_run_id(id)  # an empty one too: it was given
     _check(resolved)
     terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
+    if spawned_child.is_importing_script():
+        resolved = dataclasses.replace(resolved, mode="disabled")
+        terminal.note("spawned_child", spawned_child.NOTE)
     not_offered.check_init_arguments(others, terminal.note)
     active = _settle_active(reinit, terminal)
     if active is not None:
