@@ -34,6 +34,9 @@ NAMED = {
     "a run moves while metadata is asked about it": 1119,
     "a lone replica is cut off from metadata and another takes its runs": 62,
     "a run moves just after a beat": 179,
+    "two replicas whose leases are over pass a run's beats to each other": 356,
+    "a replica starts beside one that metadata's clock took off the list": 610,
+    "a late renewal of a dead replica unseats its heir": 386,
 }
 FAULTY_S = 240.0
 

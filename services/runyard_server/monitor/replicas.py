@@ -7,6 +7,7 @@ Silence is trusted only where nothing can be on its way. Each replica tells each
 passed on all it had ("all clear"). Verdicts are given as of the moment up to which *every* listed replica has said so, and the
 list itself was known. Whoever cannot be heard holds verdicts up, until it is heard, or it is off the list and for a lease more
 (it may have renewed just before, and metadata's clock may jump): then the time in which it was not heard counts as no silence.
+A replica that has just started waits for such unlisted ones too.
 
 ```
   all clear of B ──┬── nothing of B ──────────┬── B off the list, a lease ago ──►
@@ -31,6 +32,7 @@ from runyard_server.domain.run import RunKey
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_UNKNOWN: Final = ""
 _SHIFTS: Final = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
@@ -96,6 +98,10 @@ class Roster:
         if is_lapsed and was_alone and not peers:
             self._frozen_s = self.heard_until_s(now_s)
             self._frozen_until_s = now_s + self._rules.settle_s
+        if is_first:
+            # One that metadata's clock took off the list by a jump may have renewed just before, unknown to this one.
+            self._ghosts[_UNKNOWN] = now_s + self._rules.lease_s
+            self._all_clear_s[_UNKNOWN] = now_s
         before = {replica.replica_id for replica in self.peers}
         after = {replica.replica_id for replica in peers}
         for gone in before - after:

@@ -100,7 +100,8 @@ class MonitorMachine(RuleBasedStateMachine):
         config = self.ward.config
         settle_s = 1.5 * config.beat_interval_max_s
         sweeps_s = 2 * config.sweep_interval_s
-        self.run(self.ward.pass_time(TIMEOUT_S + settle_s + config.refresh_interval_s + sweeps_s))
+        wait_s = TIMEOUT_S + settle_s + config.lease_s + config.refresh_interval_s + sweeps_s
+        self.run(self.ward.pass_time(wait_s))
         assert not LIVE_STATES & set(self.run(self.ward.states(self.runs)))
 
     @invariant()

@@ -132,7 +132,7 @@ async def test_a_short_timeout_is_beaten_several_times() -> None:
     await ward.tick()
     assert (await ward.beat(run, other)).next_beat_s == 3.0
     assert (await ward.beat(other)).next_beat_s == 8.0
-    await ward.pass_time(13)
+    await ward.pass_time(13 + ward.config.lease_s)
     assert await ward.states([run, other]) == [RunState.CRASHED, RunState.RUNNING]
 
 

@@ -9,13 +9,20 @@ from runyard_server.domain.run import RunKey
 from runyard_server.monitor.replicas import Roster, RosterRules
 
 RULES = RosterRules(lease_s=15.0, fresh_s=5.0, stall_limit_s=5.0, settle_s=12.0)
+LOST_S = RULES.lease_s
+"""What a start takes out of the time of signs of life."""
 KEYS = [RunKey((1 << 63) + number * 7919) for number in range(9000)]
 A, B, C = (MonitorReplica(name, f"127.0.0.1:{port}") for port, name in enumerate("abc", 1))
 
 
 def roster(own: MonitorReplica, *everyone: MonitorReplica, now_s: float = 0.0) -> Roster:
+    """Returns the view of a replica that started long enough before `now_s` to trust what it hears."""
     made = Roster(own.replica_id, own.address, RULES)
+    made.renew(everyone, asked_s=now_s - RULES.lease_s, now_s=now_s - RULES.lease_s)
     made.renew(everyone, asked_s=now_s, now_s=now_s)
+    for peer in made.peers:
+        made.note_all_clear(peer.replica_id, now_s=now_s)
+    assert made.take_step_back()
     return made
 
 
@@ -25,6 +32,16 @@ def owners(view: Roster) -> list[str]:
         view.replica_id if index < 0 else names[index]
         for index in view.owner_indexes(KEYS, now_s=0.0).tolist()
     ]
+
+
+def test_a_start_waits_for_replicas_that_nobody_lists() -> None:
+    """Metadata's clock may have jumped and taken replicas off the list that renewed just before: they live for a lease more."""
+    view = Roster("a", A.address, RULES)
+    for at_s in (0.0, 3.0, 6.0, 9.0, 12.0):
+        view.renew((A,), asked_s=at_s, now_s=at_s)
+    assert view.verdict_s(14.9) == 5.0
+    assert view.look(15.0)
+    assert (view.verdict_s(15.0), view.table_s(15.0)) == (0.0, 0.0)
 
 
 def test_all_replicas_agree_and_share_alike() -> None:
@@ -56,9 +73,9 @@ def test_verdicts_wait_for_a_replica_that_is_not_heard() -> None:
     """Silence is not trusted beyond the last all clear; when it comes, all that time counts."""
     view = roster(A, A, B)
     view.renew((A, B), asked_s=20.0, now_s=20.0)
-    assert (view.verdict_s(20.0), view.table_s(20.0)) == (5.0, 20.0)
+    assert (view.verdict_s(20.0), view.table_s(20.0)) == (5.0 - LOST_S, 20.0 - LOST_S)
     view.note_all_clear("b", now_s=20.0)
-    assert view.verdict_s(21.0) == 21.0
+    assert view.verdict_s(21.0) == 21.0 - LOST_S
 
 
 def test_what_a_dead_replica_took_counts_as_no_silence() -> None:
@@ -72,9 +89,10 @@ def test_what_a_dead_replica_took_counts_as_no_silence() -> None:
     # It may have renewed just before it was taken off the list, and take beats in for a lease more.
     for at_s in (29.0, 32.0, 35.0, 38.0):
         view.renew((A,), asked_s=at_s, now_s=at_s)
-    assert (view.table_s(40.0), view.verdict_s(40.0), view.take_step_back()) == (40.0, 15.0, False)
+    assert (view.heard_until_s(40.0), view.take_step_back()) == (15.0, False)
     assert view.look(41.0)
-    assert (view.table_s(41.0), view.verdict_s(41.0), view.take_step_back()) == (10.0, 10.0, True)
+    assert view.table_s(41.0) == view.verdict_s(41.0) == 10.0 - LOST_S
+    assert view.take_step_back()
 
 
 def test_a_replica_that_is_off_the_list_by_mistake_comes_back() -> None:
@@ -84,7 +102,7 @@ def test_a_replica_that_is_off_the_list_by_mistake_comes_back() -> None:
     view.note_all_clear("b", now_s=4.0)
     view.renew((A, B), asked_s=6.0, now_s=6.0)
     view.note_all_clear("b", now_s=7.0)
-    assert (view.table_s(8.0), view.verdict_s(8.0)) == (8.0, 8.0)
+    assert view.table_s(8.0) == view.verdict_s(8.0) == 8.0 - LOST_S
 
 
 def test_a_restarted_replica_is_not_waited_for() -> None:
@@ -93,7 +111,7 @@ def test_a_restarted_replica_is_not_waited_for() -> None:
     view.note_all_clear("b", now_s=2.0)
     heir = MonitorReplica("b2", B.address)
     view.renew((A, B, heir), asked_s=3.0, now_s=3.0)
-    assert (view.peers, view.table_s(3.0)) == ((heir,), 2.0)
+    assert (view.peers, view.table_s(3.0)) == ((heir,), 2.0 - LOST_S)
     view.renew((A, B, heir), asked_s=6.0, now_s=6.0)
     assert view.peers == (heir,)
 
@@ -112,7 +130,7 @@ def test_a_late_renewal_of_the_dead_unseats_the_living_for_a_moment_only() -> No
 def test_verdicts_wait_for_the_list() -> None:
     """A replica that cannot renew gives no verdict as of later than its last list; nor does one that has never read it."""
     assert Roster("a", A.address, RULES).verdict_s(100.0) == float("-inf")
-    assert roster(A, A).verdict_s(100.0) == 5.0
+    assert roster(A, A).heard_until_s(100.0) == 5.0
 
 
 def test_a_replica_whose_lease_is_over_owns_nothing() -> None:
@@ -129,4 +147,4 @@ def test_a_lone_replica_settles_after_a_lapse() -> None:
     change = view.renew((A,), asked_s=100.0, now_s=100.0)
     assert not change.is_excusing
     view.renew((A,), asked_s=111.0, now_s=111.0)
-    assert (view.verdict_s(111.0), view.verdict_s(112.0)) == (5.0, 112.0)
+    assert (view.heard_until_s(111.0), view.heard_until_s(112.0)) == (5.0, 112.0)
