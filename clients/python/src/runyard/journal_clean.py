@@ -11,6 +11,7 @@ from pathlib import Path
 from runyard.agent.disk import LocalDisk
 from runyard.agent.mark import read_json
 from runyard.agent.start import keep_days, read_start
+from runyard.journal_room import is_whole, remove_segments
 
 DAY_NS = 86_400 * 1_000_000_000
 TRASH_PREFIX = "trash-"
@@ -37,11 +38,11 @@ def complete_runs(folders: Sequence[Path]) -> Iterator[CompleteRun]:
         if not mark.get("is_complete") or _disk.is_locked(f"{folder}/writer.lock"):
             continue
         answer = read_json(_disk, f"{folder}/run.json") or {}
-        is_whole = not (
-            mark.get("refused_ranges") or mark.get("refused_unlisted") or mark.get("files_failed")
-        )
         yield CompleteRun(
-            folder, str(answer.get("path") or ""), int(mark.get("update_unix_ns") or 0), is_whole
+            folder,
+            str(answer.get("path") or ""),
+            int(mark.get("update_unix_ns") or 0),
+            is_whole(mark),
         )
 
 
@@ -73,33 +74,7 @@ def remove_expired(root: Path, *, now_unix_ns: int | None = None) -> int:
     for run in complete_runs(sorted(root.glob("run-*"))):
         days = keep_days(read_start(_disk, f"{run.folder}/journal"))
         if run.is_whole and not days:
-            _remove_segments(run)
+            remove_segments(run.folder)
         elif run.is_whole and now_ns - run.end_unix_ns > days * DAY_NS:
             count += remove(run)
     return count
-
-
-def free_kept(root: Path, wanted_bytes: int) -> int:
-    """Removes kept segments of whole complete runs, the oldest first, until enough is free; returns what was freed."""
-    freed = 0
-    if wanted_bytes <= 0:
-        return freed
-    folders = [path.parent.parent for path in root.glob("run-*/journal/00000001.seg")]
-    for run in sorted(complete_runs(folders), key=lambda run: run.end_unix_ns):
-        if run.is_whole:
-            freed += _remove_segments(run)
-        if freed >= wanted_bytes:
-            break
-    return freed
-
-
-def _remove_segments(run: CompleteRun) -> int:
-    freed = 0
-    for segment in sorted(run.folder.glob("journal/*.seg")):
-        try:
-            size_bytes = segment.stat().st_size
-            segment.unlink()
-        except OSError:
-            continue
-        freed += size_bytes
-    return freed

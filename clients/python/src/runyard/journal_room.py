@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from runyard.text_format import bytes_text
 
@@ -61,8 +63,6 @@ class JournalRoom:
             return
         used_bytes = journal_bytes(self._root)
         if used_bytes > FREE_ABOVE_SHARE * self.bytes_max or self._is_refusing:
-            from runyard.journal_clean import free_kept
-
             used_bytes -= free_kept(
                 self._root, used_bytes - int(FREE_DOWN_TO_SHARE * self.bytes_max)
             )
@@ -98,3 +98,49 @@ def journal_bytes(root: Path) -> int:
         except OSError:  # complete and cleaned, or just going
             continue
     return total
+
+
+def free_kept(root: Path, wanted_bytes: int) -> int:
+    """Removes kept segments of whole complete runs, the oldest first, until enough is free; returns what was freed."""
+    if wanted_bytes <= 0:
+        return 0
+    found = []
+    for segment in root.glob("run-*/journal/00000001.seg"):
+        folder = segment.parent.parent
+        mark = _read_mark(folder)
+        if mark.get("is_complete") and is_whole(mark):
+            found.append((int(mark.get("update_unix_ns") or 0), folder))
+    freed = 0
+    for _, folder in sorted(found):
+        freed += remove_segments(folder)
+        if freed >= wanted_bytes:
+            break
+    return freed
+
+
+def is_whole(mark: Mapping[str, Any]) -> bool:
+    """Returns whether the disk holds nothing that the server of a complete run lacks: nothing was refused, no file failed."""
+    return not (
+        mark.get("refused_ranges") or mark.get("refused_unlisted") or mark.get("files_failed")
+    )
+
+
+def remove_segments(folder: Path) -> int:
+    """Removes the journal of a run folder; returns the bytes that were freed."""
+    freed = 0
+    for segment in sorted(folder.glob("journal/*.seg")):
+        try:
+            size_bytes = segment.stat().st_size
+            segment.unlink()
+        except OSError:
+            continue
+        freed += size_bytes
+    return freed
+
+
+def _read_mark(folder: Path) -> Mapping[str, Any]:
+    try:
+        fields = json.loads((folder / "mark.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
