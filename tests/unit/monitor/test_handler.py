@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from runyard_protos.metadata.v1 import metadata_pb2
+from runyard_protos.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from runyard_protos.monitor.v1 import monitor_pb2 as pb
 from runyard_protos.monitor.v1 import monitor_pb2_grpc as pb_grpc
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import InvalidArgument, NotFound
+from runyard_server.domain.events import RunEventKind
 from runyard_server.monitor import service as monitor
 from runyard_server.monitor.config import MonitorConfig
+from runyard_server.monitor.service import MonitorService
 from runyard_server.rpc.monitor_peers import MonitorPeers
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings
@@ -17,21 +21,79 @@ from tests.unit.metadata.desk import Desk
 from tests.unit.metadata.edge import refusal, serve
 
 
-async def test_a_beat_is_answered() -> None:
-    """The answer says when to beat next and which runs are unknown; the liveness has what the beat told."""
-    desk = Desk()
+def watch(desk: Desk, watching: list[MonitorService]) -> Callable[[Siblings], Sequence[Service]]:
+    """Returns what makes metadata and a monitor that asks it; the monitor is put into `watching`."""
 
     def make(siblings: Siblings) -> Sequence[Service]:
-        watching = monitor.build(
+        made = monitor.build(
             MonitorConfig(),
             siblings=siblings,
             peers=MonitorPeers(siblings),
             clock=SystemClock(),
             address="127.0.0.1:1",
         )
-        return [desk.service, watching]
+        watching.append(made)
+        return [desk.service, made]
 
-    async with serve(make) as edge:
+    return make
+
+
+async def test_a_stop_reaches_the_agent() -> None:
+    """What RequestStop said is in the answer to the next beat of the run, whole, until the run has ended."""
+    desk, watching = Desk(), list[MonitorService]()
+    async with serve(watch(desk, watching)) as edge:
+        stub = pb_grpc.MonitorServiceStub(edge.channel)
+        started = await desk.start("x")
+        beats = [pb.Beat(run_key=started.run.run_key, writer=1, is_process_alive=True)]
+        request = pb.HeartbeatRequest(agent_id="a", beats=beats)
+        assert not (await stub.Heartbeat(request)).stop_orders
+        wish = metadata_pb2.RequestStopRequest(
+            run_path="local/p/x", may_kill=True, reason="too slow", requested_by="ann"
+        )
+        wish.grace.FromSeconds(30)
+        await MetadataServiceStub(edge.channel).RequestStop(wish)
+        await watching[0].stops.poll()
+        [order] = (await stub.Heartbeat(request)).stop_orders
+        assert (order.run_key, order.requested_by, order.grace.seconds, order.may_kill) == (
+            started.run.run_key, "ann", 30, True,
+        )  # fmt: skip
+        assert (order.reason, order.request_time.seconds) == (
+            "too slow",
+            desk.clock.unix_ns // 10**9,
+        )
+        await desk.finish(started, exit_code=0)
+        await watching[0].stops.poll()
+        assert not (await stub.Heartbeat(request)).stop_orders
+
+
+async def test_metadata_takes_what_the_monitor_sees() -> None:
+    """Events and the question for open writers, over real gRPC: a stall is flagged once, an ended writer is not open."""
+    desk = Desk()
+    async with serve(watch(desk, [])) as edge:
+        first = await desk.start("x", writer_label="rank0")
+        second = await desk.start("x", writer_label="rank1")
+        key = first.run.run_key
+        for is_news in (True, False):
+            assert is_news == await edge.siblings.record_run_event(
+                key,
+                kind=RunEventKind.STALLED,
+                evidence="no new step",
+                actor="monitor",
+                attempt_count=2,
+                since_unix_ns=desk.clock.unix_ns,
+            )
+        assert (await desk.read(first)).stalled_since_unix_ns == desk.clock.unix_ns
+        [live] = await edge.siblings.list_live_runs()
+        assert live.stalled_since_unix_ns == desk.clock.unix_ns
+        assert await edge.siblings.list_open_writers(key) == {1, 2}
+        await desk.finish(second, exit_code=0)
+        assert await edge.siblings.list_open_writers(key) == {1}
+
+
+async def test_a_beat_is_answered() -> None:
+    """The answer says when to beat next and which runs are unknown; the liveness has what the beat told."""
+    desk = Desk()
+    async with serve(watch(desk, [])) as edge:
         stub = pb_grpc.MonitorServiceStub(edge.channel)
         started = await desk.start("x")
         beat = pb.Beat(
