@@ -121,6 +121,22 @@ def test_the_kernel_tells_of_a_process_that_was_waited_for(tmp_path: Path) -> No
         os.close(number)
 
 
+@pytest.mark.parametrize("wait_after_s", [0.0, 30.0])
+def test_an_older_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_after_s: float
+) -> None:
+    """Without the kernel's word a zombie still shows its status; of a process that was waited for only the death is known."""
+    monkeypatch.setattr(process_watch, "_GET_INFO", process_watch._GET_INFO + 1)
+    monkeypatch.setattr(process_watch, "STATUS_WAIT_S", 0.2)
+    end = end_of(Family(tmp_path, "", wait_after_s=wait_after_s), by=signal.SIGSEGV)
+    assert end.exit_code is None
+    if wait_after_s:
+        assert end.signal == signal.SIGSEGV
+    else:  # its parent may have been slower
+        assert end.signal in (None, signal.SIGSEGV)
+        assert end.signal or end.evidence.endswith("is gone")
+
+
 def test_the_lock_of_another_process_is_not_watched(tmp_path: Path) -> None:
     """No watch for a pid that is somebody else's by now, of another boot or namespace, gone, or not told of."""
     own = json.loads(process_identity.own_identity())
