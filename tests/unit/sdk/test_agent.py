@@ -278,21 +278,6 @@ def test_a_batch_refused_whole_ends(tmp_path: Path) -> None:
     assert len(asked) < 80 * (3000 // 20)
 
 
-def test_a_deleted_run_is_given_up(tmp_path: Path) -> None:
-    """RUN_DELETED refuses the run: the mark says so, nothing is repeated, the journal stays."""
-    disk, fake = Disk(), FakeServer()
-    trainer = Trainer(tmp_path, disk)
-    trainer.log(1)
-    fake.refuse_batch = lambda batch: FailedPrecondition("it was deleted", reason="RUN_DELETED")
-    assert run(_run(trainer, disk, fake)) == REFUSED
-    assert tuple(trainer.mark()[key] for key in ("server", "message", "is_complete")) == (
-        "refused",
-        "it was deleted",
-        False,
-    )
-    assert list((trainer.folder / "journal").glob("*.seg"))
-
-
 def test_a_refused_start_is_told_in_run_json(tmp_path: Path) -> None:
     """run.json holds the reason, which init() raises."""
     disk, fake = Disk(), FakeServer()

@@ -351,7 +351,12 @@ class Run(RunEnds):
             self._terminal.warn(
                 "removed", f"{folder.path} was removed: what is logged from now on may be lost"
             )
-        if mark is not None and mark.server == REFUSED:
+        if mark is not None and mark.is_dropped:
+            self._terminal.warn(
+                "refused",
+                "this run was deleted on the server: what it logs from now on is dropped; training goes on",
+            )
+        elif mark is not None and mark.server == REFUSED:
             self._terminal.warn(
                 "refused",
                 f"the server refuses this run: {mark.message}. What is logged stays in {folder.path}",

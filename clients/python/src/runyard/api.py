@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from runyard import extended_json
+from runyard import extended_json, rpc_trash
 from runyard.api_rows import merged_rows, scanned_rows
 from runyard.errors import DataLoss, InvalidArgument, NotFound, NotOffered, Unavailable
 from runyard.records import Columns, FileRecord, ProjectRecord, Receipt, RunRecord
 from runyard.rpc import Client, Connection
+from runyard.rpc_trash import DeletedRun, Refusal
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, Settings, resolve
 
 METRICS_PER_CALL = 1000
@@ -53,15 +54,7 @@ class Api:
 
     def run(self, path: str) -> Run:
         """Returns the run at `entity/project/run_id`; parts left out at the front are the defaults. Raises NotFound."""
-        parts = _checked_path(path, "a run: entity/project/run_id").strip("/").split("/")
-        if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
-            parts.pop(2)
-        if not 1 <= len(parts) <= 3 or not all(parts):
-            raise InvalidArgument(
-                f"{path!r} is no path of a run: entity/project/run_id", reason="FIELD_INVALID"
-            )
-        defaults = [self.default_entity, self.settings.project or DEFAULT_PROJECT]
-        full = "/".join([*defaults[: 3 - len(parts)], *parts])
+        full = self._run_path(path)
         return Run(self._client, self._client.get_run(full), self.settings.base_url)
 
     def runs(
@@ -98,9 +91,44 @@ class Api:
         records = self._client.list_projects(entity or "")
         return [Project(record, self.settings.base_url) for record in records]
 
+    def delete_runs(
+        self, paths: Sequence[str], *, now: bool = False
+    ) -> tuple[list[DeletedRun], list[Refusal]]:
+        """Moves runs to the trash, with `now` past it; returns those that are deleted, and those that cannot be."""
+        return rpc_trash.delete_runs(self._connection, paths, is_now=now)
+
+    def restore_runs(self, paths: Sequence[str]) -> tuple[list[str], list[Refusal]]:
+        """Takes runs out of the trash; returns the paths of those that are there again, and those that cannot be."""
+        return rpc_trash.restore_runs(self._connection, paths)
+
+    def restore(self, path: str) -> Run:
+        """Takes a run out of the trash, as it was, and returns it; raises FailedPrecondition if it was purged."""
+        full = self._run_path(path)
+        rpc_trash.raise_refusal(self.restore_runs([full])[1])
+        return self.run(full)
+
+    def deleted_runs(self, path: str = "", *, with_purged: bool = False) -> Iterator[DeletedRun]:
+        """Yields the runs in the trash of `entity/project`, an entity, or all; with the purged ones' receipts if asked."""
+        return rpc_trash.list_deleted_runs(
+            self._connection,
+            _checked_path(path, "a project").strip("/"),
+            is_with_purged=with_purged,
+        )
+
     def close(self) -> None:
         """Lets go of the connection."""
         self._connection.close()
+
+    def _run_path(self, path: str) -> str:
+        parts = _checked_path(path, "a run: entity/project/run_id").strip("/").split("/")
+        if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
+            parts.pop(2)
+        if not 1 <= len(parts) <= 3 or not all(parts):
+            raise InvalidArgument(
+                f"{path!r} is no path of a run: entity/project/run_id", reason="FIELD_INVALID"
+            )
+        defaults = [self.default_entity, self.settings.project or DEFAULT_PROJECT]
+        return "/".join([*defaults[: 3 - len(parts)], *parts])
 
     def __enter__(self) -> Api:
         return self
@@ -322,6 +350,12 @@ class Run:
         return self
 
     load = reload
+
+    def delete(self, now: bool = False) -> DeletedRun:
+        """Moves the run to the trash, or with `now=True` purges it at once; raises FailedPrecondition for a live one."""
+        deleted, refusals = rpc_trash.delete_runs(self._client.connection, [self.path], is_now=now)
+        rpc_trash.raise_refusal(refusals)
+        return deleted[0]
 
     def wait_until_finished(self) -> None:
         """Is not offered: ask `reload().state` at your pace."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import cli_journal, cli_stop, cli_sync
+from runyard import cli_journal, cli_stop, cli_sync, cli_trash
 from runyard.errors import Error
 from runyard.version import VERSION
 
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("path", help="entity/project/run_id")
     showing.set_defaults(call=_runs_show)
 
+    cli_trash.add_commands(commands, runs, reading)
     cli_stop.add_commands(commands, reading)
     cli_journal.add_commands(commands, shared)
     commands.add_parser("server", help="start a server (= runyard-server)", add_help=False)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import re
-import socket
 import time
 from typing import Any
 
@@ -51,7 +49,7 @@ def add_commands(commands: Any, reading: argparse.ArgumentParser) -> None:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from runyard import rpc, rpc_stops
+    from runyard import rpc, rpc_stops, rpc_trash
 
     settings = resolve({"base_url": options.base_url}, Settings())
     connection = rpc.Connection(settings.base_url, settings.api_key)
@@ -66,7 +64,7 @@ def _stop(options: argparse.Namespace) -> int:
             grace_s=options.grace,
             may_kill=options.kill,
             reason=options.reason,
-            requested_by=_who(),
+            requested_by=rpc_trash.who(),
         )
         if options.wait:
             state = _watch(connection, path, after=before, is_json=options.json)
@@ -110,14 +108,6 @@ def _full_path(path: str, entity: str, project: str) -> str:
     if len(parts) > 3 or not all(parts):
         raise UsageError(f"{path!r} is no path of a run: entity/project/run_id")
     return "/".join([*[entity, project][: 3 - len(parts)], *parts])
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # nobody of that number
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"[:256]
 
 
 def _grace_s(text: str) -> float:

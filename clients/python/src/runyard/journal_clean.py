@@ -21,7 +21,7 @@ _disk = LocalDisk()
 
 @dataclasses.dataclass(frozen=True)
 class CompleteRun:
-    """A run folder whose mark says that the run has ended on the server."""
+    """A run folder whose mark says that the run has ended on the server, or was deleted there."""
 
     folder: Path
     path: str
@@ -35,14 +35,15 @@ def complete_runs(folders: Sequence[Path]) -> Iterator[CompleteRun]:
     """Yields the complete runs among the folders; live ones are none."""
     for folder in folders:
         mark = read_json(_disk, f"{folder}/mark.json") or {}
-        if not mark.get("is_complete") or _disk.is_locked(f"{folder}/writer.lock"):
+        is_done = mark.get("is_complete") or mark.get("is_dropped")
+        if not is_done or _disk.is_locked(f"{folder}/writer.lock"):
             continue
         answer = read_json(_disk, f"{folder}/run.json") or {}
         yield CompleteRun(
             folder,
             str(answer.get("path") or ""),
             int(mark.get("update_unix_ns") or 0),
-            is_whole(mark),
+            bool(mark.get("is_dropped")) or is_whole(mark),
         )
 
 

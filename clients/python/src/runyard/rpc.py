@@ -122,7 +122,7 @@ class Client:
     """The calls that reading back needs, with plain values in and out."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = self._connection = connection
 
     def get_run(self, path: str) -> RunRecord:
         """Returns the run with its whole config."""

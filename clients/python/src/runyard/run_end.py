@@ -38,6 +38,8 @@ class Outcome:
     is_complete: bool
     reason: str
     """Why it is not complete; "" if it is."""
+    is_dropped: bool = False
+    """Whether the run was deleted on the server, and with that its data here."""
 
 
 def await_durable(
@@ -89,11 +91,16 @@ def await_durable(
         points_rejected=mark.points_rejected,
         is_complete=mark.is_complete,
         reason="" if mark.is_complete else reason,
+        is_dropped=mark.is_dropped,
     )
 
 
 def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     """Returns the receipt, and what to do where something is missing."""
+    if outcome.is_dropped:
+        return [
+            f"This run was deleted on the server: {outcome.records_written:,} records are dropped"
+        ]
     if not outcome.is_complete and not folder.exists():
         written = f"{outcome.records_written:,} records were written"
         return [

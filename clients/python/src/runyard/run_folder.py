@@ -54,6 +54,8 @@ class Mark:
 
     durable_sequence: int = 0
     is_complete: bool = False
+    is_dropped: bool = False
+    """Whether the run was deleted on the server, and with that its data here."""
     server: str = CONNECTING
     message: str = ""
     files_durable: int = 0
@@ -144,6 +146,7 @@ class RunFolder:
         return Mark(
             durable_sequence=int(fields.get("durable_sequence") or 0),
             is_complete=bool(fields.get("is_complete")),
+            is_dropped=bool(fields.get("is_dropped")),
             server=str(fields.get("server") or CONNECTING),
             message=str(fields.get("message") or ""),
             files_durable=int(fields.get("files_durable") or 0),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from runyard.agent.deleted import remove_data
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.ports import Disk
 from runyard.agent.run import RunUpload, Server, World
@@ -171,6 +172,10 @@ class Agent:
         mark = read_json(disk, f"{folder}/mark.json") or {}
         if mark.get("is_complete"):
             _remove_leftovers(disk, folder, mark)
+            self._settle(name)
+            return
+        if mark.get("is_dropped") and not disk.is_locked(f"{folder}/writer.lock"):
+            remove_data(disk, folder)
             self._settle(name)
             return
         start = read_start(disk, f"{folder}/journal")

@@ -33,6 +33,8 @@ class Mark:
         self.durable_sequence = 0
         self.written_sequence = 0
         self.is_complete = False
+        self.is_dropped = False
+        """Whether the run was deleted on the server, and with that its data here."""
         self.server = CONNECTING
         self.message = ""
         self.files_durable = 0
@@ -128,6 +130,7 @@ class Mark:
             "durable_sequence": self.durable_sequence,
             "written_sequence": self.written_sequence,
             "is_complete": self.is_complete,
+            "is_dropped": self.is_dropped,
             "server": self.server,
             "message": self.message,
             "files_durable": self.files_durable,
@@ -146,6 +149,7 @@ class Mark:
         self.durable_sequence = int(fields.get("durable_sequence") or 0)
         self.written_sequence = int(fields.get("written_sequence") or 0)
         self.is_complete = bool(fields.get("is_complete"))
+        self.is_dropped = bool(fields.get("is_dropped"))
         self.files_durable = int(fields.get("files_durable") or 0)
         self.files_failed = int(fields.get("files_failed") or 0)
         self.points_rejected = int(fields.get("points_rejected") or 0)

@@ -13,6 +13,7 @@ from runyard import journal_format as form
 from runyard.agent import endings
 from runyard.agent import mark as marks
 from runyard.agent.budget import Budget
+from runyard.agent.deleted import RUN_DELETED, drop_data
 from runyard.agent.heartbeat import Heart
 from runyard.agent.lifeline import Lifeline
 from runyard.agent.ports import (
@@ -103,6 +104,7 @@ class RunUpload:
         self._preemption_notice = ""
         self._uploader: Uploader | None = None
         self._reach_message = ""
+        self._deletion: Error | None = None
 
     @property
     def bytes_settled(self) -> int:
@@ -117,6 +119,8 @@ class RunUpload:
             self._life = Lifeline(self._world.disk, self.folder, self._world.processes)
         try:
             outcome, started = await self._upload()
+            if self._deletion is not None:
+                await self._drop(self._deletion)
             if outcome == COMPLETE and started is not None and not self._is_foreground:
                 await self._correct(started)
             return outcome
@@ -163,8 +167,12 @@ class RunUpload:
                     lambda: server.transport.read_summary(run.path)
                 )
         except Error as error:
+            if self._was_known():
+                self._refuse(error)
+                return None
             marks.write_refusal(disk, self.folder, reason=error.reason, message=error.message)
-            self._refuse(error)
+            self.mark.server, self.mark.message = marks.REFUSED, error.message
+            _log.error("run_refused %s: %s %s", self.folder, error.reason, error.message)
             return None
         marks.write_answer(
             disk,
@@ -449,10 +457,31 @@ class RunUpload:
         except OSError as error:
             _log.warning("segment_not_removed %s: %s", path, error)
 
+    def _was_known(self) -> bool:
+        """Returns whether the server once began this very run: one that it never did is not what was deleted."""
+        answer = marks.read_json(self._world.disk, f"{self.folder}/run.json") or {}
+        return bool(answer.get("run_key"))
+
     def _refuse(self, error: Error) -> None:
         self.mark.server = marks.REFUSED
         self.mark.message = error.message
+        if error.reason == RUN_DELETED:
+            self._deletion = error
+            self.mark.is_dropped = True
         _log.error("run_refused %s: %s %s", self.folder, error.reason, error.message)
+
+    async def _drop(self, error: Error) -> None:
+        """Removes what a deleted run wrote, and what it still writes; where that goes on, it is the agent's to do."""
+        if self._is_foreground and self._look_for_writer():
+            return
+        await drop_data(
+            self._world.disk,
+            self.folder,
+            self.mark,
+            error,
+            is_alive=self._look_for_writer,
+            pause=self._life.pause,
+        )
 
     def _tell_reach(self) -> None:
         reach = self.server.reach
