@@ -13,6 +13,7 @@ DATA_DIR ?= .runyard
 SEEDS ?= 500
 SEED ?=
 KILLS ?= 20
+MINUTES ?= 60
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -34,7 +35,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header -
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
-	@echo "  variables: HTTP=HOST:PORT GRPC=HOST:PORT DATA_DIR=DIR (run)  SEEDS=N SEED=N (sim)  KILLS=N (robust)  PYTEST_ARGS=... (all tests)"
+	@echo "  variables: HTTP=HOST:PORT GRPC=HOST:PORT DATA_DIR=DIR (run)  SEEDS=N SEED=N (sim)  KILLS=N (robust)  MINUTES=N (soak)  PYTEST_ARGS=... (all tests)"
 
 # ---- set up -----------------------------------------------------------------------------------------------------------
 
@@ -159,8 +160,8 @@ test: setup lint types protos-check browser web ## everything: what .ci/run call
 	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: soak
-soak: setup ## hours of drawn faults and kills, while you sleep
-	@RUNYARD_SIM_SEEDS=20000 RUNYARD_TEST_KILLS=500 $(BIN)/pytest tests/simulation tests/robustness $(PYTEST_ARGS)
+soak: setup ## drawn faults against real processes and simulated worlds (MINUTES=60 SEED=N)
+	@$(BIN)/python -m tests.robustness.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: setup ## speed as ratios to a baseline of the same run: JSON in bench/out/, and one table

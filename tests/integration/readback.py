@@ -41,6 +41,13 @@ class Readback:
         """Returns the state without its prefix."""
         return metadata_pb2.RunState.Name(self.run(path).state).removeprefix("RUN_STATE_")
 
+    def states(self, path: str) -> list[str]:
+        """Returns the states that the run went through."""
+        request = metadata_pb2.ListRunTransitionsRequest(run_path=path)
+        reply = self.metadata.ListRunTransitions(request, timeout=CALL_TIMEOUT_S)
+        names = [metadata_pb2.RunState.Name(one.to) for one in reply.transitions]
+        return [name.removeprefix("RUN_STATE_") for name in names]
+
     def metrics(self, path: str) -> list[str]:
         """Returns the names of all metrics."""
         names: list[str] = []

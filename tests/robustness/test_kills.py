@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,48 +11,11 @@ import pytest
 
 from tests.integration.readback import readback
 from tests.integration.yard import Yard
+from tests.robustness.load import Load
 from tests.robustness.traffic import Trainer, kill_agent
 from tests.robustness.validate import check_run
 
 KILLS = int(os.environ.get("RUNYARD_TEST_KILLS") or 12)
-PROGRAM = Path(sys.executable).parent / "runyard"
-SYNC_TIMEOUT_S = 60
-TRAINERS = 2
-ROWS = 1_000_000
-PAUSE_S = 0.002
-
-
-class Load:
-    """Training processes of which always some run, each with a run of its own."""
-
-    def __init__(self, folder: Path, yard: Yard) -> None:
-        self.folder = folder
-        self.root = folder / "runyard"
-        self.environment = yard.environment(self.root)
-        self.all: list[Trainer] = []
-        self.running: list[Trainer] = []
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def fill(self) -> None:
-        """Starts what is missing."""
-        while len(self.running) < TRAINERS:
-            trainer = Trainer.start(
-                f"run{len(self.all):05d}", self.folder, self.environment, rows=ROWS, pause_s=PAUSE_S
-            )
-            self.all.append(trainer)
-            self.running.append(trainer)
-
-    def kill_one(self, chance: random.Random) -> None:
-        """Kills one training process."""
-        trainer = chance.choice(self.running)
-        self.running.remove(trainer)
-        trainer.kill()
-
-    def stop(self) -> None:
-        """Ends everything that still runs."""
-        for trainer in self.all:
-            trainer.stop()
-        kill_agent(self.root)
 
 
 def strike(chance: random.Random, number: int, load: Load, yard: Yard) -> str:
@@ -72,20 +33,6 @@ def strike(chance: random.Random, number: int, load: Load, yard: Yard) -> str:
     return what
 
 
-def sync(load: Load) -> None:
-    """Sends all that the killed ones left, as a user would."""
-    synced = subprocess.run(
-        [PROGRAM, "sync", load.root],
-        env=load.environment,
-        cwd=load.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SYNC_TIMEOUT_S,
-    )
-    assert synced.returncode == 0, synced.stdout + synced.stderr
-
-
 def test_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
     """After kills of training processes, agents and the server, in turn, at any moment: I1, I2, I3, I5, I8."""
     seed = random.SystemRandom().getrandbits(32)
@@ -93,7 +40,7 @@ def test_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(seed)
     struck = []
     with Yard(tmp_path / "yard") as yard:
-        load = Load(tmp_path / "load", yard)
+        load = Load(tmp_path / "load", yard.environment(tmp_path / "load" / "runyard"))
         try:
             load.fill()
             time.sleep(1.0)
@@ -101,25 +48,19 @@ def test_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
                 time.sleep(chance.uniform(0.05, 1.0))
                 struck.append(strike(chance, number, load, yard))
             time.sleep(0.5)
-            while load.running:
-                load.kill_one(chance)
-            kill_agent(load.root)
-            sync(load)
+            load.end(chance)
             with readback(yard.grpc) as reader:
-                started = [trainer for trainer in load.all if trainer.rows_logged()]
-                rows = [check_run(reader, trainer) for trainer in started]
-                for trainer in started:
-                    reader.wait_for_state(trainer.path, "CRASHED", timeout_s=10)
+                runs, rows = load.check(reader)
         finally:
             load.stop()
-    print(f"{len(struck)} kills: {', '.join(struck)}; {len(rows)} runs, {sum(rows)} rows")
-    assert sum(rows) > 0
+    print(f"{len(struck)} kills: {', '.join(struck)}; {runs} runs, {rows} rows")
+    assert rows > 0
 
 
 def test_agents_come_back_by_themselves(tmp_path: Path) -> None:
     """With its agent killed, a training process that goes on gets another: nothing is left to sync by hand."""
     with Yard(tmp_path / "yard") as yard:
-        load = Load(tmp_path / "load", yard)
+        load = Load(tmp_path / "load", yard.environment(tmp_path / "load" / "runyard"))
         try:
             trainer = Trainer.start(
                 "survivor", load.folder, load.environment, rows=1500, pause_s=0.005
@@ -140,7 +81,7 @@ def test_agents_come_back_by_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["ingest", "query", "metadata", "gateway", "clickhouse"])
 def test_each_part_may_die_under_load(part: str, apart: Yard, tmp_path: Path) -> None:
     """With services apart, the death of any one of them delays and loses nothing."""
-    load = Load(tmp_path / "load", apart)
+    load = Load(tmp_path / "load", apart.environment(tmp_path / "load" / "runyard"))
     try:
         trainer = Trainer.start(
             f"under-{part}", load.folder, load.environment, rows=800, pause_s=0.005

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,20 @@ class Trainer:
 
     @classmethod
     def start(
-        cls, run_id: str, folder: Path, environment: dict[str, str], *, rows: int, pause_s: float
+        cls,
+        run_id: str,
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        rows: int,
+        pause_s: float,
+        command: Sequence[str] = (sys.executable, __file__),
     ) -> Trainer:
-        """Starts a process that logs `rows` rows, pausing after each."""
+        """Starts a process that logs `rows` rows, pausing after each; `command` runs this file, perhaps elsewhere."""
         side_path = folder / f"{run_id}.side"
         with (folder / f"{run_id}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, __file__, run_id, str(rows), str(pause_s), str(side_path)],
+                [*command, run_id, str(rows), str(pause_s), str(side_path)],
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -64,6 +72,20 @@ class Trainer:
         """Returns how many calls of log() returned."""
         content = self.side_path.read_bytes() if self.side_path.exists() else b""
         return len(content) // 8
+
+    def wait_for_rows(self, count: int, *, timeout_s: float = 120.0) -> None:
+        """Returns when so many calls of log() have returned."""
+        deadline = time.monotonic() + timeout_s
+        while self.rows_logged() < count:
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, (
+                f"{self.run_id} logs no more than {self.rows_logged()}"
+            )
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        """Returns what the process printed."""
+        return self.side_path.with_suffix(".log").read_text(errors="replace")
 
     def kill(self) -> None:
         """Kills the process without a word."""
