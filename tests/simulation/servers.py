@@ -18,6 +18,7 @@ from runyard_server.domain import errors as domain_errors
 from runyard_server.domain.points import UInt64Column
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.domain.writers import Writer
 from runyard_server.ingest.handler import IngestHandler
 from runyard_server.ingest.service import IngestConfig, IngestService, build_pipeline
 from runyard_server.metadata.handler import MetadataHandler
@@ -254,6 +255,19 @@ class Servers:
     async def get_project(self, path: str) -> Project:
         """Returns a project, as query asks metadata for it."""
         return await self.metadata.service.get_project(path)
+
+    async def list_writers(self, run_key: RunKey) -> list[Writer]:
+        """Returns the writers of a run, as query asks metadata for them."""
+        if not self.metadata.is_alive:
+            raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "metadata does not answer")
+        writers, _ = await self.metadata.service.list_writers(
+            path=None, run_key=run_key, page_size=10_000, page_token=""
+        )
+        return writers
+
+    async def written_records(self, run_path: str) -> dict[int, int]:
+        """Says that no monitor answers: it has a simulation of its own."""
+        raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "monitor does not answer")
 
     async def last_step(self, path: str) -> int | None:
         """Returns how far a run has come, as metadata asks query for it (rpc.siblings)."""
