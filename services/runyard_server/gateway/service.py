@@ -18,7 +18,7 @@ from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import Unimplemented
 from runyard_server.gateway.pages import Pages, default_web_dir
 from runyard_server.gateway.replies import error_reply
-from runyard_server.gateway.transcode import find_methods
+from runyard_server.gateway.transcode import find_public_methods
 from runyard_server.gateway.unary import Forwarder, UnaryEdge
 
 log = logging.getLogger("runyard.gateway")
@@ -61,7 +61,7 @@ class Gateway:
         grpc_address: Callable[[], str],
     ) -> None:
         self._unary = UnaryEdge(
-            find_methods(),
+            find_public_methods(),
             siblings,
             clock=clock,
             request_bytes_max=config.request_bytes_max,

@@ -22,6 +22,17 @@ from runyard_server.gateway.message_json import to_json
 _PACKAGE = re.compile(r"runyard\.([a-z_]+)\.v\d+")
 _NO_FIELD = re.compile(r'Message type "([^"]+)" has no field named "([^"]*)"')
 _PROBLEM_LENGTH_MAX = 400
+INTERNAL_METHODS = frozenset(
+    {
+        "/runyard.metadata.v1.MetadataService/LeaseNotifications",  # its answer carries the targets' secrets
+        "/runyard.metadata.v1.MetadataService/ReportNotifications",
+        "/runyard.metadata.v1.MetadataService/RenewMonitorReplica",
+        "/runyard.metadata.v1.MetadataService/RecordHeartbeats",
+        "/runyard.ingest.v1.IngestService/PurgeRuns",
+        "/runyard.files.v1.FilesService/PurgeRuns",
+    }
+)
+"""Calls that services make of each other; the gateway answers them as if they did not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,11 @@ def find_methods() -> dict[str, Method]:
             descriptor = importlib.import_module(module.name).DESCRIPTOR
             methods.update(_methods_of(descriptor))
     return methods
+
+
+def find_public_methods() -> dict[str, Method]:
+    """Returns the methods that the gateway forwards: all but those that only services may call."""
+    return {path: one for path, one in find_methods().items() if path not in INTERNAL_METHODS}
 
 
 def _methods_of(file: FileDescriptor) -> Mapping[str, Method]:

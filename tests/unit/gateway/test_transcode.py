@@ -20,7 +20,14 @@ from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.query.v1 import query_pb2
 from runyard_server.domain.errors import Internal, InvalidArgument
 from runyard_server.gateway.message_json import CHUNK_LENGTH, to_json
-from runyard_server.gateway.transcode import Method, decode_reply, encode_request, find_methods
+from runyard_server.gateway.transcode import (
+    INTERNAL_METHODS,
+    Method,
+    decode_reply,
+    encode_request,
+    find_methods,
+    find_public_methods,
+)
 
 METHODS = find_methods()
 QUERY_RUNS = METHODS["/runyard.query.v1.QueryService/QueryRuns"]
@@ -187,3 +194,12 @@ def test_reply_that_is_no_message_is_the_servers_fault() -> None:
 def _canonical(message: Message) -> Any:
     """Returns a form in which NaN equals NaN."""
     return json.loads(json_format.MessageToJson(message))
+
+
+def test_internal_methods_exist_and_are_not_forwarded() -> None:
+    """Each name is one of the contracts', so that a renamed call does not open itself; nothing else is hidden."""
+    assert set(METHODS) >= INTERNAL_METHODS
+    assert set(find_public_methods()) == set(METHODS) - INTERNAL_METHODS
+    secret = {path for path in METHODS if path.endswith(("/PurgeRuns", "/LeaseNotifications"))}
+    assert len(secret) == 3
+    assert secret <= INTERNAL_METHODS
