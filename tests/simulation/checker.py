@@ -74,6 +74,21 @@ async def check_healed(
     # Else the START of one went with the power: only the monitor can tell of its end.
 
 
+async def check_deleted(servers: Servers, written: Sequence[Written]) -> None:
+    """Of a deleted run nothing is readable, whatever came late; its id is not to be had again."""
+    for one in written:
+        writer = find_writer(servers, one)
+        if writer is None:
+            continue  # it came after the deletion
+        if receipts_of(servers, writer) or await _stored_points(servers, writer.run_key):
+            raise Violation(f"deleted {one.path} is still readable")
+    documents = now(
+        servers.runs.transact(lambda tx: tx.find_run("sim", "world", written[0].run_id, will_change=False))
+    )  # fmt: skip
+    if documents is None or not documents.is_deleted:
+        raise Violation(f"deleted {written[0].path} has left no tombstone: {documents}")
+
+
 def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk) -> None:
     """What was to become durable is, without a gap that nobody told of; the mark says so; nothing is left behind."""
     receipts = receipts_of(servers, writer)
@@ -165,8 +180,11 @@ def _mark_of(written: Written, disk: Disk) -> dict[str, Any]:
 
 
 def find_writer(servers: Servers, written: Written) -> Writer | None:
-    """Returns the writer that metadata made of it; None if it does not know it."""
-    return now(servers.runs.transact(lambda tx: tx.find_writer_by_request(written.request_id)))
+    """Returns the writer that metadata made of it, or had made before it was purged; None if it never did."""
+    found = now(servers.runs.transact(lambda tx: tx.find_writer_by_request(written.request_id)))
+    if found is not None:
+        servers.writers[written.request_id] = found
+    return servers.writers.get(written.request_id)
 
 
 def durable_of(servers: Servers, written: Written) -> set[int]:

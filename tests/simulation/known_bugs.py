@@ -58,6 +58,9 @@ BUGS = {
         "            if answer.question <= asked_before:\n",
         "            if False:\n",
     ),
+    "a purge removes no points": Bug(
+        INGEST + "service", "return await self._purger.purge_runs(run_keys)", "return []"
+    ),
     "the first arrival of a point wins": Bug(
         "runyard_server.storage.memory.points",
         "if known is None or known.sequence <= point.sequence:",

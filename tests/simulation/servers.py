@@ -17,11 +17,13 @@ from runyard_protos.query.v1 import query_pb2
 from runyard_server.domain import errors as domain_errors
 from runyard_server.domain.points import UInt64Column
 from runyard_server.domain.projects import Project
+from runyard_server.domain.purges import StoreFreed, TablePurge
 from runyard_server.domain.run import RunDocument, RunKey
 from runyard_server.domain.writers import Writer
 from runyard_server.ingest.handler import IngestHandler
 from runyard_server.ingest.service import IngestConfig, IngestService, build_pipeline
 from runyard_server.metadata.handler import MetadataHandler
+from runyard_server.metadata.purger import PurgerConfig
 from runyard_server.metadata.service import MetadataConfig, MetadataService
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.service import QueryConfig, QueryService
@@ -32,6 +34,8 @@ from runyard_server.storage.ports.points import BlockEntry
 from tests.simulation.world import Chance, Node, WorldClock, check_caller
 
 INGEST_TIMEOUT_S = 10.0
+PURGE_LEASE_S = 30.0
+"""How long a purge is left alone whose metadata died."""
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for module in (metadata_pb2, ingest_pb2, query_pb2)
@@ -146,13 +150,19 @@ class MetadataNode(Node):
     def __init__(self, servers: Servers) -> None:
         super().__init__("metadata")
         self.service = MetadataService(
-            MetadataConfig(),
+            MetadataConfig(purger=PurgerConfig(lease_s=PURGE_LEASE_S)),
+            index_purger=servers.index,
+            data=servers,
             runs=servers.runs,
             index=servers.index,
             clock=servers.clock,
             steps=servers,
         )
         self.handler = MetadataHandler(self.service)
+
+    def start(self) -> None:
+        """Starts to publish documents and to purge deleted runs."""
+        self.spawn(self.service.run())
 
 
 class QueryNode(Node):
@@ -220,6 +230,8 @@ class Servers:
         self.metadata = MetadataNode(self)
         self.ingest_nodes = [IngestNode(f"ingest{n}", self) for n in range(ingest_count)]
         self.query = QueryNode(self)
+        self.writers: dict[str, Writer] = {}
+        """Writers that the checker has seen, by request id; purges take them from metadata."""
         self.request_bytes_max = 0
         """The largest request so far."""
         self.trace: list[str] = []
@@ -228,6 +240,7 @@ class Servers:
 
     def start(self) -> None:
         """Starts all nodes."""
+        self.metadata.start()
         for node in self.ingest_nodes:
             node.start()
 
@@ -241,6 +254,7 @@ class Servers:
         """Kills metadata and starts another over the same store."""
         self.metadata.kill()
         self.metadata = MetadataNode(self)
+        self.metadata.start()
 
     async def get_run(
         self, *, path: str | None = None, run_key: RunKey | None = None
@@ -255,6 +269,23 @@ class Servers:
     async def get_project(self, path: str) -> Project:
         """Returns a project, as query asks metadata for it."""
         return await self.metadata.service.get_project(path)
+
+    async def purge_points(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+        """Has any ingest node remove what runs streamed, as metadata asks for it."""
+        await asyncio.sleep(self.chance.delay_s(self.faults.delay_mean_s))
+        check_caller()
+        node = self.chance.random.choice(self.ingest_nodes)
+        if not node.is_alive or self.chance.hits(self.faults.request_lost):
+            raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "ingest does not answer")
+        tables = await node.service.purge_runs(run_keys)
+        check_caller()
+        if self.chance.hits(self.faults.reply_lost):
+            raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "ingest's answer was lost")
+        return tables
+
+    async def purge_files(self, run_keys: Sequence[RunKey]) -> list[StoreFreed]:
+        """Says that there are no files in this world."""
+        return [StoreFreed("objects") for _ in run_keys]
 
     async def list_writers(self, run_key: RunKey) -> list[Writer]:
         """Returns the writers of a run, as query asks metadata for them."""

@@ -10,8 +10,16 @@ import hashlib
 import logging
 import sys
 
+from runyard_server.domain.purges import Purge
 from tests.simulation import loop
-from tests.simulation.checker import MarkWatcher, Violation, check_healed, is_complete
+from tests.simulation.checker import (
+    MarkWatcher,
+    Violation,
+    check_deleted,
+    check_healed,
+    is_complete,
+)
+from tests.simulation.disk import Disk
 from tests.simulation.machine import ROOT, Machine
 from tests.simulation.servers import Faults, Servers
 from tests.simulation.trainer import Lesson, Trainer
@@ -20,6 +28,9 @@ from tests.simulation.written import Written
 
 HEAL_LIMIT_S = 600.0
 """I8: everything journalled is readable this long after the last fault."""
+DELETED_SHARE = 0.1
+SWEEP_S = 200.0
+"""After this what came late for a deleted run is gone, too."""
 LOOK_INTERVAL_S = 0.5
 """Pause between two looks at what must stay bounded."""
 OPEN_FILES_MAX = 4
@@ -37,6 +48,8 @@ class Story:
             Machine(f"machine{n}", self.servers, watcher) for n in range(chance.between(1, 2))
         ]
         self.runs: dict[str, list[Written]] = {}
+        self.doomed: dict[str, asyncio.Task[None]] = {}
+        """Runs that are deleted as soon as they have ended, while data of theirs may still be on its way."""
 
     async def tell(self) -> list[str]:
         """Returns the trace; raises Violation."""
@@ -54,14 +67,19 @@ class Story:
         self._heal()
         try:
             await self._wait_until_complete()
+            if any(task.done() for task in self.doomed.values()):
+                await asyncio.sleep(SWEEP_S)
         finally:
-            for task in (*keepers, looking):
+            for task in (*keepers, looking, *self.doomed.values()):
                 task.cancel()
         if self.servers.violations:
             raise self.servers.violations[0]
         disks = {folder: m.disk for m in self.machines for folder in m.trainers}
-        for written in self.runs.values():
-            await check_healed(self.servers, written, disks)
+        for run_id, written in self.runs.items():
+            if run_id in self.doomed and self.doomed[run_id].done():
+                await check_deleted(self.servers, written)
+            else:
+                await check_healed(self.servers, written, disks)
         self._end()
         return self.servers.trace
 
@@ -71,6 +89,8 @@ class Story:
         await asyncio.sleep(chance.delay_s(2.0))
         run_id = f"run{number}"
         self.runs[run_id] = []
+        if chance.hits(DELETED_SHARE):
+            self.doomed[run_id] = asyncio.ensure_future(self._delete(run_id))
         for _ in range(chance.random.choice((1, 1, 1, 2, 3))):
             count = chance.random.choice((1, 1, 1, 2, 8))
             rows = chance.random.choice((1, 10, 100, 300)) // count + 1
@@ -90,6 +110,19 @@ class Story:
         span_s = chance.random.uniform(0.0, 60.0)
         lesson = Lesson(rows, pace_s=max(span_s / rows, 1e-4), finishes=chance.hits(0.7))
         await asyncio.wait([trainer.spawn(trainer.train(lesson))])
+
+    async def _delete(self, run_id: str) -> None:
+        """Deletes the run once it has ended, without an undo window."""
+        path = f"sim/world/{run_id}"
+        while True:
+            await asyncio.sleep(self.chance.delay_s(1.0))
+            if not self.servers.metadata.is_alive:
+                continue
+            trash = self.servers.metadata.service.trash
+            (result,) = await trash.delete_runs([path], is_now=True, requested_by="sim")
+            if isinstance(result, Purge):
+                self.servers.note(f"deleted {path}")
+                return
 
     async def _wreak(self, duration_s: float) -> None:
         """Kills and restarts for a while."""
@@ -120,7 +153,9 @@ class Story:
                 await asyncio.sleep(chance.delay_s(1.0))
                 servers.restart_metadata()
             else:
-                clocks = [servers.clock, machine.clock, *(n.clock for n in servers.ingest_nodes)]
+                clocks = [machine.clock, *(node.clock for node in servers.ingest_nodes)]
+                # Purges are due by metadata's wall clock: one that is hours behind does them hours later.
+                clocks += [] if self.doomed else [servers.clock]
                 chance.random.choice(clocks).jump()
 
     async def _look(self) -> None:
@@ -151,12 +186,19 @@ class Story:
                         for machine in self.machines
                         for trainer in machine.trainers.values()
                         if not is_complete(trainer.written, machine.disk)
+                        and not self._is_dropped(trainer.written, machine.disk)
                     ]
                     if not late:
                         return
                     await asyncio.sleep(1.0)
         except TimeoutError:
             raise Violation(f"I8: {late} not complete {HEAL_LIMIT_S} s after the faults") from None
+
+    def _is_dropped(self, written: Written, disk: Disk) -> bool:
+        """Returns whether the run was deleted, and the agent knows it."""
+        if written.run_id not in self.doomed or not self.doomed[written.run_id].done():
+            return False
+        return b'"refused"' in disk.peek(f"{written.folder}/mark.json")
 
     def _heal(self) -> None:
         self.servers.faults.heal()
@@ -190,7 +232,9 @@ def tell(seed: int) -> list[str]:
         return await Story(seed).tell()
 
     log = BugLog()
-    loggers = [logging.getLogger(name) for name in ("runyard.agent", "runyard.ingest")]
+    loggers = [
+        logging.getLogger(name) for name in ("runyard.agent", "runyard.ingest", "runyard.metadata")
+    ]
     for logger in loggers:
         logger.addHandler(log)
     try:
