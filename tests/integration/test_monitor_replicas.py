@@ -1,8 +1,9 @@
-"""Three monitors that share the runs, as real processes: one is killed and comes back; nobody who beats is called crashed."""
+"""Three monitors that share the runs, as real processes: one is killed, one frozen; nobody who beats is called crashed."""
 
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ LEASE_S = 3.0
 SETTINGS = (
     f"monitor.crash_timeout={TIMEOUT_S:g}s", f"monitor.lease={LEASE_S:g}s", "monitor.renew_interval=500ms",
     "monitor.stall_limit=2s", "monitor.sweep_interval=200ms", "monitor.refresh_interval=1s",
-    "monitor.beat_interval_min=500ms", "monitor.beat_interval_max=1s",
+    "monitor.beat_interval_min=500ms", "monitor.beat_interval_max=1s", "monitor.lookup_timeout=500ms",
 )  # fmt: skip
 FOUND_LIMIT_S = TIMEOUT_S + 10.0
 AFTER_DEATH_LIMIT_S = 2 * LEASE_S + FOUND_LIMIT_S
@@ -75,7 +76,7 @@ class Agents:
 
     def _is_taken(self, request: monitor_pb2.HeartbeatRequest) -> bool:
         try:
-            answer = self._stubs[next(self._turns)].Heartbeat(request, timeout=5)
+            answer = self._stubs[next(self._turns)].Heartbeat(request, timeout=1.5)
         except grpc.RpcError:
             return False
         assert not answer.unknown_run_keys
@@ -105,6 +106,12 @@ class Records:
             assert time.monotonic() < deadline, f"after {limit_s} s the states are {found}"
             time.sleep(0.2)
 
+    def stay(self, run_keys: set[int], state: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.states(run_keys) == {state}
+            time.sleep(0.5)
+
     def crash_counts(self, count: int) -> list[int]:
         counts = []
         for number in range(count):
@@ -133,8 +140,10 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
         yield made
 
 
-def test_one_of_three_monitors_is_killed(yard: Yard) -> None:
-    """I6 while a monitor is killed with -9 and another takes its place: the living stay running, each dead run is found, once."""
+def test_one_of_three_monitors_is_killed_and_one_frozen(yard: Yard) -> None:
+    """I6 while a monitor is killed with -9 and comes back, and another is frozen for longer than its lease and thawed: the
+    living stay running, each dead run is found, once.
+    """
     records = Records(yard.addresses["metadata"])
     runs = [records.start_run(number) for number in range(36)]
     living, early, late = set(runs[:20]), set(runs[20:28]), set(runs[28:])
@@ -149,11 +158,16 @@ def test_one_of_three_monitors_is_killed(yard: Yard) -> None:
         agents.forget(late)
         records.wait_for(late, {"CRASHED"}, AFTER_DEATH_LIMIT_S)
         yard.start()
-        deadline = time.monotonic() + TIMEOUT_S + 2 * LEASE_S
-        while time.monotonic() < deadline:
-            assert records.states(living) == {"RUNNING"}
-            time.sleep(0.5)
+        records.stay(living, "RUNNING", TIMEOUT_S + 2 * LEASE_S)
         assert live_count(yard.addresses["monitor2"], len(runs)) == len(living)
+        frozen = yard.parts["monitor3"].process
+        assert frozen is not None
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            records.stay(living, "RUNNING", TIMEOUT_S + 2 * LEASE_S)
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        records.stay(living, "RUNNING", TIMEOUT_S)
     assert agents.unheard_beats == 0
     assert records.crash_counts(len(runs)) == [0] * 20 + [1] * 16
 
