@@ -27,16 +27,11 @@ SEED = os.environ.get("RUNYARD_SIM_SEED", "")
 # A seed here takes as long as two of the write path.
 SEEDS = int(os.environ.get("RUNYARD_SIM_SEEDS") or 100) // 2
 CHUNKS = 5
-# Seeds that once failed, with what they showed; see the ledger in docs/testing.md.
+# Seeds that fail if a bug that once was is put back; see the ledger in docs/testing.md.
 NAMED = {
-    "metadata's clock jumps forward and takes living replicas off the list": 41,
-    "a replica is gone for long, and its absence is taken out of silence": 11,
-    "a run moves while metadata is asked about it": 1119,
-    "a lone replica is cut off from metadata and another takes its runs": 62,
-    "a run moves just after a beat": 179,
-    "two replicas whose leases are over pass a run's beats to each other": 356,
     "a replica starts beside one that metadata's clock took off the list": 610,
-    "a late renewal of a dead replica unseats its heir": 386,
+    "a lone replica is cut off from metadata and another takes its runs": 23,
+    "a replica is gone for long, and its absence is taken out of silence": 356,
 }
 FAULTY_S = 240.0
 

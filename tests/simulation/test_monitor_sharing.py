@@ -102,6 +102,8 @@ def test_a_replica_that_is_cut_off_says_so() -> None:
         await asyncio.sleep(world.config.lease_s + 5.0)
         with pytest.raises(Unavailable):
             await one.heartbeat("agent", beats(run_keys, 1))
+        passed = await one.take_passed_on("monitor-3", beats(run_keys, 1), has_more=False)
+        assert set(passed.refused_run_keys) == set(run_keys)
         assert set(two.table.run_keys) == set(run_keys)
         assert (await two.heartbeat("agent", beats(run_keys, 1))).unknown_run_keys == ()
 
