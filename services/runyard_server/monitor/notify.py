@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import logging
 import socket
+import ssl
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-import urllib3
 from prometheus_client import Counter
 
 from runyard_server.domain.clock import Clock
@@ -26,6 +28,8 @@ from runyard_server.monitor.webhooks import WebhookRequest
 
 ANSWER_BYTES_MAX = 200
 _ERROR_LENGTH_MAX = 500
+_PATH_SAFE = "%/?:@!$&'()*+,;=~"
+"""What stays as it is in a target; the rest, spaces and letters beyond ASCII among it, is escaped."""
 
 NOTICES = Counter("runyard_notifications_total", "Tries to send notifications.", ["result"])
 
@@ -136,8 +140,10 @@ class Notifier:
                 )
         except Refused as error:
             return self._give_up(notice, str(error))
-        except (OSError, TimeoutError, urllib3.exceptions.HTTPError) as error:
+        except (OSError, TimeoutError, http.client.HTTPException) as error:
             return self._try_later(notice, f"{type(error).__name__}: {error}")
+        except ValueError as error:  # a name with a part of over 63 letters, say
+            return self._give_up(notice, f"the address cannot be called: {error}")
         if 200 <= status < 300:
             NOTICES.labels("sent").inc()
             return NotificationReport(notice.number, NotificationState.SENT)
@@ -154,7 +160,7 @@ class Notifier:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(ascii_host(parts), port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         bad = webhooks.refused_address(addresses)
         if bad and not self._config.is_private_allowed:
@@ -198,40 +204,59 @@ class Notifier:
 def post(request: WebhookRequest, address: str, *, timeout_s: float) -> tuple[int, str]:
     """Posts to that address of the receiver; returns (status, the beginning of a refusal). Follows no redirect.
 
-    Raises OSError and urllib3's HTTPError.
+    Returns or raises within twice the time, whatever the receiver does: half for the connection, half for the rest.
+    Raises OSError (TimeoutError among them), HTTPException, and ValueError for an address that cannot be written in a request.
     """
     parts = urlsplit(request.url)
-    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    headers = {**request.headers, "Host": parts.netloc.rpartition("@")[2]}
-    with _open(parts, address, timeout_s) as pool:
-        response = pool.urlopen(
-            "POST",
-            target,
-            body=request.body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
-        try:
-            is_taken = 200 <= response.status < 300
-            # One read, within the time-out: who answers drop by drop is not listened to.
-            answer = b"" if is_taken else response.read1(ANSWER_BYTES_MAX, decode_content=False)
-        finally:
-            response.close()
-    return int(response.status), answer.decode("utf-8", "replace")
+    name = ascii_host(parts)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    host = f"[{name}]" if ":" in name else name
+    headers = {**request.headers, "Host": f"{host}:{parts.port}" if parts.port else host}
+    sock = _connect(parts, address, name, timeout_s)
+    is_late = threading.Event()
+    deadline = threading.Timer(timeout_s, _cut, [sock, is_late])
+    deadline.daemon = True
+    deadline.start()
+    try:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
+        connection = http.client.HTTPConnection(name)
+        connection.sock = sock
+        connection.request("POST", quote(path, safe=_PATH_SAFE), request.body, headers)
+        response = connection.getresponse()
+        is_taken = 200 <= response.status < 300
+        # One read: of a long answer the rest is not listened to.
+        answer = b"" if is_taken else response.read1(ANSWER_BYTES_MAX)
+    except (OSError, http.client.HTTPException):
+        if not is_late.is_set():
+            raise
+    else:
+        if not is_late.is_set():  # an answer that was cut may look whole
+            return response.status, answer.decode("utf-8", "replace")
+    finally:
+        deadline.cancel()
+        sock.close()
+    raise TimeoutError(f"no whole answer within {timeout_s:g} s")
 
 
-def _open(parts: SplitResult, address: str, timeout_s: float) -> urllib3.HTTPConnectionPool:
-    """Returns a pool of one connection to the address; the certificate must be that of the receiver's name."""
+def ascii_host(parts: SplitResult) -> str:
+    """Returns the receiver's name as DNS and HTTP write it; raises ValueError for one that cannot be."""
     assert parts.hostname is not None
-    timeout = urllib3.Timeout(total=timeout_s)
-    if parts.scheme == "https":
-        return urllib3.HTTPSConnectionPool(
-            address,
-            parts.port,
-            timeout=timeout,
-            server_hostname=parts.hostname,
-            assert_hostname=parts.hostname,
-        )
-    return urllib3.HTTPConnectionPool(address, parts.port, timeout=timeout)
+    return parts.hostname.encode("idna").decode()
+
+
+def _connect(parts: SplitResult, address: str, name: str, timeout_s: float) -> socket.socket:
+    """Returns a connection to the address; the certificate, looked at in the handshake, must be that of the name."""
+    is_tls = parts.scheme == "https"
+    sock = socket.create_connection((address, parts.port or (443 if is_tls else 80)), timeout_s)
+    if not is_tls:
+        return sock
+    context = ssl.create_default_context()
+    return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+
+
+def _cut(sock: socket.socket, is_late: threading.Event) -> None:
+    """Ends what waits on the socket: its own time-out begins anew with each byte that drips in."""
+    is_late.set()
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
+import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +24,7 @@ from runyard_server.domain.notifications import (
 )
 from runyard_server.domain.projects import NotificationFormat, NotificationTarget
 from runyard_server.domain.run import RunState, RunTransition, TransitionCause
-from runyard_server.monitor import webhooks
+from runyard_server.monitor import notify, webhooks
 from runyard_server.monitor.notify import Notifier, NotifyConfig
 from tests.stores import ManualClock
 from tests.unit.monitor.receiver import Receiver, free_port, receiving
@@ -190,6 +194,49 @@ async def test_a_mute_receiver_is_given_up_in_time(receiver: Receiver) -> None:
     report = await send(make_notice(receiver.url), call_timeout_s=0.2)
     assert NotificationState.PENDING is report.state
     assert "Timeout" in report.error or "timed out" in report.error
+
+
+async def test_an_answer_that_drips_is_cut_off() -> None:
+    """A receiver that sends a byte now and then, for ever, holds no thread: the whole call has a deadline."""
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        request = webhooks.make_request(
+            make_notice(f"http://127.0.0.1:{listener.getsockname()[1]}/"),
+            base_url="",
+            now_unix_s=0,
+            agent="test",
+        )
+        call = asyncio.to_thread(notify.post, request, "127.0.0.1", timeout_s=0.4)
+        try:
+            with pytest.raises(TimeoutError, match="no whole answer"):
+                await asyncio.wait_for(call, 10)
+        finally:
+            ended.set()
+            thread.join(10)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "..", "x..y"])
+async def test_a_name_that_cannot_be_is_given_up(host: str) -> None:
+    """Such a target ends its notification, not the monitor."""
+    report = await send(make_notice(f"http://{host}/"))
+    assert NotificationState.DEAD is report.state
+    assert "cannot be called" in report.error
+
+
+async def test_a_path_of_any_letters_is_escaped(receiver: Receiver) -> None:
+    """An address as a person types it is called, and not taken for a broken request."""
+    await send(make_notice(f"http://127.0.0.1:{receiver.port}/h\u00f6ok x?a=\u00fc%20"))
+    assert [one.path for one in receiver.deliveries] == ["/h%C3%B6ok%20x?a=%C3%BC%20"]
 
 
 async def test_nobody_there_is_tried_again() -> None:
