@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from runyard import extended_json, rpc_trash
+from runyard import extended_json, rpc_projects, rpc_trash
+from runyard.api_projects import Project
 from runyard.api_rows import merged_rows, scanned_rows
 from runyard.errors import DataLoss, InvalidArgument, NotFound, NotOffered, Unavailable
-from runyard.records import Columns, FileRecord, ProjectRecord, Receipt, RunRecord
+from runyard.records import Columns, FileRecord, Receipt, RunRecord
 from runyard.rpc import Client, Connection
 from runyard.rpc_trash import DeletedRun, Refusal
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, Settings, resolve
+from runyard.text_format import iso_time
 
 METRICS_PER_CALL = 1000
 PAGE_SIZE = 50
@@ -76,20 +77,19 @@ class Api:
             raise NotOffered(
                 f"Api.runs(order={order!r}) is not offered by this version: runs come newest first"
             )
-        given = "" if path is None else _checked_path(path, "a project: entity/project")
-        parts = (given or self.settings.project or DEFAULT_PROJECT).strip("/").split("/")
-        if len(parts) > 2 or not all(parts):
-            raise InvalidArgument(
-                f"{path!r} is no path of a project: entity/project", reason="FIELD_INVALID"
-            )
-        full = "/".join([self.default_entity, *parts][-2:])
+        full = self._project_path(path)
         query = {"name_contains": name_contains, "states": tuple(states)}
         return Runs(self._client, full, per_page, query, self.settings.base_url)
+
+    def project(self, path: str) -> Project:
+        """Returns the project `entity/project`, with its settings; raises NotFound."""
+        record = rpc_projects.read_project(self._connection, self._project_path(path))
+        return Project(self._connection, record, self.settings.base_url)
 
     def projects(self, entity: str | None = None, per_page: int = PAGE_SIZE) -> list[Project]:
         """Returns the projects of an owner, or all, latest activity first."""
         records = self._client.list_projects(entity or "")
-        return [Project(record, self.settings.base_url) for record in records]
+        return [Project(self._connection, record, self.settings.base_url) for record in records]
 
     def delete_runs(
         self, paths: Sequence[str], *, now: bool = False
@@ -119,6 +119,15 @@ class Api:
         """Lets go of the connection."""
         self._connection.close()
 
+    def _project_path(self, path: str | None) -> str:
+        given = "" if path is None else _checked_path(path, "a project: entity/project")
+        parts = (given or self.settings.project or DEFAULT_PROJECT).strip("/").split("/")
+        if len(parts) > 2 or not all(parts):
+            raise InvalidArgument(
+                f"{path!r} is no path of a project: entity/project", reason="FIELD_INVALID"
+            )
+        return "/".join([self.default_entity, *parts][-2:])
+
     def _run_path(self, path: str) -> str:
         parts = _checked_path(path, "a run: entity/project/run_id").strip("/").split("/")
         if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
@@ -147,28 +156,6 @@ def _checked_path(path: object, what: str) -> str:
         f"{str(path)[:60]!r} is of type {type(path).__name__}; it must be a string, the path of {what}",
         reason="FIELD_INVALID",
     )
-
-
-class Project:
-    """A project as it was when it was read."""
-
-    def __init__(self, record: ProjectRecord, base_url: str) -> None:
-        self.record = record
-        self.path = record.path
-        self.entity = record.entity
-        self.name = record.name
-        self.description = record.description
-        self.run_count = record.run_count
-        self.live_run_count = record.live_run_count
-        self.url = f"{base_url}/{record.path}"
-
-    @property
-    def created_at(self) -> str | None:
-        """Returns when it was made, ISO 8601, UTC."""
-        return iso_time(self.record.create_time_s)
-
-    def __repr__(self) -> str:
-        return f"<runyard project {self.path} ({self.run_count} runs)>"
 
 
 class Runs(Sequence["Run"]):
@@ -464,11 +451,3 @@ def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """Yields the items in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def iso_time(time_s: float | None) -> str | None:
-    """Returns the time as ISO 8601 in UTC."""
-    if time_s is None:
-        return None
-    moment = datetime.datetime.fromtimestamp(time_s, datetime.timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import cli_journal, cli_stop, cli_sync, cli_trash
+from runyard import cli_journal, cli_projects, cli_stop, cli_sync, cli_trash
 from runyard.errors import Error
 from runyard.version import VERSION
 
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cli_trash.add_commands(commands, runs, reading)
     cli_stop.add_commands(commands, reading)
+    cli_projects.add_commands(commands, reading)
     cli_journal.add_commands(commands, shared)
     commands.add_parser("server", help="start a server (= runyard-server)", add_help=False)
     version = commands.add_parser("version", parents=[shared], help="print the version")

@@ -159,7 +159,7 @@ class Client:
                 _METADATA + "ListProjects", request, metadata_pb2.ListProjectsResponse
             )
             for project in reply.projects:
-                yield _project(project)
+                yield project_record(project)
             token = reply.next_page_token
             if not token:
                 return
@@ -349,7 +349,8 @@ def _run(run: metadata_pb2.Run, summary_json: str = "") -> RunRecord:
     )
 
 
-def _project(project: metadata_pb2.Project) -> ProjectRecord:
+def project_record(project: metadata_pb2.Project) -> ProjectRecord:
+    """Returns the project of the message."""
     return ProjectRecord(
         path=project.path,
         entity=project.entity,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -26,3 +28,11 @@ def age_text(seconds: float) -> str:
         if seconds >= size_s:
             return f"{int(seconds // size_s)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def iso_time(time_s: float | None) -> str | None:
+    """Returns the time as ISO 8601 in UTC."""
+    if time_s is None:
+        return None
+    moment = datetime.datetime.fromtimestamp(time_s, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
