@@ -65,6 +65,7 @@ class MetadataHandler(pb_grpc.MetadataServiceServicer):
             writer=started.writer.writer,
             attempt=started.writer.attempt,
             is_resumed=started.writer.is_resumed,
+            attempt_first_writer=started.attempt_first_writer,
         )
 
     async def ApplyRunChanges(

@@ -62,6 +62,7 @@ class StartedRun:
 
     run: RunDocument
     writer: Writer
+    attempt_first_writer: int = 1
 
 
 def start_run(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLimits) -> StartedRun:
@@ -69,7 +70,7 @@ def start_run(tx: RunTransaction, ask: StartRun, *, clock: Clock, limits: RunLim
     ask = check_start(ask, limits)
     known = tx.find_writer_by_request(ask.request_id)
     if known is not None:
-        return StartedRun(_check_repeat(find_run(tx, known.run_key), ask), known)
+        return _started(tx, _check_repeat(find_run(tx, known.run_key), ask), known)
     now = clock.now_unix_ns()
     projects.ensure_project(tx, ask.entity, ask.project, now_unix_ns=now)
     run_id = ask.run_id or _draw_run_id(tx, ask, clock)
@@ -281,7 +282,13 @@ def _resume(
             RunEventKind.REWOUND, evidence, who(writer), now_unix_ns, saved.attempt_count
         )
         record_event(tx, saved, event)
-    return StartedRun(saved, writer)
+    return _started(tx, saved, writer)
+
+
+def _started(tx: RunTransaction, document: RunDocument, writer: Writer) -> StartedRun:
+    attempt = tx.find_attempt(document.run_key, writer.attempt)
+    first_writer = attempt.first_writer if attempt is not None else writer.writer
+    return StartedRun(document, writer, first_writer)
 
 
 def _next_attempt(document: RunDocument, ask: StartRun, *, now_unix_ns: int) -> RunDocument:

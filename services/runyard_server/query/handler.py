@@ -101,7 +101,7 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
     async def GetReceipt(
         self, request: pb.GetReceiptRequest, context: Any
     ) -> pb.GetReceiptResponse:
-        receipt = await self._service.read_receipt(request.run_path)
+        receipt = await self._service.read_receipt(request.run_path, writer_max=request.writer_max)
         return pb.GetReceiptResponse(
             writers=[_writer(writer) for writer in receipt.writers],
             records_durable=sum(writer.records_durable for writer in receipt.writers),

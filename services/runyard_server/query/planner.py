@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import METRIC_NAME_BYTES_MAX
@@ -123,6 +123,12 @@ def scopes_of(runs: Iterable[IndexedRun], selection: Selection) -> Scopes:
         if parts or selection.writers:
             scopes[run.run_key] = Scope(parts or (HistoryPart(run.run_key),), selection.writers)
     return scopes
+
+
+def scope_before(run: IndexedRun, writer_max: int) -> Scope:
+    """Returns the scope of a run's current history as its writers up to that number left it."""
+    own, *ancestors = run.history_parts or (HistoryPart(run.run_key),)
+    return Scope((replace(own, writer_max=writer_max), *ancestors))
 
 
 def check_keys(field: str, keys: Sequence[str]) -> tuple[str, ...]:

@@ -177,10 +177,12 @@ class QueryService:
         document = await read_document(self._index, self._siblings, run.run_key)
         return SummaryReply(*await read_run_summary(self._points, document, metric_count_max=limit))
 
-    async def read_receipt(self, run_path: str) -> Receipt:
-        """Returns what is durable of a run."""
+    async def read_receipt(self, run_path: str, *, writer_max: int = 0) -> Receipt:
+        """Returns what is durable of a run; its last step is that of the writers up to `writer_max` (0: all)."""
         run = await self._finder.find(run_path)
         scopes = planner.scopes_of([run], EVERYTHING)
+        if writer_max:
+            scopes = {run.run_key: planner.scope_before(run, writer_max)}
         ranges, last_step, told = await asyncio.gather(
             self._points.read_receipts(run.run_key),
             self._points.read_last_step(run.run_key, scopes=scopes),

@@ -114,7 +114,7 @@ class FakeServer:
         answer: StartedRun = await self._meet(do)
         return answer
 
-    async def last_step(self, run_path: str) -> int | None:
+    async def last_step(self, run_path: str, *, writer_max: int) -> int | None:
         answer: int | None = await self._meet(lambda: self.last_step_value)
         return answer
 

@@ -238,7 +238,7 @@ async def test_calls_go_over_http_first(http: Http) -> None:
     assert (caught.value.reason, caught.value.metadata) == ("QUEUE_FULL", {"limit": "64"})
     http.reply = (502, b"<html>")
     with pytest.raises(Unavailable):
-        await transport.last_step("e/p/r")
+        await transport.last_step("e/p/r", writer_max=0)
     await transport.close()
 
 
@@ -246,7 +246,7 @@ async def test_nobody_there_is_told_as_such() -> None:
     """A refused connection is Unavailable, and known to be of this side."""
     transport = ServerTransport("http://127.0.0.1:1", api_key="")
     with pytest.raises(Unavailable) as caught:
-        await transport.last_step("e/p/r")
+        await transport.last_step("e/p/r", writer_max=0)
     assert caught.value.reason == "UNREACHABLE"
     await transport.close()
 

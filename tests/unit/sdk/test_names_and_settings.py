@@ -143,8 +143,9 @@ def test_names_of_wandb_settings_are_taken() -> None:
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
-        (True, "allow"),
-        ("auto", "allow"),
+        (True, "auto"),
+        ("auto", "auto"),
+        ("allow", "allow"),
         ("must", "must"),
         ("never", "never"),
         (False, ""),

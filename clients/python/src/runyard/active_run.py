@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from runyard import (
     exit_hooks,
+    last_runs,
     naming,
     not_offered,
     run_config,
@@ -237,6 +238,11 @@ class Run(RunEnds):
         return self._settings
 
     @property
+    def writer(self) -> str:
+        """Returns the label of this writer of the run: the one given, else that of its rank, else "main"."""
+        return self._settings.writer_label or "main"
+
+    @property
     def sweep_id(self) -> None:
         """Returns None: sweeps are not offered yet."""
         return None
@@ -334,9 +340,19 @@ class Run(RunEnds):
         self._answer = answer
         if answer.is_resumed:
             self._restore(answer)
-        if answer.next_step > 0 and self._metrics.step == 0:
-            self._metrics.resume_at(answer.next_step)
-            self._records.write(form.RESUMED_STEP, {"step": answer.next_step})
+        if answer.next_step > 0:
+            self.continue_at(answer.next_step)
+
+    @property
+    def is_answered(self) -> bool:
+        """Returns whether the server has answered to the start."""
+        return self._answer is not None
+
+    def continue_at(self, step: int) -> None:
+        """Lets steps count on from there, unless something was logged already."""
+        if self._metrics.step == 0:
+            self._metrics.resume_at(step)
+            self._records.write(form.RESUMED_STEP, {"step": step})
 
     def tick(self) -> None:
         """Looks for a stop, and after the agent now and then; called by the journal's thread."""
@@ -436,6 +452,13 @@ class Run(RunEnds):
         self._state = _end_state(end)
         self._log = self._log_late
         self._records.close(end)
+        last_runs.leave_word(
+            self._parts.folder,
+            self._settings,
+            run_id=self.id,
+            last_step=self._metrics.step - 1,
+            is_finished=self._state == "finished",
+        )
 
     def _show_end(self) -> None:
         folder, link = self._parts.folder, self._parts.link

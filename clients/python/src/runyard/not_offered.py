@@ -37,9 +37,6 @@ INIT_HARMLESS: Mapping[str, str] = {
 }
 """Arguments of init() that are taken and have no effect yet."""
 
-INIT_REFUSED = frozenset({"fork_from", "resume_from"})
-"""Arguments of init() that would give another run than was asked for."""
-
 
 def later_message(name: str, owner: str) -> str:
     """Returns the sentence for a name that comes later."""
@@ -76,18 +73,9 @@ def harmless_call(name: str, note: Callable[[str, str], None]) -> Callable[..., 
 
 
 def check_init_arguments(given: Mapping[str, Any], note: Callable[[str, str], None]) -> None:
-    """Notes arguments that have no effect; raises NotOffered for those that must not be passed over.
-
-    Raises TypeError for names that neither wandb nor runyard knows.
-    """
+    """Notes arguments that have no effect; raises TypeError for names that neither wandb nor runyard knows."""
     for name, value in given.items():
-        if name in INIT_REFUSED:
-            if value is not None:
-                raise NotOffered(
-                    f"init({name}={value!r}): forking and rewinding runs is not offered by this version of runyard; "
-                    f"start a new run, or resume one with id= and resume="
-                )
-        elif name in INIT_HARMLESS:
+        if name in INIT_HARMLESS:
             if value:
                 note(f"init.{name}", f"init({name}={value!r}) has no effect: {INIT_HARMLESS[name]}")
         else:

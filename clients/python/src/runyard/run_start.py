@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import extended_json, naming, not_offered, run_registry, spawned_child
+from runyard import (
+    extended_json,
+    last_runs,
+    naming,
+    not_offered,
+    run_registry,
+    spawned_child,
+)
 from runyard import journal_format as form
 from runyard.active_run import Run, RunParts
 from runyard.agent_link import AgentLink
@@ -20,7 +27,8 @@ from runyard.journal_room import JournalRoom
 from runyard.run_config import config_fields
 from runyard.run_end import shown_path
 from runyard.run_folder import REFUSED, UNREACHABLE, RunAnswer, RunFolder, fallback_root
-from runyard.settings import ResolvedSettings, Settings, resolve
+from runyard.run_plan import RunPlan, plan_run
+from runyard.settings import ResolvedSettings, Settings, launcher_environment, resolve
 from runyard.terminal import Terminal, is_notebook
 from runyard.version import VERSION
 
@@ -47,10 +55,17 @@ def init(
     mode: str | None = None,
     reinit: bool | str | None = None,
     resume: bool | str | None = None,
+    resume_from: str | None = None,
+    fork_from: str | None = None,
+    writer: str | None = None,
     settings: Settings | Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Run:
     """Starts a run and makes it the current one. Arguments are named and meant as in wandb.
+
+    `resume_from="RUN?_step=N"` goes back in a run: what it logged after step N is superseded. `fork_from="RUN?_step=N"` starts a
+    new run whose history is that run's up to step N, with its config beneath the one given. `writer` labels this process
+    where several write one run; launchers of distributed jobs give it (rank17).
 
     Returns within a second where a server answers. Where none does, it says so once and the run goes on: everything
     is kept in the run's folder and sent when the server answers. Raises InvalidArgument for arguments that cannot be,
@@ -69,11 +84,18 @@ def init(
         "job_type": job_type,
         "mode": mode,
         "resume": resume,
+        "writer_label": writer,
     }
     resolved = resolve(arguments, given)
     if id is not None:
         naming.check_run_id(id)  # an empty one too: it was given
     _check(resolved)
+    plan = plan_run(
+        resolved,
+        resume_from=resume_from,
+        fork_from=fork_from,
+        environ=launcher_environment(),
+    )
     terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
     if spawned_child.is_importing_script():
         resolved = dataclasses.replace(resolved, mode="disabled")
@@ -85,14 +107,16 @@ def init(
     for setting in given.ignored:
         terminal.note(f"setting.{setting}", f"the setting {setting!r} has no effect in runyard")
     values = _picked_config(config, config_include_keys, config_exclude_keys)
-    return _start(resolved, values, terminal)
+    for topic, sentence in plan.notes:
+        terminal.note(topic, sentence)
+    return _start(plan, values, terminal)
 
 
-def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Terminal) -> Run:
+def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
+    settings, run_id = plan.settings, plan.run_id
     plain_config = extended_json.plain(config, note=terminal.note)
     _check_size(plain_config)
     start_time_unix_ns = time.time_ns()
-    run_id = settings.run_id or naming.draw_run_id()
     root, folder = None, None
     if settings.mode != "disabled":
         root, folder = _make_folder(settings, run_id, start_time_unix_ns, terminal)
@@ -116,17 +140,22 @@ def _start(settings: ResolvedSettings, config: Mapping[str, Any], terminal: Term
         config=config,
     )
     run = Run(parts)
-    start = _start_content(parts, plain_config)
+    start = _start_content(parts, plain_config) | plan.start_fields
     if room is not None and settings.journal_keep_days:
         start.update(keep_days=settings.journal_keep_days, keep_bytes_max=room.bytes_max // 2)
     journal.append(form.START, extended_json.dumps(start).encode())
     if folder is not None and link is not None:
         try:
             _connect(run, parts, folder, link)
+            _continue_steps(run, plan, terminal)
         except BaseException:  # Ctrl-C, or the server's refusal: nobody will hold this run
             run.end_without_waiting(End(1, FINISH_CALLED, "init() was broken off"))
             folder.release()
             raise
+    else:
+        _continue_steps(run, plan, terminal)
+    if root is not None:
+        last_runs.note_started(root, settings, run_id=run_id)
     run_registry.activate(run)
     _print_start(run, terminal, folder)
     return run
@@ -146,6 +175,20 @@ def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> N
     if answer is not None:
         run.take_answer(answer)
     parts.journal.on_tick = run.tick
+
+
+def _continue_steps(run: Run, plan: RunPlan, terminal: Terminal) -> None:
+    """Lets the run count on from what is known here, where no server has said how far it has come."""
+    if run.disabled or run.is_answered:
+        return
+    if plan.next_step is not None:
+        run.continue_at(plan.next_step)
+    elif plan.settings.run_id and plan.settings.resume != "never":
+        terminal.note(
+            "steps",
+            f"nothing here tells how far run {plan.run_id} has come: if it exists, its steps count from 0 again. They are kept "
+            "beside the earlier ones; give log(step=…) to say where they belong",
+        )
 
 
 def _given_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:

@@ -55,7 +55,8 @@ class ResolvedSettings:
     job_type: str = ""
     """Kind of work."""
     resume: str = ""
-    """What happens if the id exists: "allow", "must", "never" or "" (as "allow")."""
+    """What happens if the id exists: "allow", "must", "never" or "" (as "allow"); "auto" without an id continues the last run of
+    this folder if it did not end well."""
     silent: bool = False
     """True: nothing is printed."""
     quiet: bool = False
@@ -68,6 +69,8 @@ class ResolvedSettings:
     """Longest wait of finish() for a server that does not answer."""
     writer_label: str = ""
     """Label of this writer, where several write one run ("rank17")."""
+    shared: bool = False
+    """True: all processes of one job, as its launcher names it, write one run, unless an id is given."""
     preemption: str = "auto"
     """Which SIGTERM announces that the machine is taken away: "auto" (one in a job of Slurm), "sigterm" (every one) or "off"."""
     journal_bytes_max: int = 0
@@ -112,6 +115,7 @@ _ENVIRONMENT = {
     "RUNYARD_INIT_TIMEOUT_S": "init_timeout_s",
     "RUNYARD_FINISH_TIMEOUT_S": "finish_timeout_s",
     "RUNYARD_WRITER_LABEL": "writer_label",
+    "RUNYARD_SHARED": "shared",
     "RUNYARD_JOURNAL_BYTES_MAX": "journal_bytes_max",
     "RUNYARD_JOURNAL_KEEP_DAYS": "journal_keep_days",
     "RUNYARD_PREEMPTION": "preemption",
@@ -258,6 +262,11 @@ def ends_with_all_around() -> bool:
     return os.getpid() == 1 or is_in_pod or bool(slurm_job())
 
 
+def launcher_environment() -> Mapping[str, str]:
+    """Returns the environment, in which launchers of distributed jobs say what this process is; see ranks."""
+    return os.environ
+
+
 def slurm_job() -> str:
     """Returns the id of the Slurm job that this process belongs to; "" outside of one."""
     return os.environ.get("SLURM_JOB_ID", "")
@@ -345,12 +354,12 @@ def _parse_bytes(text: str, source: str) -> int:
 
 
 def _parse_resume(value: Any, source: str) -> str:
-    """Returns "allow", "must", "never" or ""; wandb's True and "auto" mean allow here, its False nothing."""
+    """Returns "allow", "must", "never", "auto" or ""; wandb's True means auto, its False nothing."""
     if value in (False, "", "False", "false"):
         return ""
-    if value is True or value in ("auto", "True", "true"):
-        return "allow"
-    if value in ("allow", "must", "never"):
+    if value is True or value in ("True", "true"):
+        return "auto"
+    if value in ("allow", "must", "never", "auto"):
         return str(value)
     raise InvalidArgument(
         f"{source}: resume {value!r} is not one of allow, must, never, auto, True, False",

@@ -17,8 +17,8 @@ def make_buckets(points: SeriesPoints, *, bucket_count_max: int) -> BucketColumn
     """Returns the buckets of one series, which has at least one point; see PointReader.read_buckets."""
     count = len(points.steps)
     assert count > 0, "a series without points has no buckets"
-    # Points come by (step, depth, writer) already; a stable sort by step keeps that.
-    order = np.argsort(points.steps, kind="stable")
+    # Points of ancestors have writer 0 and come the oldest first: a stable sort keeps that.
+    order = np.lexsort((points.writers, points.steps))
     steps, values = points.steps[order], points.values[order]
     is_short = count <= bucket_count_max
     is_raw = is_short and len(np.unique(steps)) == count

@@ -64,6 +64,13 @@ def start_run_request(start: Mapping[str, Any]) -> bytes:
         writer_label=str(start.get("writer_label") or ""),
     )
     request.start_time.FromNanoseconds(int(start.get("start_time_unix_ns") or 0))
+    _fill(request.identity, start.get("identity") or {})
+    if start.get("rewind_to_step") is not None:
+        request.rewind_to_step = int(start["rewind_to_step"])
+    fork = start.get("fork")
+    if fork:
+        request.fork.run_path = str(fork.get("run_path") or "")
+        request.fork.step = int(fork.get("step") or 0)
     return request.SerializeToString()
 
 
@@ -77,15 +84,17 @@ def started_run(reply: bytes) -> StartedRun:
         attempt=message.attempt,
         display_name=message.run.display_name,
         is_resumed=message.is_resumed,
+        attempt_first_writer=message.attempt_first_writer,
         config_json=message.run.config_json,
     )
 
 
-def receipt_request(run_path: str) -> bytes:
-    """Returns the GetReceiptRequest of a run."""
+def receipt_request(run_path: str, *, writer_max: int) -> bytes:
+    """Returns the GetReceiptRequest of a run, its last step being that of the writers up to `writer_max` (0: all)."""
     from runyard_protos.query.v1 import query_pb2
 
-    return query_pb2.GetReceiptRequest(run_path=run_path).SerializeToString()
+    request = query_pb2.GetReceiptRequest(run_path=run_path, writer_max=writer_max)
+    return request.SerializeToString()
 
 
 def last_step(reply: bytes) -> int | None:

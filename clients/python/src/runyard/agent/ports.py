@@ -22,6 +22,8 @@ class StartedRun:
     is_resumed: bool
     config_json: str = ""
     """The run's config as extended JSON: that of earlier attempts and of this one."""
+    attempt_first_writer: int = 0
+    """First writer of the attempt; 0 where the server does not say."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +171,8 @@ class Transport(Protocol):
     async def start_run(self, start: Mapping[str, Any]) -> StartedRun:
         """Starts or resumes the run of a START record."""
 
-    async def last_step(self, run_path: str) -> int | None:
-        """Returns the largest durable step of a run; None if it has no points."""
+    async def last_step(self, run_path: str, *, writer_max: int) -> int | None:
+        """Returns the largest durable step of a run's writers up to that number (0: all); None if they have no points."""
 
     async def read_summary(self, run_path: str) -> str:
         """Returns the run's summary as an extended JSON object."""

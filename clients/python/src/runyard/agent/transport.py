@@ -64,9 +64,9 @@ class ServerTransport:
         request = messages.start_run_request(start)
         return messages.started_run(await self._call(messages.METADATA + "StartRun", request))
 
-    async def last_step(self, run_path: str) -> int | None:
+    async def last_step(self, run_path: str, *, writer_max: int) -> int | None:
         """Calls GetReceipt."""
-        request = messages.receipt_request(run_path)
+        request = messages.receipt_request(run_path, writer_max=writer_max)
         return messages.last_step(await self._call(messages.QUERY + "GetReceipt", request))
 
     async def read_summary(self, run_path: str) -> str:

@@ -1189,12 +1189,15 @@ class StartRunResponse(google.protobuf.message.Message):
     WRITER_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
     IS_RESUMED_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIRST_WRITER_FIELD_NUMBER: builtins.int
     writer: builtins.int
     """Number of this writer in the run; goes into each batch. Unique in the run, one per request_id."""
     attempt: builtins.int
     """Number of the attempt, from 1."""
     is_resumed: builtins.bool
     """True if the run existed before."""
+    attempt_first_writer: builtins.int
+    """Number of the first writer of this attempt: what writers before it logged is what the attempt continues."""
     @property
     def run(self) -> global___Run:
         """The run."""
@@ -1206,9 +1209,10 @@ class StartRunResponse(google.protobuf.message.Message):
         writer: builtins.int = ...,
         attempt: builtins.int = ...,
         is_resumed: builtins.bool = ...,
+        attempt_first_writer: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "is_resumed", b"is_resumed", "run", b"run", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempt_first_writer", b"attempt_first_writer", "is_resumed", b"is_resumed", "run", b"run", "writer", b"writer"]) -> None: ...
 
 global___StartRunResponse = StartRunResponse
 

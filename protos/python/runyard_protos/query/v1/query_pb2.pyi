@@ -516,14 +516,18 @@ class GetReceiptRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_PATH_FIELD_NUMBER: builtins.int
+    WRITER_MAX_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
+    writer_max: builtins.int
+    """For `last_step`: only points of the run's writers up to this number count, and its ancestors'. 0: all writers."""
     def __init__(
         self,
         *,
         run_path: builtins.str = ...,
+        writer_max: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path", "writer_max", b"writer_max"]) -> None: ...
 
 global___GetReceiptRequest = GetReceiptRequest
 
