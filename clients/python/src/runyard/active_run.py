@@ -452,13 +452,7 @@ class Run(RunEnds):
         self._state = _end_state(end)
         self._log = self._log_late
         self._records.close(end)
-        last_runs.leave_word(
-            self._parts.folder,
-            self._settings,
-            run_id=self.id,
-            last_step=self._metrics.step - 1,
-            is_finished=self._state == "finished",
-        )
+        last_runs.leave_word(self, self._parts.folder)
 
     def _show_end(self) -> None:
         folder, link = self._parts.folder, self._parts.link

@@ -8,12 +8,15 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runyard import journal_format as form
 from runyard.journal_reader import JournalReader
 from runyard.run_folder import RunFolder
 from runyard.settings import ResolvedSettings
+
+if TYPE_CHECKING:
+    from runyard.active_run import Run
 
 STEPS_FILE = "steps.json"
 _FOLDER = re.compile(r"run-[0-9]{8}_[0-9]{6}-(.+?)(?:-[0-9]+)?")
@@ -30,21 +33,14 @@ def run_to_resume(root: Path, settings: ResolvedSettings) -> str:
     return "" if last.get("is_finished") else str(last.get("run_id") or "")
 
 
-def leave_word(
-    folder: RunFolder | None,
-    settings: ResolvedSettings,
-    *,
-    run_id: str,
-    last_step: int,
-    is_finished: bool,
-) -> None:
+def leave_word(run: Run, folder: RunFolder | None) -> None:
     """Tells those who may continue the run here how far it came, and whether it ended well; of one killed the journal tells."""
     if folder is None:
         return
-    _write(folder.path / STEPS_FILE, {"last_step": last_step})
-    file = folder.path.parent / _file_of(settings)
-    if is_finished and _read(file).get("run_id") == run_id:
-        _write(file, {"run_id": run_id, "is_finished": True})
+    _write(folder.path / STEPS_FILE, {"last_step": run.step - 1})
+    file = folder.path.parent / _file_of(run.settings)
+    if run.state == "finished" and _read(file).get("run_id") == run.id:
+        _write(file, {"run_id": run.id, "is_finished": True})
 
 
 def last_local_step(root: Path, run_id: str, *, but: Path | None = None) -> int | None:

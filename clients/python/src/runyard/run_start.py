@@ -90,26 +90,30 @@ def init(
     if id is not None:
         naming.check_run_id(id)  # an empty one too: it was given
     _check(resolved)
+    terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
+    if spawned_child.is_importing_script():
+        resolved = dataclasses.replace(resolved, mode="disabled")
+        terminal.note("spawned_child", spawned_child.NOTE)
     plan = plan_run(
         resolved,
         resume_from=resume_from,
         fork_from=fork_from,
         environ=launcher_environment(),
     )
-    terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
-    if spawned_child.is_importing_script():
-        resolved = dataclasses.replace(resolved, mode="disabled")
-        terminal.note("spawned_child", spawned_child.NOTE)
     not_offered.check_init_arguments(others, terminal.note)
     active = _settle_active(reinit, terminal)
     if active is not None:
         return active
+    values = _picked_config(config, config_include_keys, config_exclude_keys)
+    _tell_notes(terminal, given, plan)
+    return _start(plan, values, terminal)
+
+
+def _tell_notes(terminal: Terminal, given: Settings, plan: RunPlan) -> None:
     for setting in given.ignored:
         terminal.note(f"setting.{setting}", f"the setting {setting!r} has no effect in runyard")
-    values = _picked_config(config, config_include_keys, config_exclude_keys)
     for topic, sentence in plan.notes:
         terminal.note(topic, sentence)
-    return _start(plan, values, terminal)
 
 
 def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:

@@ -16,6 +16,7 @@ from runyard.agent.budget import Budget
 from runyard.agent.deleted import RUN_DELETED, drop_data
 from runyard.agent.heartbeat import Heart
 from runyard.agent.lifeline import Lifeline
+from runyard.agent.next_step import next_step
 from runyard.agent.ports import (
     Beat,
     Disk,
@@ -159,7 +160,7 @@ class RunUpload:
         server, disk = self.server, self._world.disk
         try:
             run = await server.repeater.call(lambda: server.transport.start_run(self._start_record))
-            next_step, summary_json = await self._next_step(run), ""
+            step, summary_json = await next_step(self._start_record, run, server), ""
             if run.is_resumed:
                 summary_json = await server.repeater.call(
                     lambda: server.transport.read_summary(run.path)
@@ -177,25 +178,11 @@ class RunUpload:
             self.folder,
             run,
             base_url=server.base_url,
-            next_step=next_step,
+            next_step=step,
             summary_json=summary_json,
         )
         _log.info("run_started %s key %d writer %d", run.path, run.run_key, run.writer)
         return run
-
-    async def _next_step(self, run: StartedRun) -> int:
-        """Returns the step at which this writer's attempt continues: after all that was logged before it began."""
-        start, server = self._start_record, self.server
-        if start.get("rewind_to_step") is not None:
-            return int(start["rewind_to_step"]) + 1
-        fork = start.get("fork") or {}
-        if not run.is_resumed or run.attempt_first_writer == 1:
-            return int(fork["step"]) + 1 if fork else 0
-        writer_max = max(0, run.attempt_first_writer - 1)
-        last_step = await server.repeater.call(
-            lambda: server.transport.last_step(run.path, writer_max=writer_max)
-        )
-        return 0 if last_step is None else last_step + 1
 
     async def _follow(self, run: StartedRun) -> str:
         # Only now, so that StartRun does not wait for numpy.
