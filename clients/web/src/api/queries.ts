@@ -15,10 +15,8 @@ import {
   GetProjectRequestSchema,
   GetRunRequestSchema,
   ListProjectsRequestSchema,
-  ListRunTransitionsRequestSchema,
   type Run,
   RunSchema,
-  type RunTransition,
 } from "../gen/runyard/metadata/v1/metadata_pb";
 import { GetLivenessRequestSchema } from "../gen/runyard/monitor/v1/monitor_pb";
 import {
@@ -41,7 +39,6 @@ const KEYS_FRESH_MS = 30_000;
 const RETRY_COUNT = 2;
 /** Metric names fetched of one run; a search narrows further on the server. */
 export const METRIC_COUNT_MAX = 10_000;
-const TRANSITION_PAGES_MAX = 20;
 const FILE_PAGES_MAX = 20;
 
 export function createQueryClient(): QueryClient {
@@ -68,7 +65,7 @@ export function retryFailed(client: QueryClient): Promise<void> {
 type Key = readonly [string, string, ...string[]];
 
 /** Key of a request: its type and its canonical JSON. */
-function keyOf<D extends DescMessage>(schema: D, init: MessageInitShape<D>): Key {
+export function keyOf<D extends DescMessage>(schema: D, init: MessageInitShape<D>): Key {
   return [schema.typeName, toJsonString(schema, create(schema, init) as MessageShape<D>)];
 }
 
@@ -172,25 +169,6 @@ export function useLiveness(path: string, isRunning: boolean) {
     select: (answer) => answer.liveness.find((one) => one.runPath === path) ?? null,
     enabled: isRunning,
     refetchInterval: RUN_INTERVAL_MS,
-  });
-}
-
-export function useTransitions(path: string, isRunning: boolean) {
-  const request = { runPath: path, pageSize: 1000 };
-  return useQuery({
-    queryKey: keyOf(ListRunTransitionsRequestSchema, request),
-    queryFn: async ({ signal }) => {
-      const all: RunTransition[] = [];
-      let pageToken = "";
-      for (let page = 0; page < TRANSITION_PAGES_MAX; page++) {
-        const answer = await metadata.listRunTransitions({ ...request, pageToken }, { signal });
-        all.push(...answer.transitions);
-        pageToken = answer.nextPageToken;
-        if (pageToken === "") break;
-      }
-      return { transitions: all, isCut: pageToken !== "" };
-    },
-    refetchInterval: isRunning ? RUN_INTERVAL_MS : 5 * RUN_INTERVAL_MS,
   });
 }
 

@@ -18,6 +18,8 @@ const RunOverviewPage = lazy(async () => ({ default: (await import("./runPages")
 const RunWorkspacePage = lazy(async () => ({ default: (await import("./workspacePages")).RunWorkspacePage }));
 const RunFilesPage = lazy(async () => ({ default: (await import("./runPages")).RunFilesPage }));
 const RunEventsPage = lazy(async () => ({ default: (await import("./runPages")).RunEventsPage }));
+const RunWritersPage = lazy(async () => ({ default: (await import("./runPages")).RunWritersPage }));
+const TrashPage = lazy(async () => ({ default: (await import("./trashPage")).TrashPage }));
 
 const HINT_DELAY_MS = 350;
 
@@ -41,6 +43,7 @@ function Pages() {
     <Routes>
       <Route element={<Frame />}>
         <Route index element={<HomePage />} />
+        <Route path="trash" element={<TrashPage />} />
         <Route path=":entity" element={<EntityPage />} />
         <Route path=":entity/:project" element={<ProjectLayout />}>
           <Route index element={<ToPage page="workspace" />} />
@@ -54,6 +57,7 @@ function Pages() {
           <Route path="workspace" element={<RunWorkspacePage />} />
           <Route path="files" element={<RunFilesPage />} />
           <Route path="events" element={<RunEventsPage />} />
+          <Route path="writers" element={<RunWritersPage />} />
         </Route>
         <Route path="*" element={<NotFoundPage />} />
       </Route>

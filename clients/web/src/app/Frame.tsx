@@ -2,9 +2,9 @@
 import { Fragment, Suspense, useEffect } from "react";
 import { Link, Outlet, useParams } from "react-router";
 import { useConnection } from "../api/connection";
-import { IconButton, Menu } from "../ui/controls";
+import { Hint, IconButton, Menu } from "../ui/controls";
 import { SkeletonRows } from "../ui/feedback";
-import { MoonIcon, ScreenIcon, SunIcon } from "../ui/icons";
+import { MoonIcon, ScreenIcon, SunIcon, TrashIcon } from "../ui/icons";
 import { formatAgo, useNow } from "../ui/time";
 import { projectAddress, runAddress } from "./paths";
 import { setTheme, type ThemeChoice, useThemeChoice } from "./theme";
@@ -29,6 +29,11 @@ export function Frame() {
         <Breadcrumb />
         <span className="spacer" />
         <ConnectionSign />
+        <Hint text="Trash">
+          <Link to="/trash" className="icon-button" aria-label="Trash: deleted runs">
+            <TrashIcon />
+          </Link>
+        </Hint>
         <ThemeMenu />
       </header>
       <main className="main">

@@ -24,3 +24,9 @@ export function projectAddress(entity: string, project: string): string {
 export function runAddress(entity: string, project: string, runId: string): string {
   return `${projectAddress(entity, project)}/runs/${encodeURIComponent(runId)}`;
 }
+
+/** Address of the run of a path entity/project/run_id. */
+export function addressOfRun(path: string): string {
+  const [entity = "", project = "", run = ""] = path.split("/");
+  return runAddress(entity, project, run);
+}

@@ -10,10 +10,13 @@ import { Skeleton } from "../ui/feedback";
 import { PencilIcon } from "../ui/icons";
 import { StateBadge } from "../ui/StateIcon";
 import { formatAgo, formatDuration, formatTime, useNow } from "../ui/time";
-import { runTimes } from "./runTimes";
+import { DeleteRun } from "./DeleteRun";
+import { activeMs, runTimes } from "./runTimes";
+import { StalledFlag } from "./StalledFlag";
+import { StopButton, StopProgress } from "./StopButton";
 import "./run.css";
 
-export function RunHeader({ run }: { run: Run | undefined }) {
+export function RunHeader({ run, onDeleted }: { run: Run | undefined; onDeleted: () => void }) {
   return (
     <header className="run-head">
       {run === undefined ? (
@@ -26,7 +29,12 @@ export function RunHeader({ run }: { run: Run | undefined }) {
           <span className="swatch" style={{ background: runColour(run.runId) }} aria-hidden="true" />
           <RunName key={run.displayName} run={run} />
           <StateBadge state={stateName(run.state)} />
+          <StopButton run={run} />
+          <StalledFlag run={run} />
+          <StopProgress run={run} />
           <RunPulse run={run} />
+          <span className="spacer" />
+          <DeleteRun run={run} onDeleted={onDeleted} />
         </>
       )}
     </header>
@@ -85,8 +93,9 @@ function RunPulse({ run }: { run: Run }) {
   const liveness = useLiveness(run.path, isRunning);
   const { startMs, endMs } = runTimes(run, now);
   const facts: { key: string; text: ReactNode; title: string }[] = [];
-  if (startMs !== null && endMs !== null) {
-    facts.push({ key: "for", text: `${isRunning ? "for " : ""}${formatDuration(endMs - startMs)}`, title: "Duration" });
+  const active = isRunning && run.attemptCount === 1 && startMs !== null && endMs !== null ? endMs - startMs : activeMs(run);
+  if (active !== null) {
+    facts.push({ key: "for", text: `${isRunning ? "for " : ""}${formatDuration(active)}`, title: "Duration: time spent computing" });
   }
   const step = receipt.data?.lastStep;
   if (step !== undefined) facts.push({ key: "step", text: `step ${formatCount(step)}`, title: "Largest step logged" });
@@ -95,6 +104,12 @@ function RunPulse({ run }: { run: Run }) {
     const beatMs = timestampMs(beat);
     facts.push({ key: "beat", text: `heartbeat ${formatAgo(beatMs, now)}`, title: formatTime(beatMs) });
   }
+  const silent = liveness.data?.writersSilent ?? 0;
+  if (isRunning && silent > 0) {
+    facts.push({ key: "silent", text: `${silent} of ${silent + (liveness.data?.writersBeating ?? 0)} writers silent`, title: "No heartbeat for the crash timeout" });
+  }
+  const stragglers = liveness.data?.stragglerCount ?? 0;
+  if (isRunning && stragglers > 0) facts.push({ key: "lag", text: `${stragglers} lagging`, title: "Writers far behind the median step" });
   if (!isRunning && startMs !== null) facts.push({ key: "start", text: formatAgo(startMs, now), title: formatTime(startMs) });
   return (
     <span className="run-facts">

@@ -1,21 +1,19 @@
 // What a run is: where it came from, how it is, what it was given and what came out.
-import { type ReactNode, useMemo } from "react";
-import { type ExtendedObject, parseExtendedObject } from "../api/extendedJson";
-import { useLiveness, useReceipt, useSummary, useTransitions } from "../api/queries";
+import { useMemo } from "react";
 import { describeError } from "../api/errors";
-import { causeText, isLive, stateName } from "../api/runState";
-import { type Run, timestampMs } from "../api/types";
+import { type ExtendedObject, parseExtendedObject } from "../api/extendedJson";
+import { useSummary } from "../api/queries";
+import { isLive } from "../api/runState";
+import type { Run } from "../api/types";
 import { formatCount } from "../charts/format";
 import { CopyButton } from "../ui/controls";
-import { ErrorBox, Skeleton } from "../ui/feedback";
-import { StateBadge } from "../ui/StateIcon";
-import { formatDuration, formatTime, useNow } from "../ui/time";
+import { ErrorBox } from "../ui/feedback";
 import { EditableNotes, EditableTags } from "./editable";
-import { receiptWords } from "./receipt";
-import { runTimes } from "./runTimes";
+import { Fact } from "./Fact";
+import { StateCard } from "./StateCard";
 import { ValueTable } from "./ValueTable";
 
-export function RunOverview({ run }: { run: Run }) {
+export function RunOverview({ run, runAddress }: { run: Run; runAddress: (path: string) => string }) {
   const isRunning = isLive(run.state);
   const summary = useSummary(run.path, isRunning);
   const config = useMemo(() => parsed(run.configJson), [run.configJson]);
@@ -26,7 +24,7 @@ export function RunOverview({ run }: { run: Run }) {
     <div className="scroll">
       <div className="overview">
         <div className="overview-column">
-          <StateCard run={run} />
+          <StateCard run={run} runAddress={runAddress} />
           <section className="card">
             <h2 className="card-title">Notes</h2>
             <EditableNotes run={run} />
@@ -65,55 +63,6 @@ function parsed(json: string): ExtendedObject {
   }
 }
 
-function StateCard({ run }: { run: Run }) {
-  const isRunning = isLive(run.state);
-  const now = useNow(1_000);
-  const transitions = useTransitions(run.path, isRunning);
-  const last = transitions.data?.transitions.at(-1);
-  const { startMs, endMs } = runTimes(run, now);
-  return (
-    <section className="card facts">
-      <dl>
-        <Fact name="State">
-          <StateBadge state={stateName(run.state)} />
-          {last === undefined ? null : <span className="muted">{causeText(last.cause)}</span>}
-          {last === undefined || last.evidence === "" ? null : <pre className="evidence">{last.evidence}</pre>}
-        </Fact>
-        {run.exitCode === undefined ? null : <Fact name="Exit code">{run.exitCode}</Fact>}
-        <Fact name="Records">
-          <ReceiptLine path={run.path} isRunning={isRunning} />
-        </Fact>
-        <Fact name="Started">{startMs === null ? "–" : formatTime(startMs)}</Fact>
-        <Fact name="Ended">{run.endTime === undefined ? (isRunning ? "still running" : "–") : formatTime(timestampMs(run.endTime))}</Fact>
-        <Fact name="Duration">{startMs === null || endMs === null ? "–" : formatDuration(endMs - startMs)}</Fact>
-        {run.attemptCount > 1 ? <Fact name="Attempts">{run.attemptCount}</Fact> : null}
-        {run.writerCount > 1 ? <Fact name="Writers">{run.writerCount}</Fact> : null}
-      </dl>
-    </section>
-  );
-}
-
-function ReceiptLine({ path, isRunning }: { path: string; isRunning: boolean }) {
-  const receipt = useReceipt(path, isRunning);
-  const liveness = useLiveness(path, isRunning);
-  if (receipt.data === undefined) {
-    return receipt.error === null ? <Skeleton width={180} /> : <span className="muted">not known: {describeError(receipt.error).title}</span>;
-  }
-  const words = receiptWords(receipt.data, isRunning ? (liveness.data ?? null) : null);
-  return (
-    <>
-      <span className={`receipt ${words.kind}`}>{words.text}</span>
-      {words.details.length > 0 ? (
-        <ul className="receipt-details">
-          {words.details.map((detail) => (
-            <li key={detail}>{detail}</li>
-          ))}
-        </ul>
-      ) : null}
-    </>
-  );
-}
-
 function Facts({ run }: { run: Run }) {
   const host = run.host;
   const facts: [string, string, boolean][] = [
@@ -149,14 +98,5 @@ function Facts({ run }: { run: Run }) {
           ))}
       </dl>
     </section>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: ReactNode }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
   );
 }

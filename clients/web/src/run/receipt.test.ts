@@ -32,6 +32,21 @@ describe("the receipt", () => {
     });
   });
 
+  it("counts what a writer's end says it wrote, and calls writers by their labels", () => {
+    const words = receiptWords(
+      receipt({
+        recordsDurable: 15n,
+        writers: [
+          { writer: 1, label: "rank0", lastSequence: 8n, recordsWritten: 10n, recordsRefused: 2n, gaps: [{ first: 3n, last: 3n }] },
+          { writer: 2, label: "rank1", lastSequence: 8n },
+        ],
+      }),
+      null,
+    );
+    expect(words.text).toBe("15 of 18 records durable");
+    expect(words.details).toEqual(["rank0: record 3 is missing", "2 records were refused for good, or lost to damage"]);
+  });
+
   it("of a live run counts what its writers say they wrote", () => {
     const live = create(LivenessSchema, { recordsWritten: 120n, recordsDurable: 100n });
     const words = receiptWords(receipt({ recordsDurable: 100n, writers: [{ writer: 1, lastSequence: 100n }] }), live);

@@ -16,3 +16,9 @@ export function runTimes(run: Run, nowMs: number): RunTimes {
     endMs: end !== undefined ? timestampMs(end) : isLive(run.state) ? nowMs : null,
   };
 }
+
+/** Time spent computing, all attempts, without the pauses between them; null where the server does not say. */
+export function activeMs(run: Run): number | null {
+  const active = run.activeDuration;
+  return active === undefined ? null : Number(active.seconds) * 1_000 + active.nanos / 1e6;
+}
