@@ -126,6 +126,9 @@ def begin_purges(tx: RunTransaction, *, now_unix_ns: int, lease_ns: int, limit: 
 def leave_tombstone(tx: RunTransaction, purge: Purge, *, now_unix_ns: int) -> Purge:
     """Removes what SQL holds of the run but its path and key, and completes the receipt, in one transaction."""
     document = tx.find_run_by_key(purge.run_key, will_change=True)
+    known = tx.find_purge(purge.run_key)
+    if known is not None and known.step >= PurgeStep.PURGED:
+        return known  # by another process, which took this one for dead
     assert document is not None, f"run {purge.path} has no row, though a path stays taken for ever"
     rows = tx.purge_run(purge.run_key)
     bare = RunDocument(

@@ -29,8 +29,8 @@ class PurgerConfig:
 
     poll_interval_s: float = 1.0
     """How often to look for purges that are due."""
-    lease_s: float = 900.0
-    """How long another replica leaves alone what this one took; longer than the longest step."""
+    lease_s: float = 30.0
+    """How long others leave alone what a process took that was killed; one that lives renews it."""
     batch_count_max: int = 200
     """Runs purged together: one rewrite of the tables serves them all."""
     retry_pause_s: float = 10.0
@@ -69,6 +69,9 @@ class Purger:
         self._data = data
         self._clock = clock
         self._woken = asyncio.Event()
+        self._held: dict[RunKey, Purge] = {}
+        """The batch in work, as it was saved last."""
+        self._writing = asyncio.Lock()
 
     def wake(self) -> None:
         """Has it look for due purges now."""
@@ -105,15 +108,31 @@ class Purger:
         )
         if not purges:
             return 0
+        self._held = {purge.run_key: purge for purge in purges}
+        renewing = asyncio.create_task(self._renew_lease())
         try:
             for step in (self._purge_files, self._purge_points, self._purge_index):
                 purges = await step(purges)
+            for purge in purges:
+                await self._leave_tombstone(purge)
         except DomainError as error:
-            await self._tell_trouble(purges, error.message)
+            await self._tell_trouble(list(self._held.values()), error.message)
             raise
-        for purge in purges:
-            await self._leave_tombstone(purge)
+        finally:
+            self._held = {}
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
         return len(purges)
+
+    async def _renew_lease(self) -> None:
+        """Keeps what is held from other processes until cancelled; a database that is away now is asked again."""
+        lease_s = self._config.lease_s
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            try:
+                await self._write([], lease_s=lease_s)
+            except DomainError as error:
+                log.warning("purge_lease_not_renewed", extra={"fields": {"message": error.message}})
 
     async def sweep_due(self) -> None:
         """Looks once more at runs purged a while ago: a batch that was on its way then may have come in after."""
@@ -168,9 +187,11 @@ class Purger:
 
     async def _leave_tombstone(self, purge: Purge) -> None:
         now = self._clock.now_unix_ns()
-        done = await self._runs.transact(
-            lambda tx: deletions.leave_tombstone(tx, purge, now_unix_ns=now)
-        )
+        async with self._writing:
+            done = await self._runs.transact(
+                lambda tx: deletions.leave_tombstone(tx, purge, now_unix_ns=now)
+            )
+            self._held.pop(purge.run_key, None)
         RUNS_PURGED.inc()
         fields = {
             "run": done.path,
@@ -182,26 +203,30 @@ class Purger:
 
     async def _tell_trouble(self, purges: list[Purge], message: str) -> None:
         """Shows what holds the purges up, and gives them free for another try."""
-        later = self._clock.now_unix_ns() + round(self._config.retry_pause_s * 1e9)
-        told = [
-            replace(purge, trouble=message[:500])
-            for purge in purges
-            if purge.step < PurgeStep.PURGED
-        ]
-
-        def act(tx: RunTransaction) -> None:
-            for purge in told:
-                tx.save_purge(purge, lease_end_unix_ns=later)
-
-        await self._runs.transact(act)
+        told = [replace(purge, trouble=message[:500]) for purge in purges]
+        await self._write(told, lease_s=self._config.retry_pause_s)
+        self._held = {}
 
     async def _save(self, purges: list[Purge]) -> list[Purge]:
-        def act(tx: RunTransaction) -> None:
-            for purge in purges:
-                tx.save_purge(purge)
-
-        await self._runs.transact(act)
+        await self._write(purges)
         return purges
+
+    async def _write(self, purges: Sequence[Purge], *, lease_s: float | None = None) -> None:
+        """Saves purges, and with `lease_s` keeps them, or all that are held, for so long; one write at a time."""
+        async with self._writing:
+            saved = list(purges) or list(self._held.values())
+            lease_end = None
+            if lease_s is not None:
+                lease_end = self._clock.now_unix_ns() + round(lease_s * 1e9)
+
+            def act(tx: RunTransaction) -> None:
+                for purge in saved:
+                    tx.save_purge(purge, lease_end_unix_ns=lease_end)
+
+            await self._runs.transact(act)
+            for purge in saved:
+                if purge.run_key in self._held:
+                    self._held[purge.run_key] = purge
 
 
 def _with(purge: Purge, step: PurgeStep, freed: StoreFreed) -> Purge:

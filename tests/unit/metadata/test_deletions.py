@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -22,6 +23,7 @@ from runyard_server.metadata.purger import Purger, PurgerConfig
 from runyard_server.metadata.starts import StartedRun
 from runyard_server.metadata.trash import TRASH_WINDOW_DEFAULT_S
 from runyard_server.storage.ports.run_store import RunStore
+from tests.simulation import loop as virtual
 from tests.unit.metadata.desk import Desk
 
 NS = 10**9
@@ -308,6 +310,32 @@ async def test_a_purge_that_is_killed_anywhere_completes_with_a_true_receipt(
         } == {"objects": (2, 1, 1_000), "clickhouse": (11, 0, 105)}
     keys = [run.run.run_key for run in runs]
     assert stores.removed == {(w, key) for w in ("files", "points", "index") for key in keys}
+
+
+def test_a_step_longer_than_the_lease_is_left_alone() -> None:
+    """While a process lives it keeps its batch, however long a step takes; its death frees it within one lease."""
+
+    async def main() -> None:
+        desk = Desk()
+        run = await ended(desk, "x")
+        await delete(desk, run.run.path, is_now=True)
+        lease_s = PurgerConfig().lease_s
+        others = purger(desk, Stores())
+
+        class Slow(Stores):
+            async def purge_points(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
+                for _ in range(12):
+                    desk.clock.advance(lease_s / 3)
+                    await asyncio.sleep(lease_s / 3 + 0.01)
+                    assert await others.purge_due() == 0
+                return await super().purge_points(run_keys)
+
+        assert await purger(desk, Slow()).purge_due() == 1
+        assert await others.purge_due() == 0
+        (done,) = await receipts(desk)
+        assert done.step is PurgeStep.PURGED
+
+    virtual.run(main())
 
 
 async def test_a_purged_run_is_looked_at_once_more() -> None:
