@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ def await_purged(yard: Yard, folder: Path, project: str, *paths: str) -> list[di
     wait_until(are_purged, PURGE_TIMEOUT_S, f"{paths} to be purged")
     found = trash(yard, folder, project)
     return [found[path] for path in paths]
+
+
+def is_at_most(folder: Path, limit: int) -> bool:
+    """Returns whether the folder takes no more of the disk than that."""
+    return disk_bytes(folder) <= limit
 
 
 def disk_bytes(folder: Path) -> int:
@@ -185,7 +191,7 @@ def test_the_receipt_is_what_the_folders_say(tmp_path: Path) -> None:
             slack = int(0.15 * told) + (2 << 20)
             limit = min(empty[name] + slack, sizes[name] - told + slack)
             wait_until(
-                lambda name=name, limit=limit: disk_bytes(data / name) <= limit,
+                partial(is_at_most, data / name, limit),
                 PURGE_TIMEOUT_S,
                 f"{name} to shrink from {sizes[name]} to {limit}; the receipt says {told}",
             )

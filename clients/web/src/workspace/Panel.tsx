@@ -194,6 +194,7 @@ function bucketText(all: readonly BucketColumns[]): string {
   if (widths.length === 0) return "every point";
   const least = Math.min(...widths);
   const most = Math.max(...widths);
+  if (most === 1) return "every step";
   return least === most ? `${formatCount(most)} steps a bucket` : `${formatCount(least)}–${formatCount(most)} steps a bucket`;
 }
 
