@@ -49,6 +49,27 @@ for depth in range({DEPTH}):
     run.finish()
     parent = f"fork{{depth}}"
 """
+READ = f"""
+import runyard
+run = runyard.Api().run("nico/ranks/many")
+rows = list(run.scan_history(keys=["loss"], writer="rank3"))
+assert [(row["_step"], row["loss"]) for row in rows] == [(n, 3 + n / 128) for n in range({STEPS})], rows
+try:
+    list(run.scan_history(writer="rank-none"))
+except runyard.errors.NotFound as error:
+    assert "rank-none" in str(error)
+else:
+    raise AssertionError("a writer that is not there")
+"""
+READ_ALL = """
+import runyard
+run = runyard.Api().run("nico/branches/base")
+assert len(list(run.scan_history(keys=["loss"]))) == 70
+# What was superseded and what took its place share their steps.
+rows = list(run.scan_history(keys=["loss"], attempts="all"))
+assert {99.0, 49.0, 1019.0} <= {row["loss"] for row in rows}, rows
+assert [row["loss"] for row in run.scan_history(keys=["loss"], writer=2)] == [1000.0 + n for n in range(20)]
+"""
 
 
 def test_many_processes_write_one_run(yard: Yard, tmp_path: Path) -> None:
@@ -60,6 +81,7 @@ def test_many_processes_write_one_run(yard: Yard, tmp_path: Path) -> None:
         await_word(process, "up")
     for process in processes:
         finish(process)
+    finish(start(yard, tmp_path, READ))
     with readback(yard.grpc) as reader:
         run = reader.run("nico/ranks/many")
         assert pb.RunState.Name(run.state) == "RUN_STATE_FINISHED"
@@ -72,6 +94,7 @@ def test_many_processes_write_one_run(yard: Yard, tmp_path: Path) -> None:
 
 def test_a_run_goes_back_and_others_branch_off(yard: Yard, tmp_path: Path) -> None:
     finish(start(yard, tmp_path, BRANCHES))
+    finish(start(yard, tmp_path, READ_ALL))
     expected = [float(step) for step in range(50)] + [1000.0 + step for step in range(20)]
     with readback(yard.grpc) as reader:
         assert_values(reader, "nico/branches/base", expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -295,18 +296,46 @@ class Run:
         page_size: int = 10_000,
         min_step: int | None = None,
         max_step: int | None = None,
+        *,
+        writer: str | int | None = None,
+        attempts: str = "current",
     ) -> Iterator[dict[str, Any]]:
-        """Yields every point, bit-exact, in rows like those of `history`; `max_step` is not included."""
+        """Yields every point, bit-exact, in rows like those of `history`; `max_step` is not included.
+
+        `writer` (a label like "rank17", or a number) gives what that writer logged alone; `attempts="all"` also what a
+        rewind superseded, and of a fork only what itself logged. Raises NotFound for a writer that the run has not.
+        """
+        if attempts not in ("current", "all"):
+            raise InvalidArgument(
+                f'scan_history(attempts={attempts!r}): it is "current" or "all"',
+                reason="FIELD_INVALID",
+            )
         last_step = None if max_step is None else max_step - 1
         names = self._names(keys)
         return scanned_rows(
-            self._client.query_series,
+            functools.partial(
+                self._client.query_series,
+                writers=() if writer is None else self._writers_of(writer),
+                is_every_attempt=attempts == "all",
+            ),
             self.path,
             names,
             first_step=min_step,
             last_step=last_step,
             page_size=page_size,
         )
+
+    def _writers_of(self, writer: str | int) -> list[int]:
+        """Returns the numbers of the writers of that label: one in each attempt; raises NotFound."""
+        known = self._client.receipt(self.path).writers
+        found = [one.writer for one in known if writer in (one.label, one.writer)]
+        if not found:
+            labels = ", ".join(sorted({one.label for one in known})[:10])
+            raise NotFound(
+                f"{self.path} has no durable records of writer {writer!r}; it has {labels}",
+                reason="WRITER_NOT_FOUND",
+            )
+        return found
 
     def receipt(self) -> Receipt:
         """Returns what is durable of the run, as the store says now."""

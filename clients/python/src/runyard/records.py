@@ -85,6 +85,10 @@ class WriterReceipt:
     gaps: tuple[tuple[int, int], ...]
     points_rejected: int
     points_accepted: int
+    label: str = ""
+    records_written: int | None = None
+    """As its end said, else as its last beat said; None where neither is known."""
+    records_refused: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

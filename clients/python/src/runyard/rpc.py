@@ -225,10 +225,19 @@ class Client:
         first_step: int | None,
         last_step: int | None,
         limit: int,
+        writers: Sequence[int] = (),
+        is_every_attempt: bool = False,
     ) -> tuple[list[Columns], int | None]:
         """Returns stored points of up to 1,000 metrics, and the step to go on from (None: that was all)."""
         request = query_pb2.QuerySeriesRequest(
-            run_path=path, metrics=metrics, range=_range(first_step, last_step), limit=limit
+            run_path=path,
+            metrics=metrics,
+            range=_range(first_step, last_step),
+            limit=limit,
+            writers=writers,
+            attempts=query_pb2.ATTEMPT_SELECTION_ALL
+            if is_every_attempt
+            else query_pb2.ATTEMPT_SELECTION_CURRENT,
         )
         reply = self._connection.call(
             _QUERY + "QuerySeries", request, query_pb2.QuerySeriesResponse
@@ -379,6 +388,9 @@ def _writer_receipt(writer: query_pb2.WriterReceipt) -> WriterReceipt:
         gaps=tuple((gap.first, gap.last) for gap in writer.gaps),
         points_rejected=writer.points_rejected,
         points_accepted=writer.points_accepted,
+        label=writer.label,
+        records_written=writer.records_written if writer.HasField("records_written") else None,
+        records_refused=writer.records_refused,
     )
 
 
