@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jupyter_client
 import pytest
 
 from tests.integration.readback import readback, wait_until
 from tests.integration.test_ends import await_end
 from tests.integration.yard import Yard
 
-pytest.importorskip("IPython", reason="IPython is not installed")
-pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-jupyter_client = pytest.importorskip("jupyter_client", reason="jupyter_client is not installed")
 pytestmark = pytest.mark.parametrize("yard", ["all"], indirect=True)
 INIT = "import os, time, runyard\nrun = runyard.init(entity='nico', project='cells', id={id!r})\nrun.log({{'a': 1.0}})"
 
