@@ -135,7 +135,7 @@ class Purger:
                 log.warning("purge_lease_not_renewed", extra={"fields": {"message": error.message}})
 
     async def sweep_due(self) -> None:
-        """Looks once more at runs purged a while ago: a batch that was on its way then may have come in after."""
+        """Looks once more at runs purged a while ago: a batch, or a document for the index, that was on its way may have come after."""
         before = self._clock.now_unix_ns() - round(self._config.sweep_delay_s * 1e9)
         limit = self._config.batch_count_max
         purges = await self._runs.transact(
@@ -146,6 +146,7 @@ class Purger:
         keys = [purge.run_key for purge in purges]
         await self._data.purge_points(keys)
         await self._data.purge_files(keys)
+        await self._index.purge_runs(keys)
         await self._save([replace(purge, step=PurgeStep.SWEPT) for purge in purges])
 
     async def _purge_files(self, purges: list[Purge]) -> list[Purge]:

@@ -49,7 +49,7 @@ class NotifyConfig:
     call_timeout_s: float = 10.0
     """Longest wait for a receiver to take a message."""
     try_count_max: int = 12
-    """Tries before a notification is given up: two to three hours with the pauses below."""
+    """Tries before a notification is given up: 1.4 to 2.8 hours with the pauses below."""
     first_pause_s: float = 5.0
     """Pause after the first failed try; it doubles each time."""
     longest_pause_s: float = 6 * 3600.0

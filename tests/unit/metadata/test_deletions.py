@@ -351,4 +351,4 @@ async def test_a_purged_run_is_looked_at_once_more() -> None:
     desk.clock.advance(PurgerConfig().sweep_delay_s + 1.0)
     await one.sweep_due()
     await one.sweep_due()
-    assert stores.calls[3:] == ["points", "files"]
+    assert stores.calls[3:] == ["points", "files", "index"]
