@@ -1,4 +1,4 @@
-"""What a person sees in a browser: a line that grows while the script trains, and how the run ended."""
+"""What a person sees and does in a browser: a line that grows while the script trains, how the run ended, a stop, the trash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAG_LIMIT_S = 10.0
 # Logs its own step, five times a second, until the file `stop` is there.
 LIVE = """
 import pathlib, sys, time, runyard
-run = runyard.init(entity="nico", project="live", id="growing", config={"lr": 0.01})
+run = runyard.init(entity="nico", project="live", id=sys.argv[1], config={"lr": 0.01})
 for step in range(600):
     run.log({"train/loss": 100.0 - step, "step_now": step})
     pathlib.Path("step").write_text(str(step))
@@ -57,11 +57,13 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 
 @pytest.fixture
-def training(yard: Yard, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A training script that is under way."""
+def training(
+    yard: Yard, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A training script that is under way; its run has the id that the test is parametrized with."""
     with (tmp_path / "train.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", LIVE],
+            [sys.executable, "-c", LIVE, request.param],
             env=yard.environment(tmp_path / "runyard"),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
@@ -83,6 +85,7 @@ async def shown_step(page: Page) -> int:
     return int(found[1]) if found else -1
 
 
+@pytest.mark.parametrize("training", ["growing"], indirect=True)
 async def test_a_line_grows_while_the_script_trains(
     yard: Yard, training: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -126,6 +129,59 @@ async def test_a_line_grows_while_the_script_trains(
         await page.screenshot(path=OUT / "e2e-project.png")
         await browser.close()
     assert complaints == []
+
+
+@pytest.mark.parametrize("training", ["stopped"], indirect=True)
+async def test_a_run_is_stopped_deleted_and_purged(
+    yard: Yard, training: subprocess.Popen[bytes]
+) -> None:
+    """The button stops the script, the events tell each step; in the trash the run is restored, then purged with a receipt."""
+    path = "nico/live/stopped"
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        page = await browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a plain dict will do
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        with readback(yard.grpc) as reader:
+            reader.wait_for_state(path, "RUNNING", timeout_s=30)
+        await page.goto(f"{yard.base_url}/nico/live/runs/stopped")
+        await page.get_by_role("button", name="Stop", exact=True).click()
+        await page.get_by_label("Reason").fill("enough seen")
+        await page.get_by_role("button", name="Stop the run").click()
+        assert training.wait(60) != 0
+        with readback(yard.grpc) as reader:
+            reader.wait_for_state(path, "KILLED", timeout_s=30)
+        await expect(page.locator(".run-head .state-badge", has_text="killed")).to_be_visible(
+            timeout=WAIT_MS
+        )
+        await page.get_by_role("link", name="Events").click()
+        for words in ("asked to stop", "enough seen", "the agent has the request to stop"):
+            await expect(page.get_by_text(words).first).to_be_visible(timeout=WAIT_MS)
+        await page.screenshot(path=OUT / "e2e-stopped.png")
+
+        for act in ("Restore", "Purge now"):
+            await delete_run(page, yard)
+            row = page.locator(".trash-row", has_text=path)
+            await row.get_by_role("button", name=act).click()
+            if act == "Restore":
+                await expect(row).to_have_count(0, timeout=WAIT_MS)
+                with readback(yard.grpc) as reader:
+                    assert reader.state(path) == "KILLED"
+        await page.get_by_role("button", name="Purge for good").click()
+        await expect(row.get_by_text(re.compile("purged: .* freed"))).to_be_visible(timeout=120_000)
+        await page.screenshot(path=OUT / "e2e-purged.png")
+        await browser.close()
+    assert complaints == []
+
+
+async def delete_run(page: Page, yard: Yard) -> None:
+    """Deletes the stopped run on its page, and goes to the trash."""
+    await page.goto(f"{yard.base_url}/nico/live/runs/stopped")
+    await page.get_by_role("button", name="Delete this run").click()
+    await page.get_by_role("button", name="Move to the trash").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0, timeout=WAIT_MS)
+    await page.goto(f"{yard.base_url}/trash")
 
 
 async def lag(page: Page, folder: Path) -> float:
