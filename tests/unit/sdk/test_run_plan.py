@@ -188,9 +188,9 @@ def test_a_run_says_in_its_folder_how_far_it_came(tmp_path: Path) -> None:
     again.log({"a": 1.0})
     again.finish()
     assert plan(folder, project="p", resume="auto").run_id != "x"
-    assert plan(folder, run_id="x").next_step == 6
-    assert plan(folder, run_id="x", resume="never").next_step is None
-    assert plan(folder, run_id="y").next_step is None
+    assert plan(folder, run_id="x").next_step_here() == 6
+    assert plan(folder, run_id="x", resume="never").next_step_here() is None
+    assert plan(folder, run_id="y").next_step_here() is None
 
 
 def test_a_killed_runs_journal_says_how_far_it_came(tmp_path: Path) -> None:

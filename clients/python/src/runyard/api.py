@@ -326,9 +326,14 @@ class Run:
         )
 
     def _writers_of(self, writer: str | int) -> list[int]:
-        """Returns the numbers of the writers of that label: one in each attempt; raises NotFound."""
+        """Returns the numbers of the writers of that label: one in each attempt; raises NotFound, Unavailable."""
         known = self._client.receipt(self.path).writers
         found = [one.writer for one in known if writer in (one.label, one.writer)]
+        if not found and not any(one.label for one in known):
+            raise Unavailable(
+                f"the server cannot tell the labels of {self.path}'s writers now; give the number, or try again",
+                reason="WRITERS_UNKNOWN",
+            )
         if not found:
             labels = ", ".join(sorted({one.label for one in known})[:10])
             raise NotFound(

@@ -25,9 +25,24 @@ class RunPlan:
     rewind_to_step: int | None = None
     fork: Mapping[str, Any] | None = None
     next_step: int | None = None
-    """Where steps go on while no server has said otherwise; None: not known here."""
+    """Where steps go on, whatever the run holds; None: after what was logged before, see `next_step_here`."""
     notes: tuple[tuple[str, str], ...] = ()
     """(topic, sentence) to tell the user."""
+
+    def next_step_here(self, own_folder: Path | None = None) -> int | None:
+        """Returns where steps go on as far as this disk tells; None: not known here.
+
+        Reads journals of before, so it is for a run that no server has answered.
+        """
+        if (
+            self.next_step is not None
+            or not self.settings.run_id
+            or self.settings.resume == "never"
+        ):
+            return self.next_step
+        root = Path(self.settings.dir).expanduser()
+        last_step = last_runs.last_local_step(root, self.run_id, but=own_folder)
+        return None if last_step is None else last_step + 1
 
     @property
     def start_fields(self) -> dict[str, Any]:
@@ -69,11 +84,7 @@ def plan_run(
     if settings.resume == "auto":
         settings = _automatic(settings, root)
     run_id = settings.run_id or naming.draw_run_id()
-    next_step = None
-    if settings.run_id and settings.resume != "never":
-        last_step = last_runs.last_local_step(root, run_id)
-        next_step = None if last_step is None else last_step + 1
-    return RunPlan(settings, run_id, place, next_step=next_step, notes=tuple(notes))
+    return RunPlan(settings, run_id, place, notes=tuple(notes))
 
 
 def _rewound(settings: ResolvedSettings, place: Place, origin: Origin) -> RunPlan:

@@ -151,13 +151,13 @@ def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
     if folder is not None and link is not None:
         try:
             _connect(run, parts, folder, link)
-            _continue_steps(run, plan, terminal)
+            _continue_steps(run, plan, folder, terminal)
         except BaseException:  # Ctrl-C, or the server's refusal: nobody will hold this run
             run.end_without_waiting(End(1, FINISH_CALLED, "init() was broken off"))
             folder.release()
             raise
     else:
-        _continue_steps(run, plan, terminal)
+        _continue_steps(run, plan, folder, terminal)
     if root is not None:
         last_runs.note_started(root, settings, run_id=run_id)
     run_registry.activate(run)
@@ -181,12 +181,13 @@ def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> N
     parts.journal.on_tick = run.tick
 
 
-def _continue_steps(run: Run, plan: RunPlan, terminal: Terminal) -> None:
+def _continue_steps(run: Run, plan: RunPlan, folder: RunFolder | None, terminal: Terminal) -> None:
     """Lets the run count on from what is known here, where no server has said how far it has come."""
     if run.disabled or run.is_answered:
         return
-    if plan.next_step is not None:
-        run.continue_at(plan.next_step)
+    step = plan.next_step_here(None if folder is None else folder.path)
+    if step is not None:
+        run.continue_at(step)
     elif plan.settings.run_id and plan.settings.resume != "never":
         terminal.note(
             "steps",
