@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,15 @@ settings.register_profile(
 settings.register_profile(
     "explore", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+# Started with nohup or in the background, the signals of a terminal are ignored, and what we start would inherit that. A
+# handler, unlike SIG_IGN, is not inherited: training processes begin as in the foreground.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, lambda *_: None),
+    (signal.SIGQUIT, lambda *_: None),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 settings.load_profile("ci" if os.environ.get("CI") else "explore")
 
 
