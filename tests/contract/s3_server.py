@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -22,6 +21,7 @@ import urllib3
 
 from runyard_server.domain.clock import SystemClock
 from runyard_server.process.local_s3 import LocalS3, LocalS3Config
+from tests.ports import free_ports
 
 T = TypeVar("T")
 START_LIMIT_S = 30.0
@@ -76,7 +76,7 @@ def start_juicefs() -> Iterator[S3Server]:
             capture_output=True,
             timeout=START_LIMIT_S,
         )
-        s3_port, metrics_port = _free_ports(2)
+        s3_port, metrics_port = free_ports(2)
         endpoint = f"127.0.0.1:{s3_port}"
         gateway = subprocess.Popen(
             [
@@ -113,16 +113,6 @@ class _LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(2 * START_LIMIT_S)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for bound in sockets:
-        bound.bind(("127.0.0.1", 0))
-    ports = [int(bound.getsockname()[1]) for bound in sockets]
-    for bound in sockets:
-        bound.close()
-    return ports
 
 
 def _wait_for(endpoint: str, process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from tests.ports import free_ports
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -80,9 +81,8 @@ class Part:
                     self.ready_line = line.decode().strip()
                     return
             if self.process.poll() is not None:
-                raise YardError(
-                    f"{self.name} ended with {self.process.returncode}\n{self.log_tail()}"
-                )
+                code = self._reap(0)
+                raise YardError(f"{self.name} ended with {code}\n{self.log_tail()}")
             time.sleep(0.02)
         raise YardError(f"{self.name} was not ready after {timeout_s} s\n{self.log_tail()}")
 
@@ -240,7 +240,7 @@ class Yard:
                 service,
                 service,
                 http=self.http if service == "gateway" else f"127.0.0.1:{ports.pop()}",
-                grpc=addresses.get(service, "127.0.0.1:0"),
+                grpc=addresses.get(service, f"127.0.0.1:{ports.pop()}"),
                 settings=[*shared, *others],
             )
         parts["ingress"] = self._tool("ingress", "ingress.py", "--listen", self.grpc, *routes)
@@ -275,15 +275,3 @@ def clean_environment(more: dict[str, str]) -> dict[str, str]:
     """Returns this process's environment without anything of runyard's, and with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
     return {**kept, "PYTHONUNBUFFERED": "1", **more}
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody holds now; all are held together while they are drawn, so that none comes twice."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

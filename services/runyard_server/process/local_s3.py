@@ -34,6 +34,8 @@ log = logging.getLogger("runyard.s3")
 HOST: Final = "127.0.0.1"
 REGION: Final = "us-east-1"
 """The only one that the server takes."""
+PORT_DRAWS: Final = 3
+"""How often new ports are drawn where another process took one while the server started."""
 PORT_NAMES: Final = tuple(
     f"{part}.port{suffix}"
     for part in ("s3", "filer", "master", "volume", "admin")
@@ -129,13 +131,19 @@ class LocalS3:
         self._keys = self._load_keys()
         self._write_tokens()
         self._kill_leftover()
-        self._ports = self._choose_ports()
-        await self._spawn(weed)
-        try:
-            await self._wait_until_ready()
-        except BaseException:
-            await self.stop()
-            raise
+        for draw in range(1, PORT_DRAWS + 1):
+            self._ports = self._choose_ports()
+            await self._spawn(weed)
+            try:
+                return await self._wait_until_ready()
+            except StartRefused:
+                await self._end_child()
+                # Somebody may take a port between our draw and the server's bind; the next draw avoids it.
+                if draw == PORT_DRAWS or all(map(_is_free, self._ports.values())):
+                    raise
+            except BaseException:
+                await self._end_child()
+                raise
 
     async def run(self) -> None:
         """Watches the child and restarts it when it dies; runs until cancelled."""
@@ -199,6 +207,9 @@ class LocalS3:
     async def stop(self) -> None:
         """Ends the child: SIGTERM, and SIGKILL after the limit. Safe to repeat."""
         self._is_stopping = True
+        await self._end_child()
+
+    async def _end_child(self) -> None:
         child = self._child
         if child is None or child.returncode is not None:
             return

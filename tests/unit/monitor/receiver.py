@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,11 +82,4 @@ def receiving() -> Iterator[Receiver]:
         server.server_close()
 
 
-def free_port() -> int:
-    """Returns a port of this machine where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-__all__ = ["Delivery", "Receiver", "free_port", "receiving"]
+__all__ = ["Delivery", "Receiver", "receiving"]

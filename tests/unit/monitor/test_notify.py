@@ -26,8 +26,9 @@ from runyard_server.domain.projects import NotificationFormat, NotificationTarge
 from runyard_server.domain.run import RunState, RunTransition, TransitionCause
 from runyard_server.monitor import notify, webhooks
 from runyard_server.monitor.notify import Notifier, NotifyConfig
+from tests.ports import free_port
 from tests.stores import ManualClock
-from tests.unit.monitor.receiver import Receiver, free_port, receiving
+from tests.unit.monitor.receiver import Receiver, receiving
 
 NS = 1_000_000_000
 TRANSITION = RunTransition(
