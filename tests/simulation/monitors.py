@@ -127,6 +127,10 @@ class World:
         self.timeouts_s[run_key] = timeout_s or self.config.crash_timeout_s
         return run_key
 
+    def path_of(self, run_key: RunKey) -> str:
+        """Returns the path of a run that this world started."""
+        return f"local/p/r{list(self.heard_s).index(run_key) + 1}"
+
     async def state(self, run_key: RunKey) -> RunState:
         """Returns the run's state as metadata has it."""
         return (await self.metadata.get_run(path=None, run_key=run_key)).state

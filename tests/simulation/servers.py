@@ -234,6 +234,7 @@ class Servers:
         """Writers that the checker has seen, by request id; purges take them from metadata."""
         self.request_bytes_max = 0
         """The largest request so far."""
+        self._cut_off_until_s = 0.0
         self.trace: list[str] = []
         self.violations: list[BaseException] = []
         """What was seen not to hold while the story went on; the code under test may survive what is raised into it."""
@@ -256,13 +257,18 @@ class Servers:
         self.metadata = MetadataNode(self)
         self.metadata.start()
 
+    def cut_metadata_off(self, duration_s: float) -> None:
+        """Makes metadata unreachable for ingest, while agents reach both: writers start whom ingest cannot ask about."""
+        self._cut_off_until_s = asyncio.get_running_loop().time() + duration_s
+
     async def get_run(
         self, *, path: str | None = None, run_key: RunKey | None = None
     ) -> RunDocument:
         """Returns a run document, as ingest asks metadata for it (rpc.siblings)."""
         await asyncio.sleep(self.chance.delay_s(self.faults.delay_mean_s))
         check_caller()
-        if not self.metadata.is_alive or self.chance.hits(self.faults.request_lost):
+        is_away = asyncio.get_running_loop().time() < self._cut_off_until_s
+        if is_away or not self.metadata.is_alive or self.chance.hits(self.faults.request_lost):
             raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "metadata does not answer")
         return await self.metadata.service.get_run(path=path, run_key=run_key)
 

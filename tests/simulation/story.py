@@ -31,6 +31,8 @@ HEAL_LIMIT_S = 600.0
 DELETED_SHARE = 0.1
 SWEEP_S = 200.0
 """After this what came late for a deleted run is gone, too."""
+AIM_S, AIM_INTERVAL_S = 5.0, 0.05
+"""For how long a power cut waits for its moment, and how often it looks."""
 LOOK_INTERVAL_S = 0.5
 """Pause between two looks at what must stay bounded."""
 OPEN_FILES_MAX = 4
@@ -108,7 +110,9 @@ class Story:
         trainer = Trainer(written, machine.disk, chance, machine.clock, label=label)
         machine.add(trainer)
         span_s = chance.random.uniform(0.0, 60.0)
-        lesson = Lesson(rows, pace_s=max(span_s / rows, 1e-4), finishes=chance.hits(0.7))
+        often = chance.random.choice((0.5, 0.5, 0.02))
+        pace_s = max(span_s / rows * 0.5 / often, 1e-4)
+        lesson = Lesson(rows, pace_s, finishes=chance.hits(0.7), pause_probability=often)
         await asyncio.wait([trainer.spawn(trainer.train(lesson))])
 
     async def _delete(self, run_id: str) -> None:
@@ -134,7 +138,17 @@ class Story:
             await asyncio.sleep(chance.delay_s(mean_s))
             machine = chance.random.choice(self.machines)
             what = chance.random.choice(
-                ("agent", "ingest", "ingest", "metadata", "clock", "trainer", "power", "power")
+                (
+                    "agent",
+                    "ingest",
+                    "ingest",
+                    "metadata",
+                    "cut",
+                    "clock",
+                    "trainer",
+                    "power",
+                    "power",
+                )
             )
             servers.note(f"strikes {what}")
             if what == "agent":
@@ -142,7 +156,10 @@ class Story:
             elif what == "trainer":
                 machine.kill_trainer()
             elif what == "power" and is_power_lost:
+                await self._await_unsynced(machine)
                 machine.cut_power()
+            elif what == "cut":
+                servers.cut_metadata_off(chance.delay_s(10.0))
             elif what == "ingest":
                 position = chance.between(0, len(servers.ingest_nodes) - 1)
                 servers.ingest_nodes[position].kill()
@@ -157,6 +174,17 @@ class Story:
                 # Purges are due by metadata's wall clock: one that is hours behind does them hours later.
                 clocks += [] if self.doomed else [servers.clock]
                 chance.random.choice(clocks).jump()
+
+    async def _await_unsynced(self, machine: Machine) -> None:
+        """Aims a power cut, half of the time: waits for a moment at which several segments are not synced yet."""
+        if self.chance.hits(0.5):
+            return
+        for _ in range(round(AIM_S / AIM_INTERVAL_S)):
+            if any(
+                t.is_alive and t.journal.unsynced_segments > 1 for t in machine.trainers.values()
+            ):
+                return
+            await asyncio.sleep(AIM_INTERVAL_S)
 
     async def _look(self) -> None:
         """I7: queues and open files stay under their limits, whatever is away."""

@@ -9,7 +9,7 @@ import pytest
 
 from runyard_server.domain.beats import Beat
 from runyard_server.domain.errors import Unavailable
-from runyard_server.domain.run import RunKey
+from runyard_server.domain.run import RunDocument, RunKey
 from runyard_server.monitor.config import MonitorConfig
 from runyard_server.monitor.service import MonitorService
 from tests.simulation import loop
@@ -124,5 +124,42 @@ def test_a_run_that_moves_takes_its_last_beats_along() -> None:
         assert len(two.table) > 3
         found = await two.get_liveness([f"local/p/r{n}" for n in range(1, RUNS + 1)])
         assert [liveness.last_step for liveness in found] == [5] * RUNS
+
+    play(story)
+
+
+def test_a_run_that_moves_while_metadata_is_asked_about_it_is_the_others() -> None:
+    """Its beat goes to its new owner, and the replica that asked keeps nothing: it would hear of the run no more, and call it crashed."""
+
+    async def story(world: World, run_keys: list[RunKey]) -> None:
+        world.nodes[1].kill()
+        await asyncio.sleep(3 * world.config.lease_s)
+        one = world.nodes[0].service
+        fresh = [await world.start_run(timeout_s=None) for _ in range(RUNS)]
+        get_run, joining, joined = world.metadata.get_run, asyncio.Lock(), asyncio.Event()
+
+        async def get_late(
+            *, path: str | None = None, run_key: RunKey | None = None
+        ) -> RunDocument:
+            document = await get_run(path=path, run_key=run_key)
+            async with joining:
+                if not joined.is_set():
+                    world.restart(1)
+                    await world.nodes[1].service.membership.renew()
+                    await one.membership.renew()
+                    joined.set()
+            return document
+
+        world.metadata.get_run = get_late  # type: ignore[method-assign]  # the moment matters, not the answer
+        assert set(one.table.run_keys).isdisjoint(fresh)
+        await one.heartbeat("agent", beats(fresh, 3))
+        assert joined.is_set()
+        two = world.nodes[1].service
+        theirs = {key for key in fresh if two.roster.owned([key], now_s=world.now_s)[0]}
+        assert 3 < len(theirs) < RUNS - 3
+        assert set(one.table.run_keys).isdisjoint(theirs)
+        await asyncio.sleep(10.0)
+        found = await two.get_liveness([world.path_of(key) for key in sorted(theirs)])
+        assert [liveness.last_step for liveness in found] == [3] * len(theirs)
 
     play(story)

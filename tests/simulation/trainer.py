@@ -71,6 +71,11 @@ class JournalWriter:
             self._synced_number = self._number
         return self.sequence
 
+    @property
+    def unsynced_segments(self) -> int:
+        """How many whole segments a power cut would meet before they were synced."""
+        return self._number - max(1, self._synced_number)
+
     def tear(self, chance: Chance) -> None:
         """Leaves the beginning of a frame behind, as a death in the middle of a write does: its length comes last."""
         if not self._number:
@@ -114,7 +119,10 @@ class Lesson:
 
     rows: int
     pace_s: float
+    """Pause behind what was logged at once, on average."""
     finishes: bool
+    pause_probability: float = 0.5
+    """How often a pause follows a row: seldom, and many segments wait for one sync."""
 
 
 class Trainer(Node):
@@ -151,7 +159,7 @@ class Trainer(Node):
             self.log(self.chance.random.choice(key_sets), step)
             if self.chance.hits(0.05):
                 self.change()
-            if self.chance.hits(0.5):
+            if self.chance.hits(lesson.pause_probability):
                 await asyncio.sleep(self.chance.delay_s(lesson.pace_s))
         if lesson.finishes:
             self._finish()
