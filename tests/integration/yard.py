@@ -240,7 +240,7 @@ class Yard:
                 service,
                 service,
                 http=self.http if service == "gateway" else f"127.0.0.1:{ports.pop()}",
-                grpc=addresses.get(service, f"127.0.0.1:{ports.pop()}"),
+                grpc=addresses.get(service) or f"127.0.0.1:{ports.pop()}",
                 settings=[*shared, *others],
             )
         parts["ingress"] = self._tool("ingress", "ingress.py", "--listen", self.grpc, *routes)
