@@ -11,11 +11,16 @@ from runyard.agent.start import read_start
 from runyard_server.domain.run import LIVE_STATES, RunDocument, RunKey, RunState
 from runyard_server.domain.writers import Writer
 from tests.simulation.disk import Disk
+from tests.simulation.lineage import Lineage, read
 from tests.simulation.world import now
 from tests.simulation.written import Place, Written, allowed
 
 if TYPE_CHECKING:
     from tests.simulation.servers import Servers
+
+
+GOING_BACK_REASONS = ("STEP_NOT_REACHED", "RUN_NOT_FOUND", "RUN_ALREADY_EXISTS")
+"""Why a rewind or a fork may be refused: its step, or its run, is not there (yet), or the run that it wants to start is."""
 
 
 class Violation(AssertionError):
@@ -48,27 +53,34 @@ class MarkWatcher:
 
 
 async def check_healed(
-    servers: Servers, written: Sequence[Written], disk_of: dict[str, Disk]
+    servers: Servers, written: Sequence[Written], disk_of: dict[str, Disk], lineage: Lineage
 ) -> None:
     """I1, I2, I3, I5, I8 of one run with its writers: the store holds what was written, each point once, no more."""
     known = {one.folder: find_writer(servers, one) for one in written}
     writers = [(one, writer) for one in written if (writer := known[one.folder]) is not None]
     for one in written:
-        if known[one.folder] is None and one.synced_sequence:
+        one.is_refused = is_refused(one, disk_of[one.folder])
+        if known[one.folder] is None and one.synced_sequence and not one.is_refused:
             raise Violation(f"I8: writer {one.name} never reached the server")
     if not writers:
         return
     run_key = writers[0][1].run_key
     stored = await _stored_points(servers, run_key)
     for one, writer in writers:
-        _check_writer(servers, one, writer, disk_of[one.folder])
+        if one.is_refused:
+            # A late copy of its StartRun came when the step was there: it is known, and sends nothing.
+            if receipts_of(servers, writer):
+                raise Violation(f"I3: {one.name} was refused, and has records")
+        else:
+            _check_writer(servers, one, writer, disk_of[one.folder])
         durable = durable_of(servers, one)
         _check_points(one, one.points(durable), stored.pop(writer.writer, {}))
     if stored:
         raise Violation(f"I3: {run_key} has points of writers {list(stored)}, whom nobody was")
     document = await servers.metadata.service.get_run(path=None, run_key=run_key)
-    _check_settings(servers, document, writers)
-    is_told = all(_began(one, disk_of[one.folder]) for one, _ in writers)
+    _check_settings(servers, document, writers, lineage.ancestors(document.path))
+    await _check_histories(servers, document.path, lineage)
+    is_told = all(_began(one, disk_of[one.folder]) and not one.is_refused for one, _ in writers)
     if is_told or document.state not in LIVE_STATES:
         _check_state(document, [one for one, _ in writers])
     # Else the START of one went with the power: only the monitor can tell of its end.
@@ -126,8 +138,25 @@ def _check_points(written: Written, wanted: dict[Place, bytes], stored: dict[Pla
         raise Violation(f"I3: {written.name} has other values at {wrong[:5]}")
 
 
+async def _check_histories(servers: Servers, path: str, lineage: Lineage) -> None:
+    """I1 to I3 of what query shows: the current history, with what rewinds took and forks inherited, and all attempts."""
+    for is_all, wanted in ((False, lineage.current(path)), (True, lineage.every_attempt(path))):
+        found = await read(servers, path, is_all_attempts=is_all)
+        if found != wanted:
+            kind = "attempts=all" if is_all else "the current history"
+            missing = sorted(set(wanted) - set(found))[:3]
+            surplus = sorted(set(found) - set(wanted))[:3]
+            raise Violation(
+                f"I1/I3: {kind} of {path} lacks {missing}, has {surplus} too many: "
+                f"{len(found)} points in place of {len(wanted)}"
+            )
+
+
 def _check_settings(
-    servers: Servers, document: RunDocument, writers: Sequence[tuple[Written, Writer]]
+    servers: Servers,
+    document: RunDocument,
+    writers: Sequence[tuple[Written, Writer]],
+    ancestors: Sequence[Written],
 ) -> None:
     config: dict[str, Any] = json.loads(document.config_json)
     entries = now(servers.points.read_summaries([document.run_key])).get(document.run_key, [])
@@ -136,6 +165,7 @@ def _check_settings(
         left = dict(found)
         for written, _ in writers:
             floor = written.synced_sequence if written.is_cut else written.last_sequence
+            floor = 1 if written.is_refused else floor  # its START was taken in, and no more
             settings = written.config if kind == "config" else written.summary
             for key in dict.fromkeys(one.key for one in settings):
                 may_be = allowed(settings, key, floor=floor)
@@ -144,6 +174,9 @@ def _check_settings(
                     raise Violation(
                         f"I3: {name} {key} of {written.run_id} is {value}, not of {may_be}"
                     )
+        if kind == "config":
+            inherited = {(one.key, one.value) for parent in ancestors for one in parent.config}
+            left = {key: value for key, value in left.items() if (key, value) not in inherited}
         if left:
             raise Violation(f"I3: {name} of {document.path} has {left}, which nobody set")
 
@@ -174,6 +207,24 @@ def is_complete(written: Written, disk: Disk) -> bool:
 def segments_of(written: Written, disk: Disk) -> list[str]:
     """Returns the paths of the writer's segments that are still there."""
     return [path for path in disk.paths() if path.startswith(f"{written.folder}/journal/")]
+
+
+def is_refused(written: Written, disk: Disk) -> bool:
+    """Returns whether the server refused a writer that goes back to another's step when it began: nothing of it was sent."""
+    mark = _read_json(disk, f"{written.folder}/mark.json")
+    if not written.goes_back or mark.get("server") != "refused" or mark["written_sequence"]:
+        return False
+    answer = _read_json(disk, f"{written.folder}/run.json")
+    return not answer or (answer.get("error") or {}).get("reason") in GOING_BACK_REASONS
+
+
+def _read_json(disk: Disk, path: str) -> dict[str, Any]:
+    """Returns what a file holds; nothing, if it is not there or not whole after a power cut."""
+    try:
+        fields: dict[str, Any] = json.loads(disk.peek(path))
+    except ValueError:
+        return {}
+    return fields
 
 
 def _mark_of(written: Written, disk: Disk) -> dict[str, Any]:

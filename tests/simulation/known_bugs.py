@@ -34,7 +34,7 @@ class Bug:
     """Which simulation is to find it."""
 
 
-INGEST, AGENT = "runyard_server.ingest.", "runyard.agent."
+INGEST, METADATA, AGENT = "runyard_server.ingest.", "runyard_server.metadata.", "runyard.agent."
 BUGS = {
     "acknowledged before the insert": Bug(
         INGEST + "pipeline", "await asyncio.shield(known.outcome)", "pass"
@@ -80,7 +80,30 @@ BUGS = {
         "if True:",
     ),
     "a repeated StartRun makes another writer": Bug(
-        "runyard_server.metadata.starts", "    if known is not None:\n", "    if False:\n"
+        METADATA + "starts", "    if known is not None:\n", "    if False:\n"
+    ),
+    "a rewind takes nothing away": Bug(
+        METADATA + "history",
+        "cuts=(*kept, Cut(document.writer_count, to_step))",
+        "cuts=tuple(kept)",
+    ),
+    "a rewind of a fork leaves what it inherited": Bug(
+        METADATA + "history",
+        "(own, *(_up_to(part, to_step) for part in ancestors))",
+        "(own, *ancestors)",
+    ),
+    "a fork sees what its parent's later writers log": Bug(
+        METADATA + "history", "replace(own, writer_max=parent.writer_count)", "own"
+    ),
+    "a fork goes on beyond its step": Bug(
+        METADATA + "history",
+        "(_up_to(part, step) for part in (frozen, *ancestors))",
+        "(frozen, *ancestors)",
+    ),
+    "all attempts are read as the current one": Bug(
+        "runyard_server.query.planner",
+        "parts = () if selection.is_all_attempts else run.history_parts",
+        "parts = run.history_parts",
     ),
     "the mark jumps over a gap": Bug(
         AGENT + "uploader",

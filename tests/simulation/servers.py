@@ -28,9 +28,9 @@ from runyard_server.metadata.service import MetadataConfig, MetadataService
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.service import QueryConfig, QueryService
 from runyard_server.storage.memory.points import MemoryPoints
-from runyard_server.storage.memory.run_store import MemoryRunStore
 from runyard_server.storage.memory.runs import MemoryRunIndex
 from runyard_server.storage.ports.points import BlockEntry
+from tests.simulation.lineage import NotingRunStore
 from tests.simulation.world import Chance, Node, WorldClock, check_caller
 
 INGEST_TIMEOUT_S = 10.0
@@ -224,7 +224,7 @@ class Servers:
         self.faults = Faults()
         self.points = MemoryPoints()
         self.durable = Durable()
-        self.runs = MemoryRunStore()
+        self.runs = NotingRunStore()
         self.index = MemoryRunIndex()
         self.clock = WorldClock(chance)
         self.metadata = MetadataNode(self)

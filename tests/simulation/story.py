@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import logging
 import sys
+from typing import NamedTuple
 
+from runyard_server.domain.errors import DomainError
 from runyard_server.domain.purges import Purge
 from tests.simulation import loop
 from tests.simulation.checker import (
@@ -18,8 +20,10 @@ from tests.simulation.checker import (
     check_deleted,
     check_healed,
     is_complete,
+    is_refused,
 )
 from tests.simulation.disk import Disk
+from tests.simulation.lineage import Lineage
 from tests.simulation.machine import ROOT, Machine
 from tests.simulation.servers import Faults, Servers
 from tests.simulation.trainer import Lesson, Trainer
@@ -28,7 +32,7 @@ from tests.simulation.written import Written
 
 HEAL_LIMIT_S = 600.0
 """I8: everything journalled is readable this long after the last fault."""
-DELETED_SHARE = 0.1
+DELETED_SHARE, FORK_SHARE, REWIND_SHARE = 0.1, 0.5, 0.5
 SWEEP_S = 200.0
 """After this what came late for a deleted run is gone, too."""
 AIM_S, AIM_INTERVAL_S = 5.0, 0.05
@@ -37,6 +41,13 @@ LOOK_INTERVAL_S = 0.5
 """Pause between two looks at what must stay bounded."""
 OPEN_FILES_MAX = 4
 """Files that an agent may hold open per run folder: its segment, and one it looks into."""
+
+
+class Back(NamedTuple):
+    """Where the writers of an attempt go back to: a step of the run itself, or of another (path, step)."""
+
+    rewind_to_step: int | None
+    fork: tuple[str, int] | None
 
 
 class Story:
@@ -77,11 +88,12 @@ class Story:
         if self.servers.violations:
             raise self.servers.violations[0]
         disks = {folder: m.disk for m in self.machines for folder in m.trainers}
+        lineage = Lineage(self.servers, [one for run in self.runs.values() for one in run])
         for run_id, written in self.runs.items():
             if run_id in self.doomed and self.doomed[run_id].done():
                 await check_deleted(self.servers, written)
             else:
-                await check_healed(self.servers, written, disks)
+                await check_healed(self.servers, written, disks, lineage)
         self._end()
         return self.servers.trace
 
@@ -93,18 +105,54 @@ class Story:
         self.runs[run_id] = []
         if chance.hits(DELETED_SHARE):
             self.doomed[run_id] = asyncio.ensure_future(self._delete(run_id))
-        for _ in range(chance.random.choice((1, 1, 1, 2, 3))):
+        fork = await self._draw_fork(run_id) if number else None
+        for attempt in range(chance.random.choice((1, 1, 1, 2, 3))):
             count = chance.random.choice((1, 1, 1, 2, 8))
             rows = chance.random.choice((1, 10, 100, 300)) // count + 1
-            await asyncio.gather(*(self._write(run_id, n, count, rows) for n in range(count)))
+            rewind = await self._draw_rewind(run_id) if attempt else None
+            back = Back(rewind, fork if not attempt else None)
+            await asyncio.gather(*(self._write(run_id, n, count, rows, back) for n in range(count)))
             await asyncio.sleep(chance.delay_s(1.0))
 
-    async def _write(self, run_id: str, rank: int, count: int, rows: int) -> None:
+    async def _draw_fork(self, run_id: str) -> tuple[str, int] | None:
+        """Returns where the run forks from, if it does: a step of a run that is not to be deleted, mostly once it is there."""
+        chance = self.chance
+        parents = [one for one in self.runs if one != run_id and one not in self.doomed]
+        if run_id in self.doomed or not parents or not chance.hits(FORK_SHARE):
+            return None
+        parent = chance.random.choice(parents)
+        step = await self._draw_step(parent)
+        return None if step is None else (f"sim/world/{parent}", step)
+
+    async def _draw_rewind(self, run_id: str) -> int | None:
+        return await self._draw_step(run_id) if self.chance.hits(REWIND_SHARE) else None
+
+    async def _draw_step(self, run_id: str) -> int | None:
+        """Returns a step that the run has logged, after waiting for a while until the server has one as high."""
+        chance = self.chance
+        deadline_s = asyncio.get_running_loop().time() + chance.random.choice((0.0, 30.0, 30.0))
+        path = f"sim/world/{run_id}"
+        while True:
+            last = max((one.last_step or 0 for one in self.runs[run_id]), default=0)
+            known = await self._known_step(path)
+            if known:
+                return chance.between(0, known)
+            if asyncio.get_running_loop().time() >= deadline_s:
+                return chance.between(0, last) if last else None
+            await asyncio.sleep(1.0)
+
+    async def _known_step(self, path: str) -> int | None:
+        try:
+            return (await self.servers.query.service.read_receipt(path)).last_step
+        except DomainError:
+            return None
+
+    async def _write(self, run_id: str, rank: int, count: int, rows: int, back: Back) -> None:
         chance = self.chance
         machine = chance.random.choice(self.machines)
         number = len(self.runs[run_id])
         folder = f"{ROOT}/run-20260101_000000-{run_id}-{number}"
-        written = Written(run_id, folder, f"{chance.random.getrandbits(128):032x}")
+        written = Written(run_id, folder, f"{chance.random.getrandbits(128):032x}", *back)
         self.runs[run_id].append(written)
         label = f"rank{rank}" if count > 1 else ""
         trainer = Trainer(written, machine.disk, chance, machine.clock, label=label)
@@ -215,6 +263,7 @@ class Story:
                         for trainer in machine.trainers.values()
                         if not is_complete(trainer.written, machine.disk)
                         and not self._is_dropped(trainer.written, machine.disk)
+                        and not is_refused(trainer.written, machine.disk)
                     ]
                     if not late:
                         return

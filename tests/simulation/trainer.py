@@ -152,7 +152,7 @@ class Trainer(Node):
             tuple(self.chance.random.sample(NAMES, self.chance.between(1, len(NAMES))))
             for _ in range(self.chance.between(1, 3))
         ]
-        step = 0
+        step = self.written.first_step
         for _ in range(lesson.rows):
             # Mostly onwards, sometimes late data for an earlier step.
             step = max(0, step + (1 if self.chance.hits(0.95) else -self.chance.between(0, 5)))
@@ -211,6 +211,10 @@ class Trainer(Node):
             "config": {self.name: 0}, "writer_label": self.label,
             "start_time_unix_ns": self.clock.now_unix_ns(), "host": {"hostname": "sim", "pid": 1},
         }  # fmt: skip
+        if self.written.rewind_to_step is not None:
+            start["rewind_to_step"] = self.written.rewind_to_step
+        if self.written.fork is not None:
+            start["fork"] = {"run_path": self.written.fork[0], "step": self.written.fork[1]}
         try:
             self._disk.create(self._lock, 0)
         except OSError:

@@ -34,6 +34,9 @@ class Written:
     run_id: str
     folder: str
     request_id: str
+    rewind_to_step: int | None = None
+    fork: tuple[str, int] | None = None
+    """Where its START wants the run forked from: (path, step)."""
     rows: list[Row] = field(default_factory=list)
     config: list[Setting] = field(default_factory=list)
     summary: list[Setting] = field(default_factory=list)
@@ -45,10 +48,30 @@ class Written:
     is_cut: bool = False
     """True if the power of its machine was cut after it had begun: what was not synced may be gone."""
 
+    is_refused: bool = False
+    """True if the server refused to begin it; found out in the end."""
+
     @property
     def path(self) -> str:
         """Returns entity/project/run_id."""
         return f"sim/world/{self.run_id}"
+
+    @property
+    def goes_back(self) -> bool:
+        """Returns whether it asks for a step of another's, which the server may not have, and then refuses it."""
+        return self.rewind_to_step is not None or self.fork is not None
+
+    @property
+    def first_step(self) -> int:
+        """Returns the step behind the one that it goes back to."""
+        if self.rewind_to_step is not None:
+            return self.rewind_to_step + 1
+        return 0 if self.fork is None else self.fork[1] + 1
+
+    @property
+    def last_step(self) -> int | None:
+        """Returns its highest step, or None before its first row."""
+        return max((row.step for row in self.rows), default=None)
 
     @property
     def name(self) -> str:
