@@ -35,6 +35,7 @@ class Bug:
 
 
 INGEST, METADATA, AGENT = "runyard_server.ingest.", "runyard_server.metadata.", "runyard.agent."
+LIVENESS = "runyard_server.monitor.liveness"
 BUGS = {
     "acknowledged before the insert": Bug(
         INGEST + "pipeline", "await asyncio.shield(known.outcome)", "pass"
@@ -143,6 +144,37 @@ BUGS = {
     ),
     "segments of a complete run are left behind": Bug(
         AGENT + "agent", "            _remove_leftovers(disk, folder, mark)\n", ""
+    ),
+    "progress leaves a run flagged as stalled": Bug(
+        LIVENESS,
+        "        if watched.stalled_since_unix_ns is not None:\n            watched.stalled_since_unix_ns = None\n",
+        "        if False:\n            watched.stalled_since_unix_ns = None\n",
+        MONITOR,
+    ),
+    "a run that stands still is flagged only without a beat": Bug(
+        LIVENESS,
+        "and watched.alive_s > self._since_s(watched.progress_s) + watched.stall_timeout_s",
+        "and watched.alive_s < self._since_s(watched.progress_s)",
+        MONITOR,
+    ),
+    "progress of a run with many writers is not seen": Bug(
+        LIVENESS,
+        "        watched.progress_s = max(watched.progress_s, heard_s)\n",
+        "        if len(watched.writers) == 1:\n            watched.progress_s = heard_s\n",
+        MONITOR,
+    ),
+    "an event that metadata did not take is forgotten": Bug(
+        "runyard_server.monitor.sweeper",
+        "            self._notices.extend(item)\n",
+        "            pass\n",
+        MONITOR,
+    ),
+    "one silent writer makes the run crashed": Bug(
+        LIVENESS,
+        "return self._since_s(watched.alive_s) + watched.timeout_s",
+        "return self._since_s(min((w.heard_s for w in watched.writers.values()), default=watched.alive_s)) "
+        "+ watched.timeout_s",
+        MONITOR,
     ),
 }
 

@@ -90,8 +90,11 @@ class World:
         )
         self.is_metadata_away = False
         self.timeouts_s: dict[RunKey, float] = {}
+        self.stall_flags: dict[RunKey, list[tuple[float, RunEventKind]]] = {}
+        """When runs were flagged as stalled, and when no longer."""
         self.heard_s: dict[RunKey, list[float]] = {}
         """When the beats were sent that were answered."""
+        self.lost_writers: dict[RunKey, list[int]] = {}
         self.crashes: dict[RunKey, list[float]] = {}
         self.problems: list[str] = []
         self.trace: list[str] = []
@@ -116,7 +119,8 @@ class World:
     async def start_run(self, *, timeout_s: float | None) -> RunKey:
         """Returns a new run."""
         number = next(self._numbers)
-        ask = StartRun(request_id=f"{number:032x}", run_id=f"r{number}", project="p")
+        run_id = f"r{len(self.heard_s) + 1}"
+        ask = StartRun(request_id=f"{number:032x}", run_id=run_id, project="p")
         started = await self.metadata.start_run(ask)
         run_key = started.run.run_key
         self.note(
@@ -130,6 +134,20 @@ class World:
     def path_of(self, run_key: RunKey) -> str:
         """Returns the path of a run that this world started."""
         return f"local/p/r{list(self.heard_s).index(run_key) + 1}"
+
+    async def add_writer(self, run_key: RunKey) -> int:
+        """Returns the number of a further writer of a run."""
+        number = next(self._numbers)
+        run_id = self.path_of(run_key).rpartition("/")[2]
+        ask = StartRun(
+            request_id=f"{number:032x}", run_id=run_id, project="p", writer_label=f"rank{number}"
+        )
+        return (await self.metadata.start_run(ask)).writer.writer
+
+    async def is_stalled(self, run_key: RunKey) -> bool:
+        """Returns whether metadata has the run flagged as stalled."""
+        document = await self.metadata.get_run(path=None, run_key=run_key)
+        return document.stalled_since_unix_ns is not None
 
     async def state(self, run_key: RunKey) -> RunState:
         """Returns the run's state as metadata has it."""
@@ -248,7 +266,19 @@ class WayToMetadata:
         since_unix_ns: int | None = None,
     ) -> bool:
         ask = RecordEvent(run_key, kind, evidence, actor, attempt_count, writer, since_unix_ns)
-        return await self._ask(lambda: self._world.metadata.record_run_event(ask))
+
+        async def record() -> bool:
+            is_applied = await self._world.metadata.record_run_event(ask)
+            if is_applied:
+                self._world.note(f"{self._name} says {kind.value} of {run_key}: {evidence}")
+                if kind in (RunEventKind.STALLED, RunEventKind.PROGRESSED):
+                    flags = self._world.stall_flags.setdefault(run_key, [])
+                    flags.append((self._world.now_s, kind))
+                elif kind is RunEventKind.WRITER_LOST:
+                    self._world.lost_writers.setdefault(run_key, []).append(writer)
+            return is_applied
+
+        return await self._ask(record)
 
     async def record_heartbeats(self, heartbeats: Sequence[tuple[RunKey, int]]) -> None:
         await self._ask(lambda: self._world.metadata.record_heartbeats(list(heartbeats)))
@@ -339,12 +369,25 @@ class Agent:
 
     def __init__(self, name: str, world: World, run_keys: list[RunKey]) -> None:
         self.name = name
-        self.run_keys = run_keys
+        self.writers = dict.fromkeys(run_keys, 1)
+        """By run, which of its writers is here."""
+        self.steps = dict.fromkeys(run_keys, 0)
+        self.standing: dict[RunKey, None] = {}
+        """Runs whose trainer here lives and makes no step."""
         self._world = world
         self._at = world.chance.between(0, len(world.nodes) - 1)
-        self._step = 0
         self.last_sent_s = 0.0
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def run_keys(self) -> list[RunKey]:
+        """The runs that have a writer here."""
+        return list(self.writers)
+
+    async def join(self, run_key: RunKey) -> None:
+        """Gets a further writer of another agent's run."""
+        self.writers[run_key] = await self._world.add_writer(run_key)
+        self.steps[run_key] = 0
 
     def start(self) -> None:
         """Begins to beat, a moment after it was started."""
@@ -369,9 +412,12 @@ class Agent:
     async def _beat(self) -> float | None:
         """Returns the pause that the answer asks for, or None if there was no answer."""
         world = self._world
-        self._step += 1
+        for run_key in self.steps:
+            self.steps[run_key] += run_key not in self.standing
         sent_s = self.last_sent_s = world.now_s
-        beats = [Beat(key, 1, last_step=self._step) for key in self.run_keys]
+        beats = [
+            Beat(key, number, last_step=self.steps[key]) for key, number in self.writers.items()
+        ]
         node = world.nodes[self._at]
         try:
             answer = await world.call(

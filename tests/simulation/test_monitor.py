@@ -32,7 +32,10 @@ NAMED = {
     "a replica starts beside one that metadata's clock took off the list": 610,
     "a lone replica is cut off from metadata and another takes its runs": 23,
     "a replica is gone for long, and its absence is taken out of silence": 356,
+    "a late copy flags a run as stalled after its progress was told": 378,
 }
+TOLD_SIMPLY = (610, 23, 356)
+"""Told as they were found: each run has one writer, and goes on."""
 FAULTY_S = 240.0
 
 
@@ -77,6 +80,8 @@ async def _live(world: World, agents: list[Agent]) -> None:
             for _ in range(chance.between(1, 4))
         ]
         agents.append(Agent(f"agent{number}", world, own))
+    if chance.seed not in TOLD_SIMPLY:
+        await _share(world, agents)
     for agent in agents:
         agent.start()
     await asyncio.sleep(30.0)
@@ -91,6 +96,15 @@ async def _live(world: World, agents: list[Agent]) -> None:
     await _check(world, agents, dead)
 
 
+async def _share(world: World, agents: list[Agent]) -> None:
+    """Gives some runs writers at several agents."""
+    for agent in agents:
+        for run_key in agent.run_keys:
+            for other in agents:
+                if run_key not in other.writers and world.chance.hits(0.3):
+                    await other.join(run_key)
+
+
 def _config(chance: Chance) -> MonitorConfig:
     return MonitorConfig(
         crash_timeout_s=chance.random.choice((20.0, 60.0)),
@@ -99,6 +113,7 @@ def _config(chance: Chance) -> MonitorConfig:
         lease_s=chance.random.choice((8.0, 15.0)),
         gather_s=chance.random.choice((0.0, 0.02)),
         note_count_max=10_000,
+        stall_timeout_s=600.0 if chance.seed in TOLD_SIMPLY else chance.random.choice((40.0, 90.0)),
     )
 
 
@@ -124,9 +139,10 @@ async def _mishap(world: World, agents: list[Agent], dead: list[Agent]) -> None:
     chance = world.chance
     place = chance.between(0, len(world.nodes) - 1)
     names = [METADATA, *(node.name for node in world.nodes)]
-    kind = chance.random.choice(
-        ("kill", "restart", "revive", "cut", "heal", "away", "back", "jump", "bounce", "die")
-    )
+    kinds = ["kill", "restart", "revive", "cut", "heal", "away", "back", "jump", "bounce", "die"]
+    if chance.seed not in TOLD_SIMPLY:
+        kinds += ["stand", "stand", "stand", "go on"]
+    kind = chance.random.choice(kinds)
     world.note(f"{kind} {place}")
     if kind == "kill":
         world.nodes[place].kill()
@@ -147,6 +163,15 @@ async def _mishap(world: World, agents: list[Agent], dead: list[Agent]) -> None:
             await agent.stop()
             await asyncio.sleep(chance.delay_s(1.0))
             agent.start()
+    elif kind == "stand":
+        # All its trainers live and wait for each other, as in a collective operation that hangs.
+        run_key = chance.random.choice(chance.random.choice(agents).run_keys)
+        for agent in agents:
+            if run_key in agent.writers:
+                agent.standing[run_key] = None
+    elif kind == "go on":
+        agent = chance.random.choice(agents)
+        agent.standing.clear()
     elif kind == "die" and len(dead) < len(agents) - 1:
         agent = chance.random.choice([one for one in agents if one not in dead])
         await agent.stop()
@@ -161,23 +186,33 @@ def _find_limit_s(world: World) -> float:
     config = world.config
     takeover_s = 2 * config.lease_s + 2 * config.renew_interval_s + config.refresh_interval_s
     settle_s = 1.5 * config.beat_interval_max_s
-    return max(world.timeouts_s.values()) + takeover_s + settle_s + config.lease_s + 10.0
+    is_stall_asked = config.stall_timeout_s < FAULTY_S
+    longest_s = max(*world.timeouts_s.values(), config.stall_timeout_s if is_stall_asked else 0.0)
+    return longest_s + takeover_s + settle_s + config.lease_s + 10.0
 
 
 async def _check(world: World, agents: list[Agent], dead: list[Agent]) -> None:
     assert not world.problems, "; ".join(world.problems)
-    for agent in agents:
-        for run_key in agent.run_keys:
-            state = await world.state(run_key)
-            # What was on its way when the agent died may still bring a crashed run back.
-            arrived_s = agent.last_sent_s + CALL_TIMEOUT_S + LATE_COPY_S
-            after = [at_s for at_s in world.crashes[run_key] if at_s > arrived_s]
-            if agent in dead:
-                assert state is RunState.CRASHED, f"I6: dead run {run_key} is {state.value}"
-                # None, if it had been found dead before its last beats were heard, and these came to nobody's ears who could tell.
-                assert len(after) <= 1, f"I6: dead run {run_key} was found {len(after)} times"
-            else:
-                assert state is RunState.RUNNING, f"I6: run {run_key} beats and is {state.value}"
+    for run_key in world.crashes:
+        holders = [agent for agent in agents if run_key in agent.writers]
+        living = [agent for agent in holders if agent not in dead]
+        state = await world.state(run_key)
+        # What was on its way when the last agent died may still bring a crashed run back.
+        arrived_s = max(agent.last_sent_s for agent in holders) + CALL_TIMEOUT_S + LATE_COPY_S
+        after = [at_s for at_s in world.crashes[run_key] if at_s > arrived_s]
+        if not living:
+            assert state is RunState.CRASHED, f"I6: dead run {run_key} is {state.value}"
+            # None, if it had been found dead before its last beats were heard, and these came to nobody's ears who could tell.
+            assert len(after) <= 1, f"I6: dead run {run_key} was found {len(after)} times"
+            continue
+        assert state is RunState.RUNNING, f"I6: run {run_key} beats and is {state.value}"
+        is_moving = any(run_key not in agent.standing for agent in living)
+        is_flagged = await world.is_stalled(run_key)
+        if world.config.stall_timeout_s < FAULTY_S:
+            assert is_flagged is not is_moving, (
+                f"run {run_key} {'makes steps' if is_moving else 'stands still'}, and is "
+                f"{'flagged as stalled' if is_flagged else 'not flagged'}: {world.stall_flags.get(run_key)}"
+            )
 
 
 @pytest.mark.skipif(bool(SEED), reason="one seed is replayed")

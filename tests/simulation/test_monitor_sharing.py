@@ -9,15 +9,18 @@ import pytest
 
 from runyard_server.domain.beats import Beat
 from runyard_server.domain.errors import Unavailable
-from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.domain.run import RunDocument, RunKey, RunState
 from runyard_server.monitor.config import MonitorConfig
+from runyard_server.monitor.liveness import WHEEL_WIDTH_S
 from runyard_server.monitor.service import MonitorService
 from tests.simulation import loop
-from tests.simulation.monitors import METADATA, World
+from tests.simulation.monitors import METADATA, Agent, World
 from tests.simulation.world import EPOCH_UNIX_NS, Chance, adopt_tasks
 
 RUNS = 20
 UNKNOWN = RunKey(7)
+CALLS_S = 0.5
+"""The call of the last beat, and that of the verdict."""
 
 
 def play(story: Callable[[World, list[RunKey]], Awaitable[None]]) -> None:
@@ -161,5 +164,36 @@ def test_a_run_that_moves_while_metadata_is_asked_about_it_is_the_others() -> No
         await asyncio.sleep(10.0)
         found = await two.get_liveness([world.path_of(key) for key in sorted(theirs)])
         assert [liveness.last_step for liveness in found] == [3] * len(theirs)
+
+    play(story)
+
+
+def test_writers_that_vanish_one_by_one_end_a_run_with_the_last() -> None:
+    """While one beats the run lives, and each that fell silent is told of; after the last beat the verdict takes timeout + a sweep."""
+
+    async def story(world: World, run_keys: list[RunKey]) -> None:
+        run_key = run_keys[0]
+        agents = [Agent(f"agent{n}", world, [run_key] if n == 0 else []) for n in range(5)]
+        for agent in agents[1:]:
+            await agent.join(run_key)
+        for agent in agents:
+            agent.start()
+        await asyncio.sleep(30.0)
+        timeout_s = world.timeouts_s[run_key]
+        for agent in agents[:-1]:
+            await agent.stop()
+        await asyncio.sleep(2 * timeout_s)
+        assert await world.state(run_key) is RunState.RUNNING
+        assert sorted(world.lost_writers[run_key]) == [
+            agent.writers[run_key] for agent in agents[:-1]
+        ]
+        await agents[-1].stop()
+        last_s = world.heard_s[run_key][-1]
+        await asyncio.sleep(2 * timeout_s)
+        assert await world.state(run_key) is RunState.CRASHED
+        [verdict_s] = world.crashes[run_key]
+        sweep_s = world.config.sweep_interval_s
+        assert timeout_s < verdict_s - last_s < timeout_s + sweep_s + WHEEL_WIDTH_S + CALLS_S
+        assert not world.problems
 
     play(story)

@@ -135,6 +135,11 @@ class LivenessTable:
             watched.progress_s, watched.progress_unix_ns = now_s, None
             watched.learned_unix_ns = now_unix_ns
             watched.stalled_since_unix_ns = run.stalled_since_unix_ns
+        elif (watched.stalled_since_unix_ns is None) != (run.stalled_since_unix_ns is None):
+            # A late copy of a call, or another replica, changed the flag: metadata's word counts, and the next step, or
+            # the next look at a run without one, corrects it.
+            watched.stalled_since_unix_ns = run.stalled_since_unix_ns
+            self._schedule(watched, now_s)
         if before != run:
             watched.take_settings(self._rules)
             if watched.timeout_s < timeout_s:

@@ -198,3 +198,25 @@ def test_the_phase_of_beats_makes_no_straggler() -> None:
     assert found is not None
     assert found.straggler_steps == 2000
     assert not any(writer.is_straggler for writer in found.writers)
+
+
+def test_a_flag_that_came_late_goes_with_the_next_step() -> None:
+    """A late copy of a call set the flag at metadata after progress was told: the next list of live runs tells of it."""
+    watch = Watch()
+    watch.pass_time(40, Beat(KEY, 1, last_step=7))
+    watch.table.learn(
+        replace(RUN, stalled_since_unix_ns=5), now_s=watch.now_s, now_unix_ns=watch.unix_ns
+    )
+    assert watch.stalled_since() == 5
+    [notice] = watch.pass_time(20, Beat(KEY, 1, last_step=8))
+    assert (notice.kind, watch.stalled_since()) == (RunEventKind.PROGRESSED, None)
+
+
+def test_a_flag_that_metadata_lost_is_set_again() -> None:
+    """A late copy of a call took the flag of a run that stands still: the next list of live runs tells of it."""
+    watch = Watch()
+    assert len(watch.pass_time(700, Beat(KEY, 1, last_step=7))) == 1
+    since = watch.stalled_since()
+    watch.table.learn(RUN, now_s=watch.now_s, now_unix_ns=watch.unix_ns)
+    [notice] = watch.pass_time(30, Beat(KEY, 1, last_step=7))
+    assert (notice.kind, notice.since_unix_ns) == (RunEventKind.STALLED, since)
