@@ -163,12 +163,6 @@ BUGS = {
         "        if len(watched.writers) == 1:\n            watched.progress_s = heard_s\n",
         MONITOR,
     ),
-    "an event that metadata did not take is forgotten": Bug(
-        "runyard_server.monitor.sweeper",
-        "            self._notices.extend(item)\n",
-        "            pass\n",
-        MONITOR,
-    ),
     "one silent writer makes the run crashed": Bug(
         LIVENESS,
         "return self._since_s(watched.alive_s) + watched.timeout_s",
