@@ -92,6 +92,24 @@ def test_many_processes_write_one_run(yard: Yard, tmp_path: Path) -> None:
         )
 
 
+def test_a_rank_that_comes_late_is_of_the_same_attempt(yard: Yard, tmp_path: Path) -> None:
+    """It begins when the other has ended, with its own step 0; the next launch of the job is a new attempt."""
+    script = RANK.replace('"many"', '"late"')
+    for attempt in range(2):
+        for rank in ("0", "1"):
+            restart = {"TORCHELASTIC_RUN_ID": "j", "TORCHELASTIC_RESTART_COUNT": str(attempt)}
+            finish(start(yard, tmp_path, script, RANK=rank, WORLD_SIZE="2", **restart))
+    with readback(yard.grpc) as reader:
+        run = reader.run("nico/ranks/late")
+        assert (pb.RunState.Name(run.state), run.attempt_count) == ("RUN_STATE_FINISHED", 2)
+        assert sorted(reader.history(run.path)["loss"]) == sorted(
+            (attempt * STEPS + step, bits(rank + step / 128))
+            for attempt in range(2)
+            for rank in range(2)
+            for step in range(STEPS)
+        )
+
+
 def test_a_run_goes_back_and_others_branch_off(yard: Yard, tmp_path: Path) -> None:
     finish(start(yard, tmp_path, BRANCHES))
     finish(start(yard, tmp_path, READ_ALL))

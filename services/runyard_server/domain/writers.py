@@ -43,6 +43,7 @@ class WriterIdentity:
     gpus: tuple[str, ...] = ()
     source: str = ""
     is_primary: bool = False
+    launch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,7 @@ def check_identity(identity: WriterIdentity, limits: RunLimits) -> None:
             raise _too_large(f"identity.{name}", number, RANK_MAX, "as its value")
     if len(identity.gpus) > GPU_COUNT_MAX:
         raise _too_large("identity.gpus", len(identity.gpus), GPU_COUNT_MAX, "entries")
-    for text in (identity.node, identity.source, *identity.gpus):
+    for text in (identity.node, identity.source, identity.launch, *identity.gpus):
         check_label(text, field="identity", limits=limits)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runyard_server.domain.attempts import AttemptKind, RunAttempt
@@ -19,6 +21,7 @@ from runyard_server.domain.run import (
     ForkPoint,
     RunDocument,
     RunState,
+    StopStage,
     TransitionCause,
     make_run_key,
 )
@@ -224,57 +227,48 @@ def _begin_attempt(
     )
 
 
+class _Way(enum.Enum):
+    """How a process comes into a run that exists."""
+
+    JOIN = "a further rank of a live attempt"
+    LATE = "a rank of the attempt's launch that comes when all others have ended"
+    RESUME = "a new attempt: the run had ended, or the process takes over from one of its label"
+    REWIND = "a new attempt that goes back"
+
+    @property
+    def is_attempt(self) -> bool:
+        return self in (_Way.RESUME, _Way.REWIND)
+
+
 def _resume(
     tx: RunTransaction, found: RunDocument, ask: StartRun, *, now_unix_ns: int, limits: RunLimits
 ) -> StartedRun:
-    """Makes the caller a writer of a run that exists.
-
-    A live run is joined (another rank). It gets a new attempt if it had ended, if it is rewound, or if a process of the
-    same label was there before: then that one was restarted.
-    """
+    """Makes the caller a writer of a run that exists."""
     _check_writer_count(found, limits)
-    label = writer_label(ask)
-    is_live = found.state in LIVE_STATES
-    before = [w for w in tx.list_counted_writers(found.run_key) if w.label == label]
-    is_rewind = ask.rewind_to_step is not None and not _joins_rewind(tx, found, ask)
-    is_new_attempt = not is_live or bool(before) or is_rewind
-    if not is_live or is_rewind:
+    counted = tx.list_counted_writers(found.run_key)
+    way = _way_in(tx, found, ask, counted)
+    if way is _Way.REWIND or (way is _Way.RESUME and found.state not in LIVE_STATES):
         tx.retire_writers(found.run_key)
     document = replace(
-        _with_wishes(found, ask, limits, is_new_attempt=is_new_attempt),
+        _with_wishes(found, ask, limits, is_new_attempt=way.is_attempt),
         writer_count=found.writer_count + 1,
         heartbeat_time_unix_ns=now_unix_ns,
     )
-    if is_new_attempt:
+    if way.is_attempt:
         document = _next_attempt(document, ask, now_unix_ns=now_unix_ns)
-    if is_rewind:
+    if way is _Way.REWIND:
         assert ask.rewind_to_step is not None
         document = replace(document, history_parts=rewound_parts(found, to_step=ask.rewind_to_step))
     writer = _make_writer(
         document, ask, attempt=document.attempt_count, is_resumed=True, now_unix_ns=now_unix_ns
     )
     tx.insert_writer(writer)
-    transition = None
-    if is_new_attempt:
-        _begin_attempt(
-            tx, document, ask, AttemptKind.REWIND if is_rewind else AttemptKind.RESUME, writer
-        )
-        if found.state is RunState.STOPPING and not is_rewind:
-            # The stop goes on: a rank that was restarted does not call it off.
-            document = replace(document, stop=found.stop)
-        else:
-            document = replace(document, state=RunState.RUNNING)
-            evidence = f"writer {before[-1].writer} had its label" if before and is_live else ""
-            transition = make_transition(
-                found.state,
-                document,
-                TransitionCause.RESUMED,
-                actor=who(writer),
-                now_unix_ns=now_unix_ns,
-                evidence=evidence,
-            )
-    saved = save(tx, found, Change(document, transition), now_unix_ns=now_unix_ns)
-    if is_rewind:
+    if way.is_attempt:
+        kind = AttemptKind.REWIND if way is _Way.REWIND else AttemptKind.RESUME
+        _begin_attempt(tx, document, ask, kind, writer)
+    change = _revived(found, document, way, writer, counted, now_unix_ns=now_unix_ns)
+    saved = save(tx, found, change, now_unix_ns=now_unix_ns)
+    if way is _Way.REWIND:
         evidence = (
             f"to step {ask.rewind_to_step}: what earlier attempts logged after it is superseded"
         )
@@ -283,6 +277,66 @@ def _resume(
         )
         record_event(tx, saved, event)
     return _started(tx, saved, writer)
+
+
+def _way_in(
+    tx: RunTransaction, found: RunDocument, ask: StartRun, counted: Sequence[Writer]
+) -> _Way:
+    """Returns how the process comes in: as a rank of the attempt that is there, or with an attempt of its own."""
+    is_new_label = writer_label(ask) not in {w.label for w in counted}
+    launches = {w.identity.launch for w in counted if w.attempt == found.attempt_count}
+    is_same_launch = bool(ask.identity.launch) and ask.identity.launch in launches
+    is_there = found.state in LIVE_STATES or is_same_launch
+    if ask.rewind_to_step is not None:
+        attempt = tx.find_attempt(found.run_key, found.attempt_count)
+        is_rewound = (
+            attempt is not None
+            and attempt.kind is AttemptKind.REWIND
+            and attempt.rewound_to_step == ask.rewind_to_step
+        )
+        if not (is_there and is_new_label and is_rewound):
+            return _Way.REWIND
+    if not (is_there and is_new_label):
+        return _Way.RESUME
+    return _Way.JOIN if found.state in LIVE_STATES else _Way.LATE
+
+
+def _revived(
+    found: RunDocument,
+    document: RunDocument,
+    way: _Way,
+    writer: Writer,
+    counted: Sequence[Writer],
+    *,
+    now_unix_ns: int,
+) -> Change:
+    """Returns the document as live, with the transition to that if it was not, or if a process took over."""
+    if way is _Way.JOIN:
+        return Change(document)
+    if way is _Way.RESUME and found.state is RunState.STOPPING:
+        # The stop goes on: a rank that was restarted does not call it off.
+        return Change(replace(document, stop=found.stop))
+    evidence = ""
+    if way is _Way.LATE:
+        document = replace(document, end_time_unix_ns=None, exit_code=None, exception=None)
+        if found.stop is not None:
+            # It is asked to stop as the others were.
+            asked = replace(found.stop, stage=StopStage.REQUESTED, acknowledge_time_unix_ns=None)
+            document = replace(document, stop=asked)
+        evidence = "it is of the same launch as those that had ended"
+    elif found.state in LIVE_STATES:
+        before = [w for w in counted if w.label == writer.label]
+        evidence = f"writer {before[-1].writer} had its label" if before else ""
+    document = replace(document, state=RunState.RUNNING)
+    transition = make_transition(
+        found.state,
+        document,
+        TransitionCause.RESUMED,
+        actor=who(writer),
+        now_unix_ns=now_unix_ns,
+        evidence=evidence,
+    )
+    return Change(document, transition)
 
 
 def _started(tx: RunTransaction, document: RunDocument, writer: Writer) -> StartedRun:
@@ -306,15 +360,6 @@ def _next_attempt(document: RunDocument, ask: StartRun, *, now_unix_ns: int) -> 
         stalled_since_unix_ns=None,
         preemption_notice="",
     )
-
-
-def _joins_rewind(tx: RunTransaction, found: RunDocument, ask: StartRun) -> bool:
-    """Returns whether another rank of the same job has rewound the run already, to the same step."""
-    attempt = tx.find_attempt(found.run_key, found.attempt_count)
-    if attempt is None or attempt.kind is not AttemptKind.REWIND or found.state not in LIVE_STATES:
-        return False
-    labels = {w.label for w in tx.list_counted_writers(found.run_key)}
-    return attempt.rewound_to_step == ask.rewind_to_step and writer_label(ask) not in labels
 
 
 def _check_writer_count(found: RunDocument, limits: RunLimits) -> None:

@@ -136,6 +136,7 @@ def identity_to_message(identity: WriterIdentity) -> pb.WriterIdentity:
         gpus=identity.gpus,
         source=identity.source,
         is_primary=identity.is_primary,
+        launch=identity.launch,
     )
 
 
@@ -149,6 +150,7 @@ def identity_from_message(message: pb.WriterIdentity) -> WriterIdentity:
         gpus=tuple(message.gpus),
         source=message.source,
         is_primary=message.is_primary,
+        launch=message.launch,
     )
 
 

@@ -337,6 +337,66 @@ async def test_writers_are_listed_with_what_they_are() -> None:
     assert [writer.label for writer in rest] == ["eval"]
 
 
+def rank(number: int, launch: str = "L1") -> WriterIdentity:
+    return WriterIdentity(rank=number, world_size=3, source="torchrun", launch=launch)
+
+
+async def test_a_late_rank_of_a_launch_joins_its_attempt() -> None:
+    """A rank that comes when all others have ended belongs to their attempt; the run's end weighs all of them."""
+    desk = Desk()
+    first = await desk.start("x", identity=rank(0))
+    await desk.finish(first, TransitionCause.UNHANDLED_EXCEPTION, 1)
+    late = await desk.start("x", identity=rank(1))
+    assert (late.writer.attempt, late.attempt_first_writer) == (1, 1)
+    run = await desk.read(late)
+    assert (run.state, run.attempt_count, run.exit_code) == (RunState.RUNNING, 1, None)
+    assert run.end_time_unix_ns is None
+    assert RunState.FAILED is (await desk.finish(late)).state
+
+
+@pytest.mark.parametrize("identity", [rank(1, "L2"), rank(1, ""), rank(0)])
+async def test_another_launch_or_the_same_rank_is_a_new_attempt(identity: WriterIdentity) -> None:
+    """Of another launch, of none, or with a rank that was there: the run is resumed."""
+    desk = Desk()
+    await desk.finish(await desk.start("x", identity=rank(0)))
+    again = await desk.start("x", identity=identity)
+    assert (again.writer.attempt, again.attempt_first_writer) == (2, 2)
+
+
+async def test_no_launch_is_no_launch_in_common() -> None:
+    """Two processes of which nothing tells a launch are not of one."""
+    desk = Desk()
+    await desk.finish(await desk.start("x", identity=rank(0, "")))
+    assert (await desk.start("x", identity=rank(1, ""))).writer.attempt == 2
+
+
+async def test_a_late_rank_of_a_rewind_does_not_rewind_again() -> None:
+    """It joins what the first rank of its launch has begun; one of another launch goes back anew."""
+    desk = Desk()
+    await desk.finish(await desk.start("x", identity=rank(0)))
+    back = {"rewind_to_step": 3}
+    one = await desk.start("x", identity=rank(0, "L2"), **back)
+    await desk.finish(one)
+    late = await desk.start("x", identity=rank(1, "L2"), **back)
+    assert (one.writer.attempt, late.writer.attempt) == (2, 2)
+    assert (await desk.read(late)).state is RunState.RUNNING
+    await desk.finish(late)
+    other = await desk.start("x", identity=rank(2, "L3"), **back)
+    assert other.writer.attempt == 3
+
+
+async def test_a_late_rank_of_a_stopped_launch_is_asked_to_stop() -> None:
+    """The user's stop holds for it too."""
+    desk = Desk()
+    first = await desk.start("x", identity=rank(0))
+    await acknowledge_stop(desk, first, StopStage.DRAINING)
+    assert RunState.KILLED is (await desk.finish(first, SECOND, 0)).state
+    late = await desk.start("x", identity=rank(1))
+    run = await desk.read(late)
+    assert run.state is RunState.RUNNING
+    assert run.stop is not None and run.stop.stage is StopStage.REQUESTED
+
+
 async def test_never_means_a_new_run() -> None:
     """resume="never" with an id that exists is refused, a fork included."""
     desk = Desk()

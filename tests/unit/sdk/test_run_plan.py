@@ -60,6 +60,25 @@ def test_launchers_tell_the_rank(environ: dict[str, str], expected: tuple[Any, .
     assert place.is_primary == (place.rank == 0)
 
 
+def test_ranks_that_were_started_together_share_a_launch() -> None:
+    """All ranks of one start have the same, another start and a restart another; nothing is said where nothing tells."""
+
+    def launch(environ: dict[str, str], **more: str) -> str:
+        return ranks.find_place(environ | more).launch
+
+    for environ, rank, restart in (
+        (TORCH, "RANK", {"TORCHELASTIC_RESTART_COUNT": "1"}),
+        (SLURM, "SLURM_PROCID", {"SLURM_RESTART_COUNT": "1"}),
+        (SLURM, "SLURM_PROCID", {"SLURM_JOB_ID": "8"}),
+    ):
+        assert launch(environ) == launch(environ, **{rank: "2"}) != launch(environ, **restart)
+        assert len(launch(environ)) == 16
+    here = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    assert launch(here) == launch(here, RANK="1") != ""
+    assert launch(here, WORLD_SIZE="4") == ""
+    assert launch({"PMI_RANK": "4", "PMI_SIZE": "9"}) == launch({}) == ""
+
+
 def test_gpus_are_told() -> None:
     """The GPUs that a process may use, as it names them."""
     assert ranks.find_place({"CUDA_VISIBLE_DEVICES": "0, GPU-1"}).gpus == ("0", "GPU-1")
@@ -213,5 +232,6 @@ def test_the_identity_is_in_the_start_record() -> None:
         "world_size": 8,
         "source": "torchrun",
         "is_primary": True,
+        "launch": place.launch,
     }
     assert dataclasses.replace(place, rank=None, is_primary=False).as_identity().get("rank") is None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from runyard.process_identity import start_ticks_of, surroundings
 
 RANK_MAX = 1 << 24
 
@@ -24,6 +27,8 @@ class Place:
     is_primary: bool = False
     job: str = ""
     """What tells this job from all others, and is the same in all its processes and restarts; "" if nothing does."""
+    launch: str = ""
+    """What the processes that were started together share, and no others; another after a restart; "" if nothing tells."""
 
     def as_identity(self) -> dict[str, Any]:
         """Returns the fields of WriterIdentity that are known."""
@@ -48,8 +53,8 @@ def find_place(environ: Mapping[str, str]) -> Place:
     for read in (_torchrun, _slurm, _mpi, _kubernetes):
         place = read(environ)
         if place is not None:
-            is_primary = place.rank == 0
-            return dataclasses.replace(place, gpus=gpus, is_primary=is_primary)
+            launch = place.launch and hashlib.sha256(place.launch.encode()).hexdigest()[:16]
+            return dataclasses.replace(place, gpus=gpus, is_primary=place.rank == 0, launch=launch)
     return Place(gpus=gpus)
 
 
@@ -64,15 +69,20 @@ def _torchrun(environ: Mapping[str, str]) -> Place | None:
     rank = _number(environ, "RANK")
     if rank is None or _number(environ, "WORLD_SIZE") is None:
         return None
-    job = environ.get("TORCHELASTIC_RUN_ID", "")
-    parts = (job, environ.get("MASTER_ADDR", ""), environ.get("MASTER_PORT", ""))
+    run_id = environ.get("TORCHELASTIC_RUN_ID", "")
+    parts = (run_id, environ.get("MASTER_ADDR", ""), environ.get("MASTER_PORT", ""))
+    job = "" if run_id in ("", "none") else "torchrun:" + ":".join(parts)
+    is_one_node = environ.get("LOCAL_WORLD_SIZE") == environ.get("WORLD_SIZE")
+    launcher = job or (_parent() if is_one_node else "")
+    restart = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return Place(
         rank=rank,
         local_rank=_number(environ, "LOCAL_RANK"),
         world_size=_number(environ, "WORLD_SIZE") or 0,
         node=environ.get("SLURMD_NODENAME") or environ.get("NODE_NAME", ""),
         source="torchrun",
-        job="" if job in ("", "none") else "torchrun:" + ":".join(parts),
+        job=job,
+        launch=launcher and f"{launcher}:{restart}",
     )
 
 
@@ -82,13 +92,15 @@ def _slurm(environ: Mapping[str, str]) -> Place | None:
     if rank is None or not job:
         return None
     parts = (environ.get("SLURM_CLUSTER_NAME", ""), job, environ.get("SLURM_STEP_ID", ""))
+    job = "slurm:" + ":".join(parts)
     return Place(
         rank=rank,
         local_rank=_number(environ, "SLURM_LOCALID"),
         world_size=_number(environ, "SLURM_NTASKS") or 0,
         node=environ.get("SLURMD_NODENAME", ""),
         source="slurm",
-        job="slurm:" + ":".join(parts),
+        job=job,
+        launch=f"{job}:{environ.get('SLURM_RESTART_COUNT', '0')}",
     )
 
 
@@ -106,13 +118,15 @@ def _mpi(environ: Mapping[str, str]) -> Place | None:
     ):
         rank = _number(environ, rank_name)
         if rank is not None:
-            job = environ.get(job_name, "")
+            job = environ.get(job_name, "") if job_name == "PMIX_NAMESPACE" else ""
+            job = job and f"mpi:{job}"
             return Place(
                 rank=rank,
                 local_rank=_number(environ, local_name),
                 world_size=_number(environ, size_name) or 0,
                 source="mpi",
-                job=f"mpi:{job}" if job_name == "PMIX_NAMESPACE" and job else "",
+                job=job,
+                launch=job,
             )
     return None
 
@@ -125,12 +139,22 @@ def _kubernetes(environ: Mapping[str, str]) -> Place | None:
     pod = environ.get("HOSTNAME", "")
     found = re.fullmatch(rf"(.+)-{rank}(?:-[a-z0-9]{{5}})?", pod)
     uid = environ.get("JOB_UID", "")
+    job = f"kubernetes:{found[1]}:{uid}" if found and uid else ""
     return Place(
         rank=rank,
         node=environ.get("NODE_NAME", ""),
         source="kubernetes",
-        job=f"kubernetes:{found[1]}:{uid}" if found and uid else "",
+        job=job,
+        # A pod that is restarted has its index again: it takes over, whatever the launch.
+        launch=job,
     )
+
+
+def _parent() -> str:
+    """Returns what tells our parent, the launcher of all ranks of one node, from every other process; "" if nothing does."""
+    pid = os.getppid()
+    ticks, here = start_ticks_of(pid), surroundings()
+    return f"{here['boot_id']}:{pid}:{ticks}" if here and ticks is not None else ""
 
 
 def _gpus(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -758,6 +758,7 @@ class WriterIdentity(google.protobuf.message.Message):
     GPUS_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     IS_PRIMARY_FIELD_NUMBER: builtins.int
+    LAUNCH_FIELD_NUMBER: builtins.int
     rank: builtins.int
     """Rank over all nodes. Absent: not known."""
     local_rank: builtins.int
@@ -770,6 +771,10 @@ class WriterIdentity(google.protobuf.message.Message):
     """What told so: "torchrun", "slurm", "mpi", "kubernetes", "given". Empty: nothing did."""
     is_primary: builtins.bool
     """True: the run's primary writer, whose end may be the run's (see EndRule)."""
+    launch: builtins.str
+    """What tells this launch of its job from all others: the same in all processes that were started together, another after a
+    restart. A rank that comes when the others have ended belongs to their attempt by it. Empty: not known.
+    """
     @property
     def gpus(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """GPUs it uses, as the process names them ("0", a UUID). Empty: not known."""
@@ -784,9 +789,10 @@ class WriterIdentity(google.protobuf.message.Message):
         gpus: collections.abc.Iterable[builtins.str] | None = ...,
         source: builtins.str = ...,
         is_primary: builtins.bool = ...,
+        launch: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "local_rank", b"local_rank", "rank", b"rank"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "gpus", b"gpus", "is_primary", b"is_primary", "local_rank", b"local_rank", "node", b"node", "rank", b"rank", "source", b"source", "world_size", b"world_size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "gpus", b"gpus", "is_primary", b"is_primary", "launch", b"launch", "local_rank", b"local_rank", "node", b"node", "rank", b"rank", "source", b"source", "world_size", b"world_size"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_local_rank", b"_local_rank"]) -> typing.Literal["local_rank"] | None: ...
     @typing.overload
