@@ -53,7 +53,7 @@ def _stop(options: argparse.Namespace) -> int:
 
     settings = resolve({"base_url": options.base_url}, Settings())
     connection = rpc.Connection(settings.base_url, settings.api_key)
-    path = _full_path(
+    path = full_path(
         options.path, settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT
     )
     try:
@@ -103,7 +103,8 @@ def _line(word: str, event: Any) -> str:
     return f"{moment}  {word:<12}  {by}{': ' if by and evidence else ''}{evidence[:300]}".rstrip()
 
 
-def _full_path(path: str, entity: str, project: str) -> str:
+def full_path(path: str, entity: str, project: str) -> str:
+    """Returns the run's whole path, with the entity and project for parts that it lacks; raises UsageError."""
     parts = path.strip("/").split("/")
     if len(parts) > 3 or not all(parts):
         raise UsageError(f"{path!r} is no path of a run: entity/project/run_id")

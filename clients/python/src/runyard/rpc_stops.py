@@ -44,6 +44,15 @@ class EventRecord:
     """Of a transition: the state after it."""
     cause: str
     """Of a transition: why."""
+    from_state: str = ""
+    """Of a transition: the state before it; "" at the start."""
+    title: str = ""
+    """Of an alert."""
+    level: str = ""
+    """Of an alert: info, warn or error."""
+    attempt: int = 0
+    writer: int = 0
+    """Number of the writer that it is about; 0: the run as a whole."""
 
 
 def request_stop(
@@ -91,26 +100,32 @@ def _stop_state(run: metadata_pb2.Run) -> StopState:
     stage = run.stop.stage if run.HasField("stop") else 0
     return StopState(
         path=run.path,
-        state=_name(run, "state", run.state),
-        stage=_name(run.stop, "stage", stage) if stage else "",
+        state=name_of(run, "state", run.state),
+        stage=name_of(run.stop, "stage", stage) if stage else "",
         exit_code=run.exit_code if run.HasField("exit_code") else None,
     )
 
 
 def _event(event: metadata_pb2.RunEvent) -> EventRecord:
     transition = event.transition
+    before = getattr(transition, "from")
     return EventRecord(
         number=event.number,
-        kind=_name(event, "kind", event.kind),
+        kind=name_of(event, "kind", event.kind),
         time_s=event.record_time.ToNanoseconds() / 1e9,
         actor=event.actor,
         evidence=event.evidence,
-        to_state=_name(transition, "to", transition.to) if transition.to else "",
-        cause=_name(transition, "cause", transition.cause) if transition.cause else "",
+        to_state=name_of(transition, "to", transition.to) if transition.to else "",
+        cause=name_of(transition, "cause", transition.cause) if transition.cause else "",
+        from_state=name_of(transition, "from", before) if before else "",
+        title=event.title,
+        level=name_of(event, "level", event.level) if event.level else "",
+        attempt=event.attempt,
+        writer=event.writer,
     )
 
 
-def _name(holder: message.Message, field: str, number: int) -> str:
+def name_of(holder: message.Message, field: str, number: int) -> str:
     """Returns the name of an enum's value without its prefix, in small letters; the number where it has none here."""
     kind = holder.DESCRIPTOR.fields_by_name[field].enum_type
     assert kind is not None, f"{field} is no enum"

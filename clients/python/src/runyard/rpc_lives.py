@@ -1,0 +1,110 @@
+"""Reads who wrote a run and how often it was begun: its writers and attempts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from runyard.rpc import Connection
+from runyard.rpc_stops import METADATA, name_of
+from runyard_protos.metadata.v1 import metadata_pb2
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterRecord:
+    """One process that logged into a run; times are Unix seconds."""
+
+    writer: int
+    label: str
+    attempt: int
+    state: str
+    rank: int | None
+    node: str
+    """Name of its node, or of its host."""
+    pid: int
+    gpus: tuple[str, ...]
+    start_time_s: float
+    end_time_s: float | None
+    """None while it lives."""
+    exit_code: int | None
+    evidence: str
+    is_current: bool
+    """False for one of an attempt that had ended before a later one began."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AttemptRecord:
+    """One time that a run was begun or continued; times are Unix seconds."""
+
+    attempt: int
+    kind: str
+    """start, resume, rewind or fork."""
+    state: str
+    """At its end; of the current attempt: now."""
+    start_time_s: float
+    end_time_s: float | None
+    rewound_to_step: int | None
+    """The last step of before that still counts; None: all do."""
+    first_writer: int
+    hostname: str
+
+
+def list_writers(connection: Connection, path: str) -> Iterator[WriterRecord]:
+    """Yields the run's writers by number; raises NotFound."""
+    token = ""
+    while True:
+        request = metadata_pb2.ListRunWritersRequest(
+            run_path=path, page_size=1000, page_token=token
+        )
+        reply = connection.call(
+            METADATA + "ListRunWriters", request, metadata_pb2.ListRunWritersResponse
+        )
+        for writer in reply.writers:
+            yield _writer(writer)
+        token = reply.next_page_token
+        if not token:
+            return
+
+
+def list_attempts(connection: Connection, path: str) -> list[AttemptRecord]:
+    """Returns the run's attempts, oldest first; raises NotFound."""
+    request = metadata_pb2.ListRunAttemptsRequest(run_path=path)
+    reply = connection.call(
+        METADATA + "ListRunAttempts", request, metadata_pb2.ListRunAttemptsResponse
+    )
+    return [
+        AttemptRecord(
+            attempt=one.attempt,
+            kind=name_of(one, "kind", one.kind),
+            state=name_of(one, "state", one.state),
+            start_time_s=one.start_time.ToNanoseconds() / 1e9,
+            end_time_s=_optional_s(one, "end_time"),
+            rewound_to_step=one.rewound_to_step if one.HasField("rewound_to_step") else None,
+            first_writer=one.first_writer,
+            hostname=one.hostname,
+        )
+        for one in reply.attempts
+    ]
+
+
+def _writer(one: metadata_pb2.RunWriter) -> WriterRecord:
+    return WriterRecord(
+        writer=one.writer,
+        label=one.label,
+        attempt=one.attempt,
+        state=name_of(one, "state", one.state),
+        rank=one.identity.rank if one.identity.HasField("rank") else None,
+        node=one.identity.node or one.hostname,
+        pid=one.pid,
+        gpus=tuple(one.identity.gpus),
+        start_time_s=one.start_time.ToNanoseconds() / 1e9,
+        end_time_s=_optional_s(one, "end_time"),
+        exit_code=one.exit_code if one.HasField("exit_code") else None,
+        evidence=one.evidence,
+        is_current=one.is_current,
+    )
+
+
+def _optional_s(holder: Any, field: str) -> float | None:
+    return getattr(holder, field).ToNanoseconds() / 1e9 if holder.HasField(field) else None
