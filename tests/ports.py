@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
+from itertools import islice
 from pathlib import Path
 
 _RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -22,14 +23,11 @@ def free_ports(count: int) -> list[int]:
     pool = range(_FIRST, first) if first - _FIRST > 2000 else range(last + 1, 65_536)
     # Not from the test's own generator: two test processes on one machine must not draw alike.
     order = random.SystemRandom().sample(pool, len(pool))
-    ports: list[int] = []
-    for port in order:
-        if len(ports) == count:
-            return ports
-        if port not in _drawn and _is_free(port):
-            _drawn.add(port)
-            ports.append(port)
-    raise RuntimeError(f"no {count} free ports in {pool.start}-{pool.stop - 1}")
+    ports = list(islice((p for p in order if p not in _drawn and _is_free(p)), count))
+    if len(ports) < count:
+        raise RuntimeError(f"no {count} free ports in {pool.start}-{pool.stop - 1}")
+    _drawn.update(ports)
+    return ports
 
 
 def free_port() -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runyard import naming
-from runyard.errors import InvalidArgument
-from runyard.settings import Settings, resolve
+from runyard.errors import InvalidArgument, UsageError
+from runyard.settings import ResolvedSettings, Settings, resolve, run_path
 
 
 def test_ids_are_drawn_past_seeds() -> None:
@@ -155,3 +155,24 @@ def test_names_of_wandb_settings_are_taken() -> None:
 def test_resume(given: Any, meant: str) -> None:
     """Wandb's ways of saying resume are understood."""
     assert resolved({"resume": given}).resume == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("r", "local/uncategorized/r"),
+        ("p/r", "local/p/r"),
+        ("/e/p/r/", "e/p/r"),
+        ("e/p/runs/r", "e/p/r"),
+    ],
+)
+def test_a_path_that_was_typed_is_made_whole(typed: str, path: str) -> None:
+    """What is left out at the front is the default; the path of the run's page is one, too."""
+    assert run_path(typed, ResolvedSettings()) == path
+
+
+@pytest.mark.parametrize("typed", ["", "/", "a//b", "a/b/c/d"])
+def test_what_is_no_path_is_said_so(typed: str) -> None:
+    """The message has the text that was given, and the form that it should have."""
+    with pytest.raises(UsageError, match="is no path of a run: entity/project/run_id"):
+        run_path(typed, ResolvedSettings())

@@ -13,6 +13,7 @@ from typing import Any
 
 from runyard import cli_journal, cli_lives, cli_projects, cli_stop, cli_sync, cli_trash
 from runyard.errors import Error
+from runyard.text_format import table_lines
 from runyard.version import VERSION
 
 PIPE_CLOSED_EXIT_CODE = 141
@@ -91,9 +92,7 @@ def _runs_ls(options: argparse.Namespace) -> int:
         return 0
     columns = ("id", "name", "state", "created_at", "path")
     cells = [columns, *([str(row[column] or "") for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    print("\n".join(table_lines(cells)))
     if run_count > len(rows):
         print(f"+{run_count - len(rows)} ...")
     return 0

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from runyard.cli_stop import full_path
-from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, Settings, resolve
+from runyard.settings import Settings, resolve, run_path
+from runyard.text_format import table_lines
 
 EVIDENCE_LENGTH_MAX = 200
 
@@ -28,10 +28,10 @@ def add_commands(runs: Any, reading: argparse.ArgumentParser) -> None:
 
 
 def _events(options: argparse.Namespace) -> int:
-    from runyard import rpc_stops
+    from runyard import rpc_lives
 
     columns = ("TIME", "WHAT", "WHO", "EVIDENCE")
-    return _list(options, rpc_stops.list_events, columns, _event_cells)
+    return _list(options, rpc_lives.list_events, columns, _event_cells)
 
 
 def _writers(options: argparse.Namespace) -> int:
@@ -58,9 +58,7 @@ def _list(
     from runyard import rpc
 
     settings = resolve({"base_url": options.base_url}, Settings())
-    path = full_path(
-        options.path, settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT
-    )
+    path = run_path(options.path, settings)
     connection = rpc.Connection(settings.base_url, settings.api_key)
     try:
         records = list(read(connection, path))
@@ -69,10 +67,7 @@ def _list(
     if options.json:
         print(json.dumps([dataclasses.asdict(one) for one in records], ensure_ascii=False))
         return 0
-    rows = [columns, *(cells(one) for one in records)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print("\n".join(table_lines([columns, *map(cells, records)])))
     return 0
 
 
@@ -83,7 +78,9 @@ def _event_cells(event: Any) -> Sequence[str]:
     said = " ".join(f"{event.title}: {event.evidence}".split()) if event.title else event.evidence
     parts = (event.cause.replace("_", " "), event.level, " ".join(said.split()))
     evidence = "; ".join(part for part in parts if part)
-    return _moment(event.time_s), what, event.actor, evidence[:EVIDENCE_LENGTH_MAX]
+    if len(evidence) > EVIDENCE_LENGTH_MAX:
+        evidence = evidence[:EVIDENCE_LENGTH_MAX] + " … (whole with --json)"
+    return _moment(event.time_s), what, event.actor, evidence
 
 
 def _writer_cells(writer: Any) -> Sequence[str]:

@@ -8,8 +8,7 @@ import re
 import time
 from typing import Any
 
-from runyard.errors import UsageError
-from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, Settings, resolve
+from runyard.settings import Settings, resolve, run_path
 
 POLL_INTERVAL_S = 0.3
 GRACE_MAX_S = 86_400.0
@@ -49,15 +48,13 @@ def add_commands(commands: Any, reading: argparse.ArgumentParser) -> None:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from runyard import rpc, rpc_stops, rpc_trash
+    from runyard import rpc, rpc_lives, rpc_stops, rpc_trash
 
     settings = resolve({"base_url": options.base_url}, Settings())
     connection = rpc.Connection(settings.base_url, settings.api_key)
-    path = full_path(
-        options.path, settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT
-    )
+    path = run_path(options.path, settings)
     try:
-        before = max((event.number for event in rpc_stops.list_events(connection, path)), default=0)
+        before = max((event.number for event in rpc_lives.list_events(connection, path)), default=0)
         state = rpc_stops.request_stop(
             connection,
             path,
@@ -80,11 +77,11 @@ def _stop(options: argparse.Namespace) -> int:
 
 def _watch(connection: Any, path: str, *, after: int, is_json: bool) -> Any:
     """Prints what happens to the run until it has ended; returns its state. The request stays when this is interrupted."""
-    from runyard import rpc_stops
+    from runyard import rpc_lives, rpc_stops
 
     while True:
         state = rpc_stops.stop_state(connection, path)  # before the events: none is missed
-        for event in rpc_stops.list_events(connection, path):
+        for event in rpc_lives.list_events(connection, path):
             if event.number <= after:
                 continue
             after = event.number
@@ -101,14 +98,6 @@ def _line(word: str, event: Any) -> str:
     by = f"by {event.actor}" if event.actor else ""
     evidence = " ".join(event.evidence.split())
     return f"{moment}  {word:<12}  {by}{': ' if by and evidence else ''}{evidence[:300]}".rstrip()
-
-
-def full_path(path: str, entity: str, project: str) -> str:
-    """Returns the run's whole path, with the entity and project for parts that it lacks; raises UsageError."""
-    parts = path.strip("/").split("/")
-    if len(parts) > 3 or not all(parts):
-        raise UsageError(f"{path!r} is no path of a run: entity/project/run_id")
-    return "/".join([*[entity, project][: 3 - len(parts)], *parts])
 
 
 def _grace_s(text: str) -> float:

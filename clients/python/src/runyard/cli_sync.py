@@ -13,7 +13,7 @@ from typing import Any
 from runyard import journal_status as status
 from runyard.errors import UsageError
 from runyard.settings import ResolvedSettings, Settings, resolve
-from runyard.text_format import age_text, bytes_text, count_text
+from runyard.text_format import age_text, bytes_text, count_text, table_lines
 
 Commands = Any
 """What argparse gives for adding commands to; it has no public name."""
@@ -108,14 +108,9 @@ def _table(found: Sequence[status.JournalStatus]) -> list[str]:
     """Returns the lines of the list; below a run that is refused or damaged, why."""
     now_ns = time.time_ns()
     rows = [_COLUMNS, *(_row(one, now_ns) for one in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = []
-    for number, row in enumerate(rows):
-        cells = [
-            cell.rjust(width) if column in _NUMBER_COLUMNS else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    for number, line in enumerate(table_lines(rows, right=_NUMBER_COLUMNS)):
+        lines.append(line)
         one = found[number - 1] if number else None
         if one is not None and one.message:
             lines.append(f"          {one.message}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyard.errors import UsageError
-from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT
+from runyard.settings import run_path
 from runyard.text_format import bytes_text
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _restore(options: argparse.Namespace) -> int:
     from runyard.api import Api
 
     with Api(options.base_url) as api:
-        paths = [_run_path(path, api.settings) for path in options.path]
+        paths = [run_path(path, api.settings) for path in options.path]
         restored, refusals = api.restore_runs(paths)
     if options.json:
         fields = {"restored": restored, "refused": [vars(one) for one in refusals]}
@@ -122,7 +122,7 @@ def _trash(options: argparse.Namespace) -> int:
 def _wanted(api: Any, options: argparse.Namespace) -> list[str]:
     """Returns the paths of the runs to delete, each once."""
     if options.match is None:
-        return list(dict.fromkeys(_run_path(path, api.settings) for path in options.path))
+        return list(dict.fromkeys(run_path(path, api.settings) for path in options.path))
     pattern = checked_pattern(options.match)
     found: dict[str, None] = {}
     for project in options.path:
@@ -170,16 +170,6 @@ def _remove_remains(root: Path, paths: Sequence[str]) -> int:
             if run.path in wanted:
                 count += journal_clean.remove(run)
     return count
-
-
-def _run_path(path: str, settings: Any) -> str:
-    parts = path.strip("/").split("/")
-    if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
-        parts.pop(2)
-    if len(parts) > 3 or not all(parts):
-        raise UsageError(f"{path!r} is no path of a run: entity/project/run_id")
-    defaults = [settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT]
-    return "/".join([*defaults[: 3 - len(parts)], *parts])
 
 
 def _fate(run: DeletedRun) -> str:

@@ -88,10 +88,10 @@ def _torchrun(environ: Mapping[str, str]) -> Place | None:
 
 def _slurm(environ: Mapping[str, str]) -> Place | None:
     rank = _number(environ, "SLURM_PROCID")
-    job = environ.get("SLURM_JOB_ID", "")
-    if rank is None or not job:
+    job_id = environ.get("SLURM_JOB_ID", "")
+    if rank is None or not job_id:
         return None
-    parts = (environ.get("SLURM_CLUSTER_NAME", ""), job, environ.get("SLURM_STEP_ID", ""))
+    parts = (environ.get("SLURM_CLUSTER_NAME", ""), job_id, environ.get("SLURM_STEP_ID", ""))
     job = "slurm:" + ":".join(parts)
     return Place(
         rank=rank,
@@ -118,8 +118,8 @@ def _mpi(environ: Mapping[str, str]) -> Place | None:
     ):
         rank = _number(environ, rank_name)
         if rank is not None:
-            job = environ.get(job_name, "") if job_name == "PMIX_NAMESPACE" else ""
-            job = job and f"mpi:{job}"
+            namespace = environ.get(job_name, "") if job_name == "PMIX_NAMESPACE" else ""
+            job = namespace and f"mpi:{namespace}"
             return Place(
                 rank=rank,
                 local_rank=_number(environ, local_name),

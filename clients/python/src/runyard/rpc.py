@@ -32,7 +32,7 @@ from runyard_protos.query.v1 import query_pb2
 
 TIMEOUT_S = 60.0
 ERROR_BODY_BYTES_MAX = 1 << 20
-_METADATA = "/runyard.metadata.v1.MetadataService/"
+METADATA = "/runyard.metadata.v1.MetadataService/"
 _QUERY = "/runyard.query.v1.QueryService/"
 _FILES = "/runyard.files.v1.FilesService/"
 
@@ -127,7 +127,7 @@ class Client:
     def get_run(self, path: str) -> RunRecord:
         """Returns the run with its whole config."""
         request = metadata_pb2.GetRunRequest(path=path)
-        reply = self._connection.call(_METADATA + "GetRun", request, metadata_pb2.GetRunResponse)
+        reply = self._connection.call(METADATA + "GetRun", request, metadata_pb2.GetRunResponse)
         return _run(reply.run)
 
     def update_run(self, path: str, fields: Mapping[str, Any]) -> RunRecord:
@@ -136,7 +136,7 @@ class Client:
         mask = field_mask_pb2.FieldMask(paths=list(fields))
         request = metadata_pb2.UpdateRunRequest(run=run, update_mask=mask)
         reply = self._connection.call(
-            _METADATA + "UpdateRun", request, metadata_pb2.UpdateRunResponse
+            METADATA + "UpdateRun", request, metadata_pb2.UpdateRunResponse
         )
         return _run(reply.run)
 
@@ -144,7 +144,7 @@ class Client:
         """Returns the run's changes of state, oldest first."""
         request = metadata_pb2.ListRunTransitionsRequest(run_path=path, page_size=1000)
         reply = self._connection.call(
-            _METADATA + "ListRunTransitions", request, metadata_pb2.ListRunTransitionsResponse
+            METADATA + "ListRunTransitions", request, metadata_pb2.ListRunTransitionsResponse
         )
         return [_transition(transition) for transition in reply.transitions]
 
@@ -156,7 +156,7 @@ class Client:
                 entity=entity, page_size=1000, page_token=token
             )
             reply = self._connection.call(
-                _METADATA + "ListProjects", request, metadata_pb2.ListProjectsResponse
+                METADATA + "ListProjects", request, metadata_pb2.ListProjectsResponse
             )
             for project in reply.projects:
                 yield project_record(project)
@@ -431,3 +431,14 @@ def _time_s(holder: message.Message, field: str) -> float | None:
         return None
     time: timestamp_pb2.Timestamp = getattr(holder, field)
     return time.seconds + time.nanos / 1e9
+
+
+def name_of(holder: message.Message, field: str, number: int) -> str:
+    """Returns the name of an enum's value without its prefix, in small letters; the number where it has none here."""
+    kind = holder.DESCRIPTOR.fields_by_name[field].enum_type
+    assert kind is not None, f"{field} is no enum"
+    value = kind.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    prefix_length = len(kind.values_by_number[0].name) - len("UNSPECIFIED")
+    return str(value.name)[prefix_length:].lower()

@@ -1,4 +1,4 @@
-"""Reads who wrote a run and how often it was begun: its writers and attempts."""
+"""Reads what happened to a run, who wrote it, and how often it was begun: its events, writers and attempts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,35 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from runyard.rpc import Connection
-from runyard.rpc_stops import METADATA, name_of
+from runyard.rpc import METADATA, Connection, name_of
 from runyard_protos.metadata.v1 import metadata_pb2
+
+PAGE_SIZE = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class EventRecord:
+    """One thing that happened to a run."""
+
+    number: int
+    kind: str
+    """As RunEventKind names it, in small letters: "stop_requested", "transition"."""
+    time_s: float
+    actor: str
+    evidence: str
+    to_state: str
+    """Of a transition: the state after it."""
+    cause: str
+    """Of a transition: why."""
+    from_state: str = ""
+    """Of a transition: the state before it; "" at the start."""
+    title: str = ""
+    """Of an alert."""
+    level: str = ""
+    """Of an alert: info, warn or error."""
+    attempt: int = 0
+    writer: int = 0
+    """Number of the writer that it is about; 0: the run as a whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,21 +76,20 @@ class AttemptRecord:
     hostname: str
 
 
+def list_events(connection: Connection, path: str) -> Iterator[EventRecord]:
+    """Yields all that happened to the run, oldest first; raises NotFound."""
+    request = metadata_pb2.ListRunEventsRequest(run_path=path, page_size=PAGE_SIZE)
+    kind = metadata_pb2.ListRunEventsResponse
+    for reply in _pages(connection, "ListRunEvents", request, kind):
+        yield from map(_event, reply.events)
+
+
 def list_writers(connection: Connection, path: str) -> Iterator[WriterRecord]:
     """Yields the run's writers by number; raises NotFound."""
-    token = ""
-    while True:
-        request = metadata_pb2.ListRunWritersRequest(
-            run_path=path, page_size=1000, page_token=token
-        )
-        reply = connection.call(
-            METADATA + "ListRunWriters", request, metadata_pb2.ListRunWritersResponse
-        )
-        for writer in reply.writers:
-            yield _writer(writer)
-        token = reply.next_page_token
-        if not token:
-            return
+    request = metadata_pb2.ListRunWritersRequest(run_path=path, page_size=PAGE_SIZE)
+    kind = metadata_pb2.ListRunWritersResponse
+    for reply in _pages(connection, "ListRunWriters", request, kind):
+        yield from map(_writer, reply.writers)
 
 
 def list_attempts(connection: Connection, path: str) -> list[AttemptRecord]:
@@ -86,6 +111,35 @@ def list_attempts(connection: Connection, path: str) -> list[AttemptRecord]:
         )
         for one in reply.attempts
     ]
+
+
+def _pages(connection: Connection, method: str, request: Any, kind: type[Any]) -> Iterator[Any]:
+    """Yields the replies to the request, page after page."""
+    while True:
+        reply = connection.call(METADATA + method, request, kind)
+        yield reply
+        if not reply.next_page_token:
+            return
+        request.page_token = reply.next_page_token
+
+
+def _event(event: metadata_pb2.RunEvent) -> EventRecord:
+    transition = event.transition
+    before = getattr(transition, "from")
+    return EventRecord(
+        number=event.number,
+        kind=name_of(event, "kind", event.kind),
+        time_s=event.record_time.ToNanoseconds() / 1e9,
+        actor=event.actor,
+        evidence=event.evidence,
+        to_state=name_of(transition, "to", transition.to) if transition.to else "",
+        cause=name_of(transition, "cause", transition.cause) if transition.cause else "",
+        from_state=name_of(transition, "from", before) if before else "",
+        title=event.title,
+        level=name_of(event, "level", event.level) if event.level else "",
+        attempt=event.attempt,
+        writer=event.writer,
+    )
 
 
 def _writer(one: metadata_pb2.RunWriter) -> WriterRecord:

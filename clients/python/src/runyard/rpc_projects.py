@@ -10,10 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from runyard.errors import InvalidArgument
 from runyard.records import ProjectRecord
-from runyard.rpc import Connection, project_record
+from runyard.rpc import METADATA, Connection, project_record
 from runyard_protos.metadata.v1 import metadata_pb2 as pb
 
-METADATA = "/runyard.metadata.v1.MetadataService/"
 PAGE_SIZE = 100
 END_RULES = {"last": "END_RULE_LAST_WRITER", "primary": "END_RULE_PRIMARY"}
 FORMATS = {"json": "NOTIFICATION_FORMAT_JSON", "slack": "NOTIFICATION_FORMAT_SLACK"}

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runyard.errors import error_of
-from runyard.rpc import Connection
+from runyard.rpc import METADATA, Connection
 from runyard_protos.metadata.v1 import metadata_pb2
 
-METADATA = "/runyard.metadata.v1.MetadataService/"
 PATHS_PER_CALL = 1000
 PAGE_SIZE = 1000
 _CODES = {"RUN_NOT_FOUND": "not_found", "FIELD_INVALID": "invalid_argument"}

@@ -1,8 +1,9 @@
-"""Sizes, counts and ages as people read them."""
+"""Sizes, counts, ages and tables as people read them."""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection, Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -36,3 +37,15 @@ def iso_time(time_s: float | None) -> str | None:
         return None
     moment = datetime.datetime.fromtimestamp(time_s, datetime.timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def table_lines(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Returns the rows, of which the first is the head, as lines of aligned columns; those in `right` end flush."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
