@@ -1,13 +1,15 @@
-"""The command line tells what happened to a run, who wrote it, and how often it was begun."""
+"""The command line and Python tell what happened to a run, who wrote it, and how often it was begun."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import runyard
 from tests.integration import scripts
 from tests.integration.yard import BIN, Yard
 
@@ -58,6 +60,17 @@ def test_the_life_of_a_run_is_told(yard: Yard, tmp_path: Path) -> None:
     assert [(w["label"], w["attempt"], w["exit_code"], w["is_current"]) for w in writers] == [
         ("trainer", 1, 3, False), ("trainer", 2, 0, True),
     ]  # fmt: skip
+    with runyard.Api(yard.base_url) as api:
+        run = api.run(path)
+        for told, listed in (
+            (events, run.events()),
+            (attempts, run.attempts()),
+            (writers, run.writers()),
+        ):
+            assert told == json.loads(json.dumps([dataclasses.asdict(one) for one in listed]))
+        assert {one.writer for one in run.writers()} == {
+            one.writer for one in run.receipt().writers
+        }
     for what in ("attempts", "writers"):
         lines = cli(yard, what, path).stdout.splitlines()
         assert len(lines) == 3 and "failed" in lines[1] and "finished" in lines[2], lines

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import runyard
 from tests.integration.readback import readback, wait_until
 from tests.integration.test_ends import HEAD, TOLD_WITHIN_S, await_end, training
 from tests.integration.yard import CallError, Yard
@@ -130,6 +131,26 @@ def test_nothing_is_killed_that_must_not_be(yard: Yard, tmp_path: Path) -> None:
         done = stop(yard, one.path, "--kill", "--wait", "--json")
         assert '"state": "killed"' in done.stdout, done.stdout + done.stderr
         one.wait_for_end(5)
+
+
+def test_a_stop_from_python(yard: Yard, tmp_path: Path) -> None:
+    """It returns at once with how far it has come; a second one, that may kill, when the run has ended; a third is refused."""
+    body = IGNORES + "print('up', flush=True)\nwhile True:\n  time.sleep(60)\n"
+    with training(yard, tmp_path, HEAD + body, "python") as one, runyard.Api(yard.base_url) as api:
+        one.wait_for("up")
+        run = api.run(one.path)
+        asked = run.stop("enough", grace_s=3600)
+        assert asked.is_live and asked.stage == "requested", asked
+        late = run.stop(grace_s=3600, wait_s=0.01)
+        assert late.is_live and one.process.poll() is None, late
+        ended = run.stop("now", grace_s=0, kill=True, wait_s=60)
+        assert (ended.state, ended.stage, ended.exit_code) == ("killed", "killed", 137), ended
+        one.wait_for_end(5)
+        reasons = [e.evidence.split("\n")[0] for e in run.events() if e.kind == "stop_requested"]
+        assert reasons == ["enough", "3600 s to wind up, then SIGTERM", "now"]
+        with pytest.raises(runyard.errors.FailedPrecondition, match="is killed: there is nothing"):
+            run.stop()
+        assert run.state == "running" and run.reload().state == "killed"
 
 
 def test_what_cannot_be_stopped(yard: Yard, tmp_path: Path) -> None:

@@ -368,6 +368,57 @@ def test_history_asks_for_buckets(yard: Yard, api: runyard.Api) -> None:
         api.run("r").history(samples=0)
 
 
+def test_a_stop_says_who_how_and_why(yard: Yard, api: runyard.Api) -> None:
+    """stop() sends the wishes, and returns the state; with a wait, once the run has ended."""
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    run = api.run("r")
+    stopping = run_message(stop=metadata_pb2.StopStatus(stage=metadata_pb2.STOP_STAGE_DRAINING))
+    yard.reply("RequestStop", metadata_pb2.RequestStopResponse(run=stopping))
+    state = run.stop("enough", grace_s=1.5, kill=True)
+    assert (state.state, state.stage, state.is_live) == ("running", "draining", True)
+    request = metadata_pb2.RequestStopRequest.FromString(yard.requests[-1][2])
+    assert (request.run_path, request.reason, request.may_kill) == ("e/p/r1", "enough", True)
+    assert request.grace.ToMilliseconds() == 1500 and "@" in request.requested_by
+    ended = run_message(state=metadata_pb2.RUN_STATE_KILLED, exit_code=130)
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=ended))
+    state = run.stop(wait_s=float("inf"))
+    assert (state.state, state.exit_code, state.is_live) == ("killed", 130, False)
+    request = metadata_pb2.RequestStopRequest.FromString(yard.requests[-2][2])
+    assert not request.HasField("grace") and not request.may_kill
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"grace_s": -1.0}, r"-1 s: it must lie between 0 and 86400 s"),
+        ({"grace_s": 86_401.0}, r"86401 s: it must"),
+        ({"grace_s": float("nan")}, r"nan s: it must"),
+        ({"wait_s": -1.0}, r"wait_s=-1\.0"),
+        ({"wait_s": float("nan")}, r"wait_s=nan"),
+    ],
+)
+def test_a_stop_that_cannot_be(
+    yard: Yard, api: runyard.Api, wish: dict[str, float], message: str
+) -> None:
+    """Times that cannot be are refused here, with the limit; nothing is sent."""
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    run = api.run("r")
+    with pytest.raises(errors.InvalidArgument, match=message):
+        run.stop(**wish)
+    assert len(yard.requests) == 1
+
+
+def test_paths_of_runs_to_delete_may_leave_defaults_out(yard: Yard, api: runyard.Api) -> None:
+    """As everywhere; one that is none deletes nothing."""
+    yard.reply("DeleteRuns", metadata_pb2.DeleteRunsResponse())
+    api.delete_runs(["r1", "e/p/runs/r2"])
+    request = metadata_pb2.DeleteRunsRequest.FromString(yard.requests[0][2])
+    assert list(request.run_paths) == ["local/uncategorized/r1", "e/p/r2"]
+    with pytest.raises(errors.InvalidArgument, match="a/b/c/d"):
+        api.delete_runs(["r1", "a/b/c/d"])
+    assert len(yard.requests) == 1
+
+
 def test_receipts_say_what_is_missing() -> None:
     """A receipt names gaps."""
     writer = WriterReceipt(1, 8, 3, 10, ((4, 5),), 2, 16)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from runyard import naming
-from runyard.errors import InvalidArgument, UsageError
-from runyard.settings import ResolvedSettings, Settings, resolve, run_path
+from runyard.errors import InvalidArgument
+from runyard.paths import run_path
+from runyard.settings import ResolvedSettings, Settings, resolve
 
 
 def test_ids_are_drawn_past_seeds() -> None:
@@ -174,5 +175,5 @@ def test_a_path_that_was_typed_is_made_whole(typed: str, path: str) -> None:
 @pytest.mark.parametrize("typed", ["", "/", "a//b", "a/b/c/d"])
 def test_what_is_no_path_is_said_so(typed: str) -> None:
     """The message has the text that was given, and the form that it should have."""
-    with pytest.raises(UsageError, match="is no path of a run: entity/project/run_id"):
+    with pytest.raises(InvalidArgument, match="is no path of a run: entity/project/run_id"):
         run_path(typed, ResolvedSettings())

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from runyard.settings import Settings, resolve, run_path
+from runyard.paths import run_path
+from runyard.settings import Settings, resolve
 from runyard.text_format import table_lines
 
 EVIDENCE_LENGTH_MAX = 200

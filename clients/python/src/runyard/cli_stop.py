@@ -8,10 +8,9 @@ import re
 import time
 from typing import Any
 
-from runyard.settings import Settings, resolve, run_path
+from runyard.paths import run_path
+from runyard.settings import Settings, resolve
 
-POLL_INTERVAL_S = 0.3
-GRACE_MAX_S = 86_400.0
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _STOP_KINDS = {
     "stop_requested": "requested",
@@ -90,7 +89,7 @@ def _watch(connection: Any, path: str, *, after: int, is_json: bool) -> Any:
                 print(_line(word, event), flush=True)
         if not state.is_live:
             return state
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(rpc_stops.POLL_INTERVAL_S)
 
 
 def _line(word: str, event: Any) -> str:
@@ -101,6 +100,8 @@ def _line(word: str, event: Any) -> str:
 
 
 def _grace_s(text: str) -> float:
+    from runyard.rpc_stops import GRACE_MAX_S
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     grace_s = float(match.group(1)) * _UNITS_S[match.group(2)] if match else -1.0
     if not 0 <= grace_s <= GRACE_MAX_S:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyard.errors import UsageError
-from runyard.settings import run_path
+from runyard.paths import run_path
 from runyard.text_format import bytes_text
 
 if TYPE_CHECKING:

@@ -1,12 +1,16 @@
-"""Asks a server to stop a run, and reads how far that has come: the calls of `runyard stop`."""
+"""Asks a server to stop a run, and reads how far that has come: the calls of `runyard stop` and `Run.stop`."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 
+from runyard.errors import InvalidArgument
 from runyard.rpc import METADATA, Connection, name_of
 from runyard_protos.metadata.v1 import metadata_pb2
 
+GRACE_MAX_S = 86_400.0
+POLL_INTERVAL_S = 0.3
 LIVE_STATES = ("pending", "running", "stopping")
 
 
@@ -36,6 +40,11 @@ def request_stop(
     requested_by: str,
 ) -> StopState:
     """Asks that the run stop; raises NotFound, or FailedPrecondition for a run that is not live."""
+    if grace_s is not None and not 0 <= grace_s <= GRACE_MAX_S:
+        raise InvalidArgument(
+            f"a grace time of {grace_s:g} s: it must lie between 0 and {GRACE_MAX_S:g} s (a day)",
+            reason="FIELD_INVALID",
+        )
     request = metadata_pb2.RequestStopRequest(
         run_path=path, may_kill=may_kill, reason=reason, requested_by=requested_by
     )
@@ -50,6 +59,17 @@ def stop_state(connection: Connection, path: str) -> StopState:
     request = metadata_pb2.GetRunRequest(path=path)
     reply = connection.call(METADATA + "GetRun", request, metadata_pb2.GetRunResponse)
     return _stop_state(reply.run)
+
+
+def await_end(connection: Connection, path: str, *, wait_s: float) -> StopState:
+    """Returns the run's state when it has ended, or after that time as it then is."""
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        state = stop_state(connection, path)
+        left_s = deadline_s - time.monotonic()
+        if not state.is_live or left_s <= 0:
+            return state
+        time.sleep(min(POLL_INTERVAL_S, left_s))
 
 
 def _stop_state(run: metadata_pb2.Run) -> StopState:

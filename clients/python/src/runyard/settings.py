@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runyard.errors import InvalidArgument, UsageError
+from runyard.errors import InvalidArgument
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 DEFAULT_ENTITY = "local"
@@ -376,17 +376,3 @@ def _parse_url(value: str, source: str) -> str:
             reason="FIELD_INVALID",
         )
     return url
-
-
-def run_path(path: str, settings: ResolvedSettings) -> str:
-    """Returns entity/project/run_id of the path that a user typed, or of a page's; parts left out at the front are the settings'.
-
-    Raises UsageError for what is no path of a run.
-    """
-    parts = path.strip("/").split("/")
-    if len(parts) == 4 and parts[2] == "runs":  # the path of the run's page
-        parts.pop(2)
-    if len(parts) > 3 or not all(parts):
-        raise UsageError(f"{path!r} is no path of a run: entity/project/run_id")
-    defaults = [settings.entity or DEFAULT_ENTITY, settings.project or DEFAULT_PROJECT]
-    return "/".join([*defaults[: 3 - len(parts)], *parts])

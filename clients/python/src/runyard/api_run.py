@@ -1,0 +1,273 @@
+"""A run as Python reads it: what it is, its history, its life, its files; edits, stops and deletes it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from runyard import extended_json, rpc_lives, rpc_stops, rpc_trash
+from runyard.api_files import File
+from runyard.api_rows import merged_rows, scanned_rows
+from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
+from runyard.records import Columns, Receipt, RunRecord
+from runyard.rpc import Client
+from runyard.rpc_lives import AttemptRecord, EventRecord, WriterRecord
+from runyard.rpc_stops import StopState
+from runyard.rpc_trash import DeletedRun
+from runyard.text_format import iso_time
+
+METRICS_PER_CALL = 1000
+
+
+class Run:
+    """A run as it was when it was read; `reload()` reads it again, `update()` writes what was changed here."""
+
+    def __init__(self, client: Client, record: RunRecord, base_url: str) -> None:
+        self._client = client
+        self._base_url = base_url
+        self._summary: dict[str, Any] | None = None
+        self._take(record)
+
+    @property
+    def path(self) -> str:
+        """Returns entity/project/run_id."""
+        return self.record.path
+
+    @property
+    def url(self) -> str:
+        """Returns the address of the run's page."""
+        record = self.record
+        return f"{self._base_url}/{record.entity}/{record.project}/runs/{record.run_id}"
+
+    @property
+    def created_at(self) -> str | None:
+        """Returns when the server first heard of the run, ISO 8601, UTC."""
+        return iso_time(self.record.create_time_s)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Returns the results: what the script set, and the last value of each other metric."""
+        if self._summary is None:
+            text = self.record.summary_json or self._client.summary_json(self.path)
+            self._summary = summary = dict(extended_json.loads(text))
+            return summary
+        return self._summary
+
+    @property
+    def metrics(self) -> list[str]:
+        """Returns the names of all metrics, in byte order."""
+        return self._client.metric_names(self.path)
+
+    @property
+    def transitions(self) -> list[dict[str, Any]]:
+        """Returns the changes of state with their causes, oldest first."""
+        return self._client.list_transitions(self.path)
+
+    def history(
+        self,
+        keys: Sequence[str] | str | None = None,
+        samples: int = 1500,
+        *,
+        pandas: bool = False,
+    ) -> Any:
+        """Returns rows in step order: dicts with `_step`, `_timestamp` and the metrics that have a point there.
+
+        A metric of more than `samples` points comes as the last points of that many aligned buckets; `scan_history`
+        gives every point. With `pandas=True` a DataFrame.
+        """
+        if samples < 1:
+            raise InvalidArgument(
+                f"history(samples={samples}): it must be at least 1", reason="FIELD_INVALID"
+            )
+        columns: list[Columns] = []
+        names = self._names(keys)
+        for chunk in chunks(names, METRICS_PER_CALL):
+            columns += self._client.query_buckets(
+                self.path, chunk, bucket_count_max=min(samples, 10_000)
+            )
+        rows = list(merged_rows(columns, keys=names))
+        if not pandas:
+            return rows
+        import importlib
+
+        library = importlib.import_module("pandas")
+        return library.DataFrame(rows, columns=["_step", "_timestamp", *names])
+
+    def scan_history(
+        self,
+        keys: Sequence[str] | str | None = None,
+        page_size: int = 10_000,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        *,
+        writer: str | int | None = None,
+        attempts: str = "current",
+    ) -> Iterator[dict[str, Any]]:
+        """Yields every point, bit-exact, in rows like those of `history`; `max_step` is not included.
+
+        `writer` (a label like "rank17", or a number) gives what that writer logged alone; `attempts="all"` also what a
+        rewind superseded, and of a fork only what itself logged. Raises NotFound for a writer that the run has not.
+        """
+        if attempts not in ("current", "all"):
+            raise InvalidArgument(
+                f'scan_history(attempts={attempts!r}): it is "current" or "all"',
+                reason="FIELD_INVALID",
+            )
+        last_step = None if max_step is None else max_step - 1
+        names = self._names(keys)
+        return scanned_rows(
+            functools.partial(
+                self._client.query_series,
+                writers=() if writer is None else self._writers_of(writer),
+                is_every_attempt=attempts == "all",
+            ),
+            self.path,
+            names,
+            first_step=min_step,
+            last_step=last_step,
+            page_size=page_size,
+        )
+
+    def _writers_of(self, writer: str | int) -> list[int]:
+        """Returns the numbers of the writers of that label: one in each attempt; raises NotFound, Unavailable."""
+        known = self._client.receipt(self.path).writers
+        found = [one.writer for one in known if writer in (one.label, one.writer)]
+        if not found and not any(one.label for one in known):
+            raise Unavailable(
+                f"the server cannot tell the labels of {self.path}'s writers now; give the number, or try again",
+                reason="WRITERS_UNKNOWN",
+            )
+        if not found:
+            labels = ", ".join(sorted({one.label for one in known})[:10])
+            raise NotFound(
+                f"{self.path} has no durable records of writer {writer!r}; it has {labels}",
+                reason="WRITER_NOT_FOUND",
+            )
+        return found
+
+    def receipt(self) -> Receipt:
+        """Returns what is durable of the run, as the store says now."""
+        return self._client.receipt(self.path)
+
+    def events(self) -> list[EventRecord]:
+        """Returns what happened to the run, oldest first: transitions, stops, alerts, stalls, writers lost."""
+        return list(rpc_lives.list_events(self._client.connection, self.path))
+
+    def attempts(self) -> list[AttemptRecord]:
+        """Returns how often the run was begun, and from where: its start, resumes, rewinds; oldest first."""
+        return rpc_lives.list_attempts(self._client.connection, self.path)
+
+    def writers(self) -> list[WriterRecord]:
+        """Returns the processes that wrote the run, those of earlier attempts too, by number."""
+        return list(rpc_lives.list_writers(self._client.connection, self.path))
+
+    def stop(
+        self,
+        reason: str = "",
+        *,
+        grace_s: float | None = None,
+        kill: bool = False,
+        wait_s: float = 0.0,
+    ) -> StopState:
+        """Asks the run to stop, and returns how far that has come; it has ended when that is no longer `is_live`.
+
+        Its script is told, and has `grace_s` (None: 60 s) to wind up until SIGTERM; with `kill`, SIGKILL follows 10 s
+        later. Waits for the end up to `wait_s` (math.inf: until it has ended). Another call goes on with the same stop
+        under the new wishes. Raises FailedPrecondition for a run that has ended. `reload()` shows the state here.
+        """
+        if not wait_s >= 0:
+            raise InvalidArgument(
+                f"stop(wait_s={wait_s}): it must be at least 0", reason="FIELD_INVALID"
+            )
+        state = rpc_stops.request_stop(
+            self._client.connection,
+            self.path,
+            grace_s=grace_s,
+            may_kill=kill,
+            reason=reason,
+            requested_by=rpc_trash.who(),
+        )
+        if not wait_s:
+            return state
+        return rpc_stops.await_end(self._client.connection, self.path, wait_s=wait_s)
+
+    def files(self, names: Sequence[str] | None = None) -> list[File]:
+        """Returns the run's files by name."""
+        records = self._client.list_files(self.path)
+        return [
+            File(self._client, self.path, r) for r in records if names is None or r.name in names
+        ]
+
+    def file(self, name: str) -> File:
+        """Returns one file; raises NotFound."""
+        record, _ = self._client.file_url(self.path, name)
+        return File(self._client, self.path, record)
+
+    def update(self) -> None:
+        """Writes name, notes, tags, group, job_type and config, as far as they were changed here."""
+        wanted = self._editable()
+        changed = {key: value for key, value in wanted.items() if value != self._as_read[key]}
+        if changed:
+            self._take(self._client.update_run(self.path, changed))
+
+    def reload(self) -> Run:
+        """Reads the run again and returns it; changes that were not written are lost."""
+        self._take(self._client.get_run(self.path))
+        return self
+
+    load = reload
+
+    def delete(self, now: bool = False) -> DeletedRun:
+        """Moves the run to the trash, or with `now=True` purges it at once; raises FailedPrecondition for a live one."""
+        deleted, refusals = rpc_trash.delete_runs(self._client.connection, [self.path], is_now=now)
+        rpc_trash.raise_refusal(refusals)
+        return deleted[0]
+
+    def wait_until_finished(self) -> None:
+        """Is not offered: ask `reload().state` at your pace."""
+        raise NotOffered(
+            "wait_until_finished() is not offered; ask run.reload().state at your pace"
+        )
+
+    def __repr__(self) -> str:
+        return f"<runyard run {self.path} ({self.state})>"
+
+    def _take(self, record: RunRecord) -> None:
+        self.record = record
+        self.id = record.run_id
+        self.entity = record.entity
+        self.project = record.project
+        self.state = record.state
+        self.exit_code = record.exit_code
+        self.metadata = record.host
+        self.name = record.display_name
+        self.notes = record.notes
+        self.tags = list(record.tags)
+        self.group = record.group
+        self.job_type = record.job_type
+        self.config: dict[str, Any] = extended_json.loads(record.config_json)
+        self._summary = None
+        self._as_read = self._editable()
+
+    def _editable(self) -> dict[str, Any]:
+        return {
+            "display_name": self.name,
+            "notes": self.notes,
+            "tags": list(self.tags),
+            "group": self.group,
+            "job_type": self.job_type,
+            "config_json": extended_json.dumps(extended_json.plain(self.config)),
+        }
+
+    def _names(self, keys: Sequence[str] | str | None) -> list[str]:
+        if keys is None:
+            return self.metrics
+        wanted = [keys] if isinstance(keys, str) else list(keys)
+        return [key for key in dict.fromkeys(wanted) if key not in ("_step", "_timestamp")]
+
+
+def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yields the items in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
