@@ -29,7 +29,14 @@ from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import NotFound
 from runyard_server.domain.points import metric_id
 from runyard_server.domain.projects import Project
-from runyard_server.domain.run import RunDocument, RunKey, RunState, make_run_key
+from runyard_server.domain.run import (
+    Cut,
+    HistoryPart,
+    RunDocument,
+    RunKey,
+    RunState,
+    make_run_key,
+)
 from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
@@ -41,6 +48,7 @@ SHORT_POINTS = 10_000
 BLOCK_ROWS = 400_000
 BUCKETS = 1_500
 LIVE_POINTS = 200_000
+RANKS, RANK_STEPS = 1_000, 1_000
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 ENTITY, PROJECT = "bench", "query"
 
@@ -116,6 +124,21 @@ class Bench:
         reply: pb.QuerySeriesResponse = await self.stub.QuerySeries(request, timeout=60)
         return reply
 
+    async def rank(self, path: str, metric: str, writer: int) -> pb.QueryBucketsResponse:
+        """One writer alone."""
+        request = pb.QueryBucketsRequest(
+            run_paths=[path], metrics=[metric], bucket_count_max=BUCKETS, writers=[writer]
+        )
+        reply: pb.QueryBucketsResponse = await self.stub.QueryBuckets(request, timeout=60)
+        assert len(reply.series) == 1, len(reply.series)
+        return reply
+
+    async def metrics(self, path: str) -> pb.ListMetricsResponse:
+        request = pb.ListMetricsRequest(run_path=path, page_size=100)
+        reply: pb.ListMetricsResponse = await self.stub.ListMetrics(request, timeout=60)
+        assert len(reply.metrics) >= 1, len(reply.metrics)
+        return reply
+
     async def sql(self, text: str) -> pa.Table:
         return await self.store.query_arrow(text, timeout_s=60)
 
@@ -163,6 +186,8 @@ async def measure(store: ClickHouse, points: int, rounds: int) -> list[Result]:
         long_key, keys = await fill(store, index, points, clock.now_unix_ns())
         results = await measure_short(bench, keys)
         results += await measure_long(bench, long_key, points)
+        results += await measure_rewound(bench, index, long_key, points)
+        results += await measure_ranks(bench, index, clock.now_unix_ns())
     await server.stop(1)
     return results
 
@@ -175,11 +200,7 @@ async def fill(
     now_ms = now_unix_ns // 10**6
     rng = np.random.default_rng(1)
     long_key, *keys = (make_run_key(now_ms, number) for number in range(RUNS + 1))
-    documents = [
-        RunDocument(key, ENTITY, PROJECT, run_id(key), run_id(key), RunState.FINISHED, version=1)
-        for key in (long_key, *keys)
-    ]
-    await index.publish(documents)
+    await index.publish([document(key) for key in (long_key, *keys)])
     print(f"inserting {points:,} points and {RUNS} x {SHORT_POINTS:,}", file=sys.stderr)
     for start in range(0, points, BLOCK_ROWS):
         steps = np.arange(start, min(points, start + BLOCK_ROWS))
@@ -288,6 +309,80 @@ async def measure_long(bench: Bench, key: RunKey, points: int) -> list[Result]:
         Result(f"{name}: storing its buckets, once", rollup_ms, "ms", baseline, raw_ms, None),
         Result(f"{name}: last 100 steps", tail_ms, "ms", baseline, raw_ms, None),
     ]
+
+
+async def measure_rewound(
+    bench: Bench, index: ClickHouseRunIndex, key: RunKey, points: int
+) -> list[Result]:
+    """Times reads of the long series as a fork has them that begins in it, after it was rewound by a tenth."""
+    fork = make_run_key(time.time_ns() // 10**6, RUNS + 1)
+    step = points * 9 // 10
+    ancestor = HistoryPart(key, last_step=points, cuts=(Cut(writer_max=0, last_step=step),))
+    await index.publish([document(fork, (HistoryPart(fork), ancestor))])
+    whole = [path_of(key)]
+    plain_ms = await bench.median_ms(lambda: bench.buckets(whole, "long"))
+    plain_metrics_ms = await bench.median_ms(lambda: bench.metrics(whole[0]))
+    path = path_of(fork)
+    buckets_ms = await bench.median_ms(lambda: bench.buckets([path], "long"))
+    metrics_ms = await bench.median_ms(lambda: bench.metrics(path), rounds=5)
+    name, baseline = f"{points:,}-point series, forked, its last tenth rewound", "the same, plain"
+    return [
+        Result(f"{name}: to 1,500 buckets", buckets_ms, "ms", baseline, plain_ms, None),
+        Result(f"{name}: its metrics", metrics_ms, "ms", baseline, plain_metrics_ms, None),
+    ]
+
+
+async def measure_ranks(bench: Bench, index: ClickHouseRunIndex, now_unix_ns: int) -> list[Result]:
+    """Times reads of one metric that a thousand writers logged: the band over all, and one alone."""
+    key = make_run_key(now_unix_ns // 10**6, RUNS + 2)
+    await index.publish([document(key)])
+    rng = np.random.default_rng(4)
+    writers = np.arange(1, RANKS + 1, dtype=np.uint32)
+    block = now_unix_ns - 3_600 * 10**9
+    for start in range(0, RANK_STEPS, 100):
+        steps = np.arange(start, start + 100)
+        table = {
+            "run": np.full(RANKS * 100, key, np.uint64),
+            "metric": np.full(RANKS * 100, metric_id("loss"), np.uint64),
+            "step": np.repeat(steps, RANKS).astype(np.int64),
+            "writer": np.tile(writers, 100),
+            "time": np.repeat(1_790_000_000_000 + steps * 20, RANKS),
+            "value": rng.normal(1.0, 0.05, RANKS * 100),
+            "sequence": np.repeat(steps + 1, RANKS).astype(np.uint64),
+            "block": np.full(RANKS * 100, block + start, np.uint64),
+        }
+        await bench.store.insert_arrow("points", pa.table(table), timeout_s=60)
+    path, loss = path_of(key), metric_id("loss")
+    one_sql = f"SELECT step, time, value FROM points FINAL WHERE run = {key} AND metric = {loss} AND writer = 17"
+    sql_ms = await bench.median_ms(lambda: bench.sql(one_sql))
+    raw_ms = await bench.median_ms(lambda: bench.buckets([path], "loss"))
+    name = f"{RANKS:,} writers x {RANK_STEPS:,} steps"
+    task = build_rollup(
+        RollupConfig(series_per_round_max=1), store=bench.store, clock=SystemClock()
+    )
+    assert await task.roll_up((int(key), loss), now_unix_ns), "the ranks' series was not rolled up"
+    stored_ms = await bench.median_ms(lambda: bench.buckets([path], "loss"))
+    rank_ms = await bench.median_ms(lambda: bench.rank(path, "loss", 17))
+    by_sql = "the same points by SQL"
+    return [
+        Result(f"{name}: band over all, from points", raw_ms, "ms", by_sql, sql_ms, None),
+        Result(f"{name}: band over all, stored", stored_ms, "ms", by_sql, sql_ms, None),
+        Result(f"{name}: one writer alone", rank_ms, "ms", by_sql, sql_ms, None),
+    ]
+
+
+def document(key: RunKey, history_parts: tuple[HistoryPart, ...] = ()) -> RunDocument:
+    """Returns a run of the bench's project."""
+    return RunDocument(
+        key,
+        ENTITY,
+        PROJECT,
+        run_id(key),
+        run_id(key),
+        RunState.FINISHED,
+        version=1,
+        history_parts=history_parts,
+    )
 
 
 def run_id(key: RunKey) -> str:

@@ -74,6 +74,11 @@ class RunFinder:
         """Returns one run. Raises InvalidArgument, NotFound, FailedPrecondition RUN_DELETED."""
         return (await self.find_all([path]))[path]
 
+    async def find_now(self, path: str) -> IndexedRun:
+        """Returns one run as metadata has it: what was rewound a moment ago is so here. Raises as `find`, and Unavailable."""
+        check_run_path(path)
+        return (await self._ask_source([path]))[path]
+
     async def find_all(self, paths: Iterable[str]) -> dict[str, IndexedRun]:
         """Returns all these runs, in order. Raises as `find` for the first that has none."""
         names = {path: check_run_path(path) for path in paths}

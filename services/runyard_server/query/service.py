@@ -35,7 +35,7 @@ from runyard_server.query.requests import (
 from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
-from runyard_server.storage.ports.points import PointReader, SeriesKey
+from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
 
 
@@ -179,10 +179,13 @@ class QueryService:
 
     async def read_receipt(self, run_path: str, *, writer_max: int = 0) -> Receipt:
         """Returns what is durable of a run; its last step is that of the writers up to `writer_max` (0: all)."""
-        run = await self._finder.find(run_path)
-        scopes = planner.scopes_of([run], EVERYTHING)
         if writer_max:
-            scopes = {run.run_key: planner.scope_before(run, writer_max)}
+            # A new attempt counts on from this step: the index may not know yet what a rewind a moment ago superseded.
+            run = await self._finder.find_now(run_path)
+            scopes: Scopes = {run.run_key: planner.scope_before(run, writer_max)}
+        else:
+            run = await self._finder.find(run_path)
+            scopes = planner.scopes_of([run], EVERYTHING)
         ranges, last_step, told = await asyncio.gather(
             self._points.read_receipts(run.run_key),
             self._points.read_last_step(run.run_key, scopes=scopes),

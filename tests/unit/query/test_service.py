@@ -301,6 +301,20 @@ async def test_a_rewound_run_shows_its_current_history(world: World) -> None:
     assert [(s.metric, list(s.first_steps)) for s in buckets.series] == [("a", [0, 3, 4])]
 
 
+async def test_a_resume_counts_on_from_what_a_rewind_left_though_the_index_lags(
+    world: World,
+) -> None:
+    """The last step before an attempt is asked of metadata: the index does not know yet of the rewind a moment ago."""
+    run = await world.add_run("r")
+    await world.log(run, {"a": [(0, 1.0), (2, 2.0), (9, 3.0)]}, writer=1)
+    await world.log(run, {"a": [(3, 3.0)]}, writer=2)
+    await world.rpc.GetReceipt(pb.GetReceiptRequest(run_path="e/p/r"), None)
+    parts = (HistoryPart(run.run_key, cuts=(Cut(1, 2),)),)
+    world.metadata.documents.append(dataclasses.replace(run, history_parts=parts, version=2))
+    ask = pb.GetReceiptRequest(run_path="e/p/r", writer_max=2)
+    assert (await world.rpc.GetReceipt(ask, None)).last_step == 3
+
+
 async def test_a_fork_shows_its_parents_points_up_to_the_fork(world: World) -> None:
     """A child's history is its parent's up to the step, then its own; all attempts are its own points alone."""
     parent = await world.add_run("parent")

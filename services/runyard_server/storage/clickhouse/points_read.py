@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -13,10 +13,11 @@ from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read_buckets import BucketReader
 from runyard_server.storage.clickhouse.points_read_columns import (
-    NS_PER_MS,
     column,
     empty_points,
     read_points,
+    read_stats,
+    texts,
 )
 from runyard_server.storage.clickhouse.points_read_plan import STEP_MAX, span_of_steps
 from runyard_server.storage.clickhouse.points_read_receipts_sql import (
@@ -26,6 +27,8 @@ from runyard_server.storage.clickhouse.points_read_receipts_sql import (
 )
 from runyard_server.storage.clickhouse.points_read_sql import SETTINGS, Series, Span, points_sql
 from runyard_server.storage.clickhouse.points_scoped import ScopedReader
+from runyard_server.storage.clickhouse.points_scoped_stats import ScopedStatsReader
+from runyard_server.storage.clickhouse.points_scoped_stats_sql import NAME_MATCHES
 from runyard_server.storage.ports.points import (
     NO_SCOPES,
     BucketColumns,
@@ -46,9 +49,6 @@ SELECT run, any(name) AS metric_name, min(first_step) AS step_low, max(last_step
 FROM series WHERE {where} GROUP BY run, metric"""
 _STATS_COLUMNS: Final = """run, metric_name, step_low, step_high, low, high, tupleElement(first_point, 5) AS first_value,
     tupleElement(last_point, 5) AS last_value, tupleElement(last_point, 4) AS last_time"""
-_NAME_MATCHES: Final = (
-    "({text:String} = '' OR positionCaseInsensitiveUTF8(metric_name, {text:String}) > 0)"
-)
 
 
 class ClickHousePointReader:
@@ -59,6 +59,7 @@ class ClickHousePointReader:
         self._receipts_max = receipts_max
         self._buckets = BucketReader(store)
         self._scoped = ScopedReader(store)
+        self._scoped_stats = ScopedStatsReader(store, self._scoped.long)
 
     async def read_series(
         self,
@@ -124,14 +125,13 @@ class ClickHousePointReader:
         """Returns metrics by name in byte order, and how many match in all."""
         scope = scopes.get(run_key)
         if scope is not None:
-            stats = await self._scoped_stats(run_key, scope, None)
-            matching = [s for s in stats if name_contains.lower() in s.name.lower()]
-            after = [s for s in matching if s.name.encode() > after_name.encode()]
-            return after[:limit], len(matching)
+            return await self._scoped_stats.list_metrics(
+                int(run_key), scope, name_contains=name_contains, after_name=after_name, limit=limit
+            )
         named = _STATS.format(where=f"run = {int(run_key)}")
         # One query for both: the count is taken before the page is cut, and stands in a row of its own.
         sql = (
-            f"WITH matching AS (SELECT * FROM ({named}\n) WHERE {_NAME_MATCHES})"
+            f"WITH matching AS (SELECT * FROM ({named}\n) WHERE {NAME_MATCHES})"
             f"\nSELECT {_STATS_COLUMNS}, (SELECT count() FROM matching) AS total FROM matching"
             "\nWHERE metric_name > {after:String} OR {after:String} = ''"
             f"\nORDER BY metric_name LIMIT {limit}"
@@ -139,7 +139,7 @@ class ClickHousePointReader:
         parameters = {"text": name_contains, "after": after_name}
         table = await self._store.query_arrow(sql, parameters)
         if table.num_rows:
-            return [found for _, found in _read_stats(table)], int(column(table, "total")[0])
+            return _named_stats(table), int(column(table, "total")[0])
         if not after_name:
             return [], 0
         _, total = await self.list_metrics(
@@ -159,23 +159,26 @@ class ClickHousePointReader:
         if not run_keys or (metrics is not None and not metrics):
             return {}
         found: dict[RunKey, list[MetricStats]] = {}
+        ids = () if metrics is None else tuple({metric_id(metric) for metric in metrics})
         for run_key in run_keys:
             if run_key in scopes:
-                own = await self._scoped_stats(run_key, scopes[run_key], metrics)
+                own, _ = await self._scoped_stats.list_metrics(
+                    int(run_key), scopes[run_key], metrics=ids, limit=limit_per_run
+                )
                 if own:
-                    found[run_key] = own[:limit_per_run]
+                    found[run_key] = own
         run_keys = [run_key for run_key in run_keys if run_key not in scopes]
         if not run_keys:
             return found
         where = f"run IN ({_join(run_keys)})"
         if metrics is not None:
-            where += f" AND metric IN ({_join(metric_id(metric) for metric in metrics)})"
+            where += f" AND metric IN ({_join(ids)})"
         cut = "" if limit_per_run is None else f" LIMIT {limit_per_run} BY run"
         stats = _STATS.format(where=where)
         table = await self._store.query_arrow(
             f"SELECT {_STATS_COLUMNS} FROM ({stats}\n) ORDER BY run, metric_name{cut}"
         )
-        for run, one in _read_stats(table):
+        for run, one in zip(column(table, "run").tolist(), _named_stats(table), strict=True):
             found.setdefault(RunKey(run), []).append(one)
         return found
 
@@ -208,7 +211,7 @@ class ClickHousePointReader:
             f"\nWHERE run IN ({_join(run_keys)}) AND is_removed = 0 ORDER BY run, key {SETTINGS}"
         )
         found: dict[RunKey, list[SummaryEntry]] = {}
-        keys, values = _texts(table, "key"), _texts(table, "value_json")
+        keys, values = texts(table, "key"), texts(table, "value_json")
         for run, key, value in zip(column(table, "run").tolist(), keys, values, strict=True):
             found.setdefault(RunKey(run), []).append(SummaryEntry(key=key, value_json=value))
         return found
@@ -229,13 +232,6 @@ class ClickHousePointReader:
             assert not plain, "one run is read at a time"
             return await self._scoped.read_points(scoped, steps, limit=limit)
         return read_points(await self._store.query_arrow(points_sql(plain, steps, limit=limit)))
-
-    async def _scoped_stats(
-        self, run_key: RunKey, scope: Scope, metrics: Sequence[str] | None
-    ) -> list[MetricStats]:
-        ids = () if metrics is None else tuple(metric_id(metric) for metric in metrics)
-        table = await self._scoped.read_stats(int(run_key), scope, ids)
-        return [stats for _, stats in _read_stats(table)]
 
 
 def _split(series: Iterable[Series], scopes: Scopes) -> tuple[list[Series], dict[Series, Scope]]:
@@ -265,35 +261,8 @@ def _below(points: SeriesPoints, step: int) -> SeriesPoints:
     )
 
 
-def _read_stats(table: pa.Table) -> Iterable[tuple[int, MetricStats]]:
-    """Returns (run, stats) of each row."""
-    names = _texts(table, "metric_name")
-    wanted = (
-        "run", "step_low", "step_high", "first_value", "last_value", "low", "high", "last_time",
-    )  # fmt: skip
-    columns = [column(table, name).tolist() for name in wanted]
-    for name, run, first_step, last_step, first, last, low, high, time in zip(
-        names, *columns, strict=True
-    ):
-        has_finite = low <= high
-        yield (
-            run,
-            MetricStats(
-                name=name,
-                first_step=first_step,
-                last_step=last_step,
-                first=first,
-                last=last,
-                low=low + 0.0 if has_finite else math.nan,
-                high=high + 0.0 if has_finite else math.nan,
-                last_time_unix_ns=time * NS_PER_MS,
-            ),
-        )
-
-
-def _texts(table: pa.Table, name: str) -> list[str]:
-    values: list[Any] = table.column(name).to_pylist()
-    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
+def _named_stats(table: pa.Table) -> list[MetricStats]:
+    return list(read_stats(texts(table, "metric_name"), table))
 
 
 def _join(numbers: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import pyarrow as pa
 
@@ -21,9 +21,15 @@ from runyard_server.storage.clickhouse.points_read_columns import (
     raw_buckets,
     read_partials,
     read_points,
+    rows_of,
     series_slices,
 )
-from runyard_server.storage.clickhouse.points_read_plan import plan_source, stored_span
+from runyard_server.storage.clickhouse.points_read_plan import (
+    chunks,
+    plan_source,
+    steps_of,
+    stored_span,
+)
 from runyard_server.storage.clickhouse.points_read_sql import (
     Rollup,
     Series,
@@ -41,8 +47,6 @@ from runyard_server.storage.ports.points import BucketColumns, SeriesPoints
 
 SERIES_PER_QUERY_MAX: Final = 500
 SOURCES_PER_QUERY_MAX: Final = 32
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,14 @@ class BucketReader:
     ) -> dict[Series, BucketColumns]:
         """Returns the buckets of the series that have points in the range."""
         found: dict[Series, BucketColumns] = {}
-        for chunk in _chunks(series, SERIES_PER_QUERY_MAX):
+        for chunk in chunks(series, SERIES_PER_QUERY_MAX):
             found.update(await self._read_chunk(chunk, steps, bucket_count_max))
         return found
 
     async def read_means(self, series: Sequence[Series]) -> dict[Series, float]:
         """Returns the mean of the finite values of each series that has points."""
         means: dict[Series, float] = {}
-        for chunk in _chunks(series, SERIES_PER_QUERY_MAX):
+        for chunk in chunks(series, SERIES_PER_QUERY_MAX):
             look = await self._look(chunk, Span())
             sources = await self._sources(look.rollups, Span())
             wanted = [(SHIFT_MAX, s.mixed) for s in sources.values()]
@@ -188,7 +192,7 @@ class BucketReader:
         table = await self._store.query_arrow(looks_sql(series, steps))
         extents: dict[Series, _Extent] = {}
         rollups: dict[Series, Rollup] = {}
-        for run, metric, n, first, last, shift, end, covered in _rows(table):
+        for run, metric, n, first, last, shift, end, covered in rows_of(table):
             if n:
                 extents[run, metric] = _Extent(n, first, last)
             else:
@@ -197,7 +201,7 @@ class BucketReader:
         if missing:
             # Either without points in the range, or rolled up for the first time while the query ran.
             table = await self._store.query_arrow(rollups_sql(missing))
-            for run, metric, shift, end, covered in _rows(table):
+            for run, metric, shift, end, covered in rows_of(table):
                 rollups[run, metric] = Rollup(shift, end, covered)
         return _Look(extents, rollups)
 
@@ -206,12 +210,12 @@ class BucketReader:
     ) -> dict[Series, _Sources]:
         """Finds which stored buckets are out of date, and plans around them."""
         sources: dict[Series, _Sources] = {}
-        for chunk in _chunks(list(rollups.items()), SOURCES_PER_QUERY_MAX):
+        for chunk in chunks(list(rollups.items()), SOURCES_PER_QUERY_MAX):
             asked = []
             for one, rollup in chunk:
                 span = stored_span(rollup, steps)
                 if not span.is_empty:
-                    asked.append((one, rollup, _steps_of(span, rollup.shift)))
+                    asked.append((one, rollup, steps_of(span, rollup.shift)))
             touched: dict[Series, list[int]] = {}
             if asked:
                 table = await self._store.query_arrow(touched_sql(asked))
@@ -225,13 +229,13 @@ class BucketReader:
 
     async def _known_steps(self, series: Sequence[Series]) -> dict[Series, tuple[int, int]]:
         table = await self._store.query_arrow(known_steps_sql(series))
-        return {(run, metric): (first, last) for run, metric, first, last in _rows(table)}
+        return {(run, metric): (first, last) for run, metric, first, last in rows_of(table)}
 
     async def _extents(self, sources: Mapping[Series, _Sources]) -> dict[Series, _Extent]:
         extents: dict[Series, _Extent] = {}
-        for chunk in _chunks([s.mixed for s in sources.values()], SOURCES_PER_QUERY_MAX):
+        for chunk in chunks([s.mixed for s in sources.values()], SOURCES_PER_QUERY_MAX):
             table = await self._store.query_arrow(ranges_sql(chunk))
-            for run, metric, n, first, last in _rows(table):
+            for run, metric, n, first, last in rows_of(table):
                 extents[run, metric] = _Extent(n, first, last)
         return extents
 
@@ -246,7 +250,7 @@ class BucketReader:
         tables = await asyncio.gather(
             *(
                 self._store.query_arrow(partials_sql(chunk))
-                for chunk in _chunks(sources, SOURCES_PER_QUERY_MAX)
+                for chunk in chunks(sources, SOURCES_PER_QUERY_MAX)
             )
         )
         return [read_partials(table) for table in tables]
@@ -277,24 +281,7 @@ def _within(known: tuple[int, int] | None, steps: Span) -> tuple[int, int] | Non
     return (first, last) if first <= last else None
 
 
-def _steps_of(span: Span, shift: int) -> Span:
-    return Span(
-        None if span.first is None else span.first << shift,
-        None if span.end is None else span.end << shift,
-    )
-
-
 def _slices(table: pa.Table) -> Iterable[tuple[Series, slice]]:
     if table.num_rows == 0:
         return ()
     return series_slices(column(table, "run"), column(table, "metric"))
-
-
-def _rows(table: pa.Table) -> Iterable[tuple[int, ...]]:
-    """Returns the rows of a small table, one per series."""
-    columns = [column(table, name).tolist() for name in table.column_names]
-    return zip(*columns, strict=True)
-
-
-def _chunks(items: Sequence[_Item], size: int) -> Iterable[Sequence[_Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from runyard_server.storage.clickhouse.points_read_sql import (
     CLASS_POSITIVE_INFINITY,
     Series,
 )
-from runyard_server.storage.ports.points import BucketColumns, SeriesPoints
+from runyard_server.storage.ports.points import BucketColumns, MetricStats, SeriesPoints
 
 NS_PER_MS: Final = 1_000_000
 _EXPONENT_OF_CLASS: Final = 8
@@ -63,6 +64,38 @@ def column(table: pa.Table, name: str) -> NDArray[Any]:
     else:
         values = pieces.to_numpy()
     return values
+
+
+def rows_of(table: pa.Table) -> Iterator[tuple[int, ...]]:
+    """Yields the rows of a small table of numbers."""
+    columns = [column(table, name).tolist() for name in table.column_names]
+    return zip(*columns, strict=True)
+
+
+def texts(table: pa.Table, name: str) -> list[str]:
+    """Returns one column of text; bytes that are no UTF-8 are replaced."""
+    values: list[Any] = table.column(name).to_pylist()
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
+
+
+def read_stats(names: Sequence[str], table: pa.Table) -> Iterator[MetricStats]:
+    """Yields the stats of the metric of each row, whose names stand beside the table; low > high where no value is finite."""
+    wanted = ("step_low", "step_high", "first_value", "last_value", "low", "high", "last_time")
+    columns = [column(table, name).tolist() for name in wanted]
+    for name, first_step, last_step, first, last, low, high, time in zip(
+        names, *columns, strict=True
+    ):
+        has_finite = low <= high
+        yield MetricStats(
+            name=name,
+            first_step=first_step,
+            last_step=last_step,
+            first=first,
+            last=last,
+            low=low + 0.0 if has_finite else math.nan,
+            high=high + 0.0 if has_finite else math.nan,
+            last_time_unix_ns=time * NS_PER_MS,
+        )
 
 
 def series_slices(runs: UInt64Column, metrics: UInt64Column) -> Iterator[tuple[Series, slice]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from runyard_server.storage.clickhouse.points_read_sql import Rollup, Series, Source, Span
 
 STEP_MAX: Final = 2**63 - 1
 SPANS_MAX: Final = 64
 """Stored buckets that late points touched are read from points in at most this many ranges, close ones joined."""
+
+_Item = TypeVar("_Item")
 
 
 def span_of_steps(first_step: int | None, last_step: int | None) -> Span:
@@ -28,6 +30,11 @@ def stored_span(rollup: Rollup, steps: Span) -> Span:
         else min(rollup.end_bucket, steps.end >> rollup.shift)
     )
     return Span(first, end)
+
+
+def steps_of(buckets: Span, shift: int) -> Span:
+    """Returns the steps of a range of buckets of the width 2**shift."""
+    return Span(_step(buckets.first, shift), _step(buckets.end, shift))
 
 
 def plan_source(
@@ -68,6 +75,11 @@ def join_buckets(buckets: Iterable[int], *, count_max: int) -> list[tuple[int, i
     cuts = sorted(gaps[: count_max - 1])
     edges = [0, *cuts, len(ranges)]
     return [(ranges[start][0], ranges[end - 1][1]) for start, end in itertools.pairwise(edges)]
+
+
+def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yields the items in parts of at most that size."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _between(stored: Span, again: Sequence[tuple[int, int]]) -> Iterator[Span]:

@@ -38,7 +38,7 @@ FROM (
     )
     GROUP BY run, metric, bucket, class
 )"""
-_STORED: Final = """
+STORED: Final = """
 SELECT run, metric, bitShiftRight(bucket, {shift}) AS bucket, class, n, low, high, first_step, last_step, last_writer, last,
     last_time, high_sum, low_sum
 FROM (SELECT * FROM buckets FINAL WHERE {where})
@@ -92,8 +92,8 @@ def partials_sql(sources: Iterable[tuple[int, Source]]) -> str:
             where = where_series(source.series, "step", source.steps)
             parts.append(PARTIAL.format(shift=shift, where=where))
         if source.stored:
-            where = _where_stored(source)
-            parts.append(_STORED.format(shift=shift - source.stored_shift, where=where))
+            where = where_stored(source)
+            parts.append(STORED.format(shift=shift - source.stored_shift, where=where))
     return f"SELECT * FROM ({_union(parts)}\n) ORDER BY run, metric, bucket, class {SETTINGS}"
 
 
@@ -110,7 +110,7 @@ def ranges_sql(sources: Iterable[Source]) -> str:
             parts.append(
                 "\nSELECT run, metric, sum(arraySum(counts)) AS n, min(arrayMin(first_steps)) AS first_step,"
                 "\n    max(arrayMax(last_steps)) AS last_step FROM buckets FINAL"
-                f"\nWHERE {_where_stored(source)} GROUP BY run, metric"
+                f"\nWHERE {where_stored(source)} GROUP BY run, metric"
             )
     return (
         "SELECT run, metric, sum(n) AS n, min(first_step) AS first_step, max(last_step) AS last_step"
@@ -177,7 +177,8 @@ def touched_sql(rollups: Iterable[tuple[Series, Rollup, Span]]) -> str:
     return f"SELECT * FROM ({_union(parts)}\n) ORDER BY run, metric, bucket {SETTINGS}"
 
 
-def _where_stored(source: Source) -> str:
+def where_stored(source: Source) -> str:
+    """Returns the condition for the stored buckets of a source."""
     where = where_series(source.series, "bucket", source.stored)
     return f"{where} AND shift = {source.stored_shift}"
 

@@ -1,12 +1,10 @@
-"""Reads runs with a history of their own (rewound, forked, some writers only): from points alone, as if they were the run's own."""
+"""Reads runs with a history of their own (rewound, forked, some writers only), as if it were the run's own."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
-
-import pyarrow as pa
 
 from runyard_server.domain.buckets import SHIFT_MAX, bucket_shift
 from runyard_server.storage.clickhouse.engine import ClickHouse
@@ -14,19 +12,21 @@ from runyard_server.storage.clickhouse.points_read_columns import (
     Partials,
     as_one_bucket,
     column,
+    has_shared_steps,
     merge_partials,
     raw_buckets,
     read_partials,
     read_points,
+    rows_of,
 )
 from runyard_server.storage.clickhouse.points_read_sql import Series, Span
+from runyard_server.storage.clickhouse.points_scoped_long import LongScopedReader
 from runyard_server.storage.clickhouse.points_scoped_sql import (
     Scoped,
     last_step_sql,
     scoped_extents_sql,
     scoped_partials_sql,
     scoped_points_sql,
-    scoped_stats_sql,
     writers_of,
 )
 from runyard_server.storage.ports.points import BucketColumns, Scope, SeriesPoints
@@ -39,6 +39,7 @@ class ScopedReader:
 
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
+        self.long = LongScopedReader(store)
 
     async def read_points(
         self, series: Mapping[Series, Scope], steps: Span, *, limit: int | None
@@ -57,28 +58,31 @@ class ScopedReader:
         self, series: Mapping[Series, Scope], steps: Span, *, bucket_count_max: int
     ) -> dict[Series, BucketColumns]:
         """Returns the buckets of each series that has points in the range."""
-        found: dict[Series, BucketColumns] = {}
+        found = await self.long.read_buckets(series, steps, bucket_count_max=bucket_count_max)
+        series = {one: scope for one, scope in series.items() if one not in found}
         for scoped in _by_run(series):
             extents = await self._store.query_arrow(scoped_extents_sql(scoped, steps))
             shifts: dict[Series, int] = {}
             raw: dict[Series, Scope] = {}
-            for run, metric, count, step_count, first, last in _rows(extents):
+            for run, metric, count, first, last in rows_of(extents):
                 if count > bucket_count_max:
                     shifts[run, metric] = bucket_shift(first, last, count_max=bucket_count_max)
-                elif step_count < count:
-                    shifts[run, metric] = 0
                 else:
                     raw[run, metric] = series[run, metric]
-            if raw:
-                points = await self.read_points(raw, steps, limit=None)
-                found.update({one: raw_buckets(part) for one, part in points.items()})
+            for one, points in (await self.read_points(raw, steps, limit=None)).items():
+                if has_shared_steps(points):
+                    shifts[one] = 0
+                else:
+                    found[one] = raw_buckets(points)
             found.update(await self._read_partials(series, steps, shifts))
         return found
 
     async def read_means(self, series: Mapping[Series, Scope]) -> dict[Series, float]:
         """Returns the mean of the finite values of each series that has points."""
+        long = await self.long.read_whole(series)
+        means = {one: float(buckets.means[0]) for one, buckets in long.items()}
+        series = {one: scope for one, scope in series.items() if one not in long}
         shifts = dict.fromkeys(series, SHIFT_MAX)
-        means: dict[Series, float] = {}
         for scoped in _by_run(series):
             some = {one: shifts[one] for one in series if one[0] in scoped}
             # Steps on both sides of 0 never share a bucket: what is joined here are the two.
@@ -87,11 +91,6 @@ class ScopedReader:
             )
             means.update({one: float(buckets.means[0]) for one, buckets in found.items()})
         return means
-
-    async def read_stats(self, run: int, scope: Scope, metrics: Sequence[int]) -> pa.Table:
-        """Returns one row per metric that has points: name, first and last step and value, range; by name."""
-        sql = scoped_stats_sql(run, scope, metrics)
-        return await self._store.query_arrow(f"SELECT * FROM ({sql}\n) ORDER BY metric_name")
 
     async def read_last_step(self, run: int, scope: Scope) -> int | None:
         """Returns the largest step of the run, or None without points."""
@@ -126,8 +125,3 @@ def _by_run(series: Mapping[Series, Scope]) -> list[Scoped]:
         dict(items[start : start + RUNS_PER_QUERY_MAX])
         for start in range(0, len(items), RUNS_PER_QUERY_MAX)
     ]
-
-
-def _rows(table: pa.Table) -> list[tuple[int, ...]]:
-    columns = [column(table, name).tolist() for name in table.column_names]
-    return list(zip(*columns, strict=True))

@@ -7,6 +7,7 @@ one step and tells every two apart: (63 - depth) << 24 | writer, so that ancesto
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,8 +17,14 @@ from runyard_server.domain.run import HistoryPart
 from runyard_server.storage.clickhouse.points_read_sql import (
     PARTIAL,
     SETTINGS,
+    STORED,
+    Rollup,
+    Series,
+    Source,
     Span,
     bounds,
+    where_series,
+    where_stored,
 )
 from runyard_server.storage.ports.points import Scope
 
@@ -27,22 +34,101 @@ _OWN_RANK: Final = DEPTH_MAX << _WRITER_BITS
 _POINTS_FROM: Final = "FROM points FINAL\n        WHERE {where}"
 
 assert _POINTS_FROM in PARTIAL, "the partial buckets are made from points"
+PARTIAL_OF: Final = PARTIAL.replace(_POINTS_FROM, "FROM ({source}\n)")
 
 Scoped = Mapping[int, tuple[Scope, Sequence[int]]]
 """Run → its scope, and the ids of the metrics wanted; no ids: all."""
 
 
-def source_sql(run: int, scope: Scope, metrics: Sequence[int], steps: Span) -> str:
-    """Returns the query for the points of one run: columns run, metric, step, writer (a rank), time, value."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one part of its history gives to a series: its points, and stored buckets of which all points count."""
+
+    series: Series
+    """As which the points are read."""
+    depth: int
+    part: HistoryPart
+    writers: tuple[int, ...]
+    source: Source
+    """Where they lie: the series of the part's run."""
+
+
+def counts_sql(part: HistoryPart, writers: Sequence[int], *, step: str, writer: str) -> str:
+    """Returns the condition for a point of the part's run, of which these are the step and the writer, to count."""
+    conditions = _conditions(part, writers, step=step, writer=writer)
+    if part.last_step is not None:
+        conditions.append(f"{step} <= {part.last_step}")
+    return " AND ".join([f"run = {int(part.run_key)}", *conditions])
+
+
+def parts_of(scope: Scope) -> tuple[HistoryPart, ...]:
+    """Returns the parts of which points are read, the run's own first."""
     parts = scope.parts[:1] if scope.writers else scope.parts
     assert len(parts) <= DEPTH_MAX + 1, len(parts)
-    # In two steps: beside `AS run` and `AS writer` the conditions would mean these, and not the columns.
+    return parts
+
+
+def source_sql(run: int, scope: Scope, metrics: Sequence[int], steps: Span) -> str:
+    """Returns the query for the points of one run: columns run, metric, step, writer (a rank), time, value."""
     return "\nUNION ALL".join(
-        f"\nSELECT toUInt64({run}) AS run, metric, step, toUInt32({(DEPTH_MAX - depth) << _WRITER_BITS} + own_writer) AS writer,"
-        " time, value\nFROM (SELECT metric, step, writer AS own_writer, time, value FROM points FINAL"
-        f"\n    WHERE {_where(part, scope.writers, metrics, steps)})"
-        for depth, part in enumerate(parts)
+        _part_sql(run, depth, _where(part, scope.writers, metrics, steps))
+        for depth, part in enumerate(parts_of(scope))
     )
+
+
+def pieces_partials_sql(sources: Iterable[tuple[int, Piece]]) -> str:
+    """Returns the SQL for partial buckets of the pieces, of the width 2**shift that stands beside each."""
+    parts = []
+    for shift, piece in sources:
+        parts += [PARTIAL_OF.format(shift=shift, source=sql) for sql in _piece_points(piece)]
+        if piece.source.stored:
+            stored = STORED.format(
+                shift=shift - piece.source.stored_shift, where=where_stored(piece.source)
+            )
+            # In two steps, as in _part_sql.
+            parts.append(
+                f"\nSELECT toUInt64({piece.series[0]}) AS run, metric, bucket, class, n, low, high, first_step, last_step,"
+                f" toUInt32({_rank(piece.depth)} + own_writer) AS last_writer, last, last_time, high_sum, low_sum"
+                f"\nFROM (SELECT * EXCEPT (run, last_writer), last_writer AS own_writer FROM ({stored}))"
+            )
+    union = "\nUNION ALL".join(parts)
+    return f"SELECT * FROM ({union}\n) ORDER BY run, metric, bucket, class {SETTINGS}"
+
+
+def pieces_extents_sql(pieces: Iterable[Piece]) -> str:
+    """Returns the SQL for the number of points and the first and last step of each series that the pieces make up."""
+    parts = []
+    for piece in pieces:
+        run, metric = piece.series
+        names = f"toUInt64({run}) AS run, toUInt64({metric}) AS metric"
+        parts += [
+            f"\nSELECT {names}, count() AS n, min(step) AS first_step, max(step) AS last_step FROM ({sql}) HAVING n > 0"
+            for sql in _piece_points(piece)
+        ]
+        if piece.source.stored:
+            parts.append(
+                f"\nSELECT {names}, sum(arraySum(counts)) AS n, min(arrayMin(first_steps)) AS first_step,"
+                "\n    max(arrayMax(last_steps)) AS last_step"
+                f"\nFROM (SELECT counts, first_steps, last_steps FROM buckets FINAL WHERE {where_stored(piece.source)}) HAVING n > 0"
+            )
+    union = "\nUNION ALL".join(parts)
+    return (
+        "SELECT run, metric, sum(n) AS n, min(first_step) AS first_step, max(last_step) AS last_step"
+        f"\nFROM ({union}\n) GROUP BY run, metric {SETTINGS}"
+    )
+
+
+def excluding_sql(
+    excluding: Iterable[tuple[HistoryPart, Sequence[int], Series, Rollup, Span]],
+) -> str:
+    """Returns the SQL for stored buckets that hold points which do not count, in the range of steps."""
+    union = "\nUNION ALL".join(
+        f"\nSELECT run, metric, bitShiftRight(step, {rollup.shift}) AS bucket FROM points"
+        f"\nWHERE {where_series((one,), 'step', (steps,))} AND NOT ({' AND '.join(_conditions(part, writers))})"
+        "\nGROUP BY run, metric, bucket"
+        for part, writers, one, rollup, steps in excluding
+    )
+    return f"SELECT * FROM ({union}\n) ORDER BY run, metric, bucket {SETTINGS}"
 
 
 def scoped_points_sql(scoped: Scoped, steps: Span, *, limit: int | None) -> str:
@@ -55,9 +141,9 @@ def scoped_points_sql(scoped: Scoped, steps: Span, *, limit: int | None) -> str:
 
 
 def scoped_extents_sql(scoped: Scoped, steps: Span) -> str:
-    """Returns the SQL for the number of points of each series, how many steps they share, and the first and last step."""
+    """Returns the SQL for the number of points of each series, and the first and last step."""
     return (
-        "SELECT run, metric, count() AS n, uniqExact(step) AS step_count, min(step) AS first_step, max(step) AS last_step"
+        "SELECT run, metric, count() AS n, min(step) AS first_step, max(step) AS last_step"
         f"\nFROM ({_sources(scoped, steps)}\n) GROUP BY run, metric {SETTINGS}"
     )
 
@@ -66,27 +152,9 @@ def scoped_partials_sql(sources: Iterable[tuple[int, Scoped]], steps: Span) -> s
     """Returns the SQL for partial buckets of the width 2**shift that stands beside each."""
     parts = []
     for shift, scoped in sources:
-        text = PARTIAL.replace(_POINTS_FROM, "FROM ({source}\n)")
-        parts.append(text.format(shift=shift, source=_sources(scoped, steps)))
+        parts.append(PARTIAL_OF.format(shift=shift, source=_sources(scoped, steps)))
     union = "\nUNION ALL".join(parts)
     return f"SELECT * FROM ({union}\n) ORDER BY run, metric, bucket, class {SETTINGS}"
-
-
-def scoped_stats_sql(run: int, scope: Scope, metrics: Sequence[int]) -> str:
-    """Returns the SQL for what is known of each metric, with its name, made from the points themselves."""
-    runs = ", ".join(str(int(part.run_key)) for part in scope.parts)
-    return (
-        "SELECT run, metric_name, step_low, step_high, first_value, last_value, low, high, last_time FROM ("
-        "\nSELECT run, metric, min(step) AS step_low, max(step) AS step_high, argMin(value, (step, writer)) AS first_value,"
-        "\n    argMax(value, (step, writer)) AS last_value, argMax(time, (step, writer)) AS last_time,"
-        "\n    minIf(value, isFinite(value)) AS found_low, maxIf(value, isFinite(value)) AS found_high,"
-        "\n    countIf(isFinite(value)) AS finite_count,"
-        "\n    if(finite_count = 0, toFloat64('inf'), found_low) AS low,"
-        "\n    if(finite_count = 0, toFloat64('-inf'), found_high) AS high"
-        f"\nFROM ({source_sql(run, scope, metrics, Span())}\n) GROUP BY run, metric) AS stats"
-        f"\nINNER JOIN (SELECT metric, any(name) AS metric_name FROM series WHERE run IN ({runs}) GROUP BY metric) AS names"
-        "\nON stats.metric = names.metric"
-    )
 
 
 def last_step_sql(run: int, scope: Scope) -> str:
@@ -107,6 +175,27 @@ def _sources(scoped: Scoped, steps: Span) -> str:
     )
 
 
+def _part_sql(run: int, depth: int, where: str) -> str:
+    # In two steps: beside `AS run` and `AS writer` the conditions would mean these, and not the columns.
+    return (
+        f"\nSELECT toUInt64({run}) AS run, metric, step, toUInt32({_rank(depth)} + own_writer) AS writer, time, value"
+        "\nFROM (SELECT metric, step, writer AS own_writer, time, value FROM points FINAL"
+        f"\n    WHERE {where})"
+    )
+
+
+def _piece_points(piece: Piece) -> list[str]:
+    metrics = (piece.series[1],)
+    return [
+        _part_sql(piece.series[0], piece.depth, _where(piece.part, piece.writers, metrics, steps))
+        for steps in piece.source.steps
+    ]
+
+
+def _rank(depth: int) -> int:
+    return (DEPTH_MAX - depth) << _WRITER_BITS
+
+
 def _where(part: HistoryPart, writers: Sequence[int], metrics: Sequence[int], steps: Span) -> str:
     conditions = [f"run = {int(part.run_key)}"]
     if len(metrics) == 1:
@@ -117,9 +206,17 @@ def _where(part: HistoryPart, writers: Sequence[int], metrics: Sequence[int], st
         conditions.append(wanted)
     if part.last_step is not None:
         conditions.append(f"step <= {part.last_step}")
-    if part.writer_max:
-        conditions.append(f"writer <= {part.writer_max}")
-    conditions += [f"(writer > {cut.writer_max} OR step <= {cut.last_step})" for cut in part.cuts]
+    return " AND ".join(conditions + _conditions(part, writers))
+
+
+def _conditions(
+    part: HistoryPart, writers: Sequence[int], *, step: str = "step", writer: str = "writer"
+) -> list[str]:
+    """Returns what a point of the part must meet to count, but for the part's last step."""
+    conditions = [f"{writer} <= {part.writer_max}"] if part.writer_max else []
+    conditions += [
+        f"({writer} > {cut.writer_max} OR {step} <= {cut.last_step})" for cut in part.cuts
+    ]
     if writers:
-        conditions.append(f"writer IN ({', '.join(str(int(w)) for w in writers)})")
-    return " AND ".join(conditions)
+        conditions.append(f"{writer} IN ({', '.join(str(int(w)) for w in writers)})")
+    return conditions
