@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 from runyard_server.domain.errors import DomainError
@@ -107,12 +108,16 @@ class Story:
             self.doomed[run_id] = asyncio.ensure_future(self._delete(run_id))
         fork = await self._draw_fork(run_id) if number else None
         for attempt in range(chance.random.choice((1, 1, 1, 2, 3))):
-            count = chance.random.choice((1, 1, 1, 2, 8))
-            rows = chance.random.choice((1, 10, 100, 300)) // count + 1
+            count, rows = self._draw_crew()
             rewind = await self._draw_rewind(run_id) if attempt else None
             back = Back(rewind, fork if not attempt else None)
             await asyncio.gather(*(self._write(run_id, n, count, rows, back) for n in range(count)))
             await asyncio.sleep(chance.delay_s(1.0))
+
+    def _draw_crew(self) -> tuple[int, int]:
+        """Returns how many writers an attempt has, and how many rows each logs."""
+        count = self.chance.random.choice((1, 1, 1, 2, 8))
+        return count, self.chance.random.choice((1, 10, 100, 300)) // count + 1
 
     async def _draw_fork(self, run_id: str) -> tuple[str, int] | None:
         """Returns where the run forks from, if it does: a step of a run that is not to be deleted, mostly once it is there."""
@@ -302,11 +307,11 @@ class BugLog(logging.Handler):
             self.bugs.append(record.exc_info[1])
 
 
-def tell(seed: int) -> list[str]:
+def tell(seed: int, make: Callable[[int], Story] = Story) -> list[str]:
     """Returns the trace of the story of that seed; raises what does not hold."""
 
     async def main() -> list[str]:
-        return await Story(seed).tell()
+        return await make(seed).tell()
 
     log = BugLog()
     loggers = [
