@@ -115,7 +115,7 @@ def compare(
         [
             read_buckets(yard, runs, scope, 2),
             read_buckets(yard, runs, scope, count_max),
-            read_buckets(yard, runs, scope, count_max, first, last),
+            read_buckets(yard, runs, scope, count_max, (first, last)),
         ]
         for runs in (plain, rolled)
     )
@@ -130,15 +130,14 @@ def read_buckets(
     runs: tuple[RunKey, RunKey],
     scope: Scope,
     count_max: int,
-    first: int | None = None,
-    last: int | None = None,
+    steps: tuple[int | None, int | None] = (None, None),
 ) -> BucketColumns | None:
     key = SeriesKey(runs[OWN], METRIC)
     found = yard.loop.run_until_complete(
         yard.reader.read_buckets(
             [key],
-            first_step=first,
-            last_step=last,
+            first_step=steps[0],
+            last_step=steps[1],
             bucket_count_max=count_max,
             scopes={runs[OWN]: of_runs(scope, runs)},
         )
