@@ -283,9 +283,14 @@ def _way_in(
     tx: RunTransaction, found: RunDocument, ask: StartRun, counted: Sequence[Writer]
 ) -> _Way:
     """Returns how the process comes in: as a rank of the attempt that is there, or with an attempt of its own."""
-    is_new_label = writer_label(ask) not in {w.label for w in counted}
-    launches = {w.identity.launch for w in counted if w.attempt == found.attempt_count}
-    is_same_launch = bool(ask.identity.launch) and ask.identity.launch in launches
+    current = [w for w in counted if w.attempt == found.attempt_count]
+    is_same_launch = bool(ask.identity.launch) and ask.identity.launch in {
+        w.identity.launch for w in current
+    }
+    # The first rank of a restarted job takes over from its label, with an attempt; the others of its launch join that,
+    # though theirs of the launch before are there too.
+    known = {w.label for w in (current if is_same_launch else counted)}
+    is_new_label = writer_label(ask) not in known
     is_there = found.state in LIVE_STATES or is_same_launch
     if ask.rewind_to_step is not None:
         attempt = tx.find_attempt(found.run_key, found.attempt_count)

@@ -385,6 +385,16 @@ async def test_a_late_rank_of_a_rewind_does_not_rewind_again() -> None:
     assert other.writer.attempt == 3
 
 
+async def test_a_job_restarted_while_its_run_is_live_is_one_attempt() -> None:
+    """The first rank that is back begins it, whichever that is; the others of the launch join, and one that comes back again does not."""
+    desk = Desk()
+    for number in (0, 1, 2):
+        await desk.start("x", identity=rank(number))
+    back = [await desk.start("x", identity=rank(number, "L2")) for number in (2, 0, 1)]
+    assert [(one.writer.attempt, one.attempt_first_writer) for one in back] == [(2, 4)] * 3
+    assert (await desk.start("x", identity=rank(0, "L2"))).writer.attempt == 3
+
+
 async def test_a_late_rank_of_a_stopped_launch_is_asked_to_stop() -> None:
     """The user's stop holds for it too."""
     desk = Desk()
