@@ -9,10 +9,13 @@ import random
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import runyard
 from tests.integration import scripts
 from tests.integration.readback import bits, readback, wait_until
 from tests.integration.yard import CallError, Yard
@@ -162,6 +165,65 @@ def test_the_end_is_told_as_it_was(
         reader.wait_for_state(path, state, timeout_s=20)
         assert reader.run(path).exit_code == (2 if "exit_code=2" in ending else code)
         assert reader.history(path) == SHORTEST_HISTORY
+
+
+TORN = """
+import runyard
+run = runyard.init(entity="nico", project="kinds")
+for step in range(5000):
+    row = {"loss": 1 / (step + 3)}
+    if step % 700 == 699 or step in (0, 4001):
+        row["val/loss"] = float("nan") if step == 4001 else -step / 3
+    run.log(row)
+run.log({"late": 1.0})
+"""
+
+
+def test_rows_that_have_all_keys(
+    yard: Yard, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As W&B does: rows in which each of the keys has a value, to the bit, however pages are cut; any of them if asked."""
+    run_id = run_id_of(request)
+    environment = yard.environment(tmp_path / "runyard", RUNYARD_RUN_ID=run_id)
+    code, output = scripts.run(TORN, tmp_path, environment)
+    assert code == 0, output
+    steps = [0, 699, 1399, 2099, 2799, 3499, 4001, 4199, 4899]
+    expected = [
+        (step, bits(1 / (step + 3)), bits(math.nan if step == 4001 else -step / 3))
+        for step in steps
+    ]
+    keys = ["loss", "val/loss"]
+
+    def told(rows: Iterable[dict[str, Any]]) -> list[tuple[int, bytes, bytes]]:
+        return [(row["_step"], bits(row["loss"]), bits(row["val/loss"])) for row in rows]
+
+    with runyard.Api(yard.base_url) as api:
+        run = api.run(f"nico/kinds/{run_id}")
+        for page_size in (1, 699, 700, 701, 10_000):
+            assert told(run.scan_history(keys, page_size)) == expected, page_size
+        assert told(run.scan_history(keys, 100, min_step=699, max_step=4199)) == expected[1:7]
+        assert told(run.history(keys)) == told(run.history(keys, samples=9)) == expected
+        assert len(told(run.history(keys, samples=4))) in (2, 3, 4)
+        assert list(run.scan_history([*keys, "late"])) == run.history([*keys, "late"]) == []
+        assert list(run.scan_history([*keys, "never"])) == run.history([*keys, "never"]) == []
+        some = list(run.scan_history(keys, 700, require="any"))
+        assert [row["_step"] for row in some] == list(range(5000))
+        assert sum("val/loss" in row for row in some) == len(steps)
+        assert len(list(run.scan_history())) == len(list(run.scan_history("_step"))) == 5001
+
+
+def test_histories_of_many_metrics(
+    yard: Yard, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """However many metrics there are, history() has them all."""
+    run_id = run_id_of(request)
+    environment = yard.environment(tmp_path / "runyard", RUNYARD_RUN_ID=run_id)
+    script = "import runyard\nrun = runyard.init(entity='nico', project='kinds')\nrun.log({f'm{n}': n for n in range(1200)})\n"
+    code, output = scripts.run(script, tmp_path, environment)
+    assert code == 0, output
+    with runyard.Api(yard.base_url) as api:
+        [row] = api.run(f"nico/kinds/{run_id}").history()
+    assert {f"m{n}": float(n) for n in range(1200)}.items() <= row.items()
 
 
 EVERYTHING = """

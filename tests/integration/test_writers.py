@@ -25,7 +25,8 @@ run = runyard.init(entity="nico", project="ranks", id="many")
 print("up", flush=True)
 input()
 for step in range({STEPS}):
-    run.log({{"loss": rank + step / 128}})
+    seldom = {{"eval": step / 64}} if rank == 0 and step % 10 == 9 else {{}}
+    run.log({{"loss": rank + step / 128, **seldom}})
 assert run.writer == f"rank{{rank}}", run.writer
 """
 BRANCHES = f"""
@@ -54,6 +55,16 @@ import runyard
 run = runyard.Api().run("nico/ranks/many")
 rows = list(run.scan_history(keys=["loss"], writer="rank3"))
 assert [(row["_step"], row["loss"]) for row in rows] == [(n, 3 + n / 128) for n in range({STEPS})], rows
+labels = {{one.writer: one.label for one in run.writers()}}
+rows = list(run.scan_history(keys=["loss"], page_size=7))
+assert sorted((labels[row["_writer"]], row["_step"], row["loss"]) for row in rows) == sorted(
+    (f"rank{{rank}}", n, rank + n / 128) for rank in range({WRITERS}) for n in range({STEPS})
+), rows
+rows = list(run.scan_history(keys=["loss", "eval"], page_size=7))
+assert [(labels[row["_writer"]], row["_step"], row["loss"], row["eval"]) for row in rows] == [
+    ("rank0", n, n / 128, n / 64) for n in range(9, {STEPS}, 10)
+], rows
+assert len(list(run.scan_history(keys=["loss", "eval"], require="any"))) == {WRITERS * STEPS}
 try:
     list(run.scan_history(writer="rank-none"))
 except runyard.errors.NotFound as error:
@@ -68,6 +79,7 @@ assert len(list(run.scan_history(keys=["loss"]))) == 70
 # What was superseded and what took its place share their steps.
 rows = list(run.scan_history(keys=["loss"], attempts="all"))
 assert {99.0, 49.0, 1019.0} <= {row["loss"] for row in rows}, rows
+assert [(row["_writer"], row["loss"]) for row in rows if row["_step"] == 60] == [(1, 60.0), (2, 1010.0)], rows
 assert [row["loss"] for row in run.scan_history(keys=["loss"], writer=2)] == [1000.0 + n for n in range(20)]
 """
 

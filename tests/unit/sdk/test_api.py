@@ -1,210 +1,15 @@
-"""Reading back: rows out of columns, errors out of replies, connections that break, the command line."""
+"""Reading back: what is asked, what comes of the replies, errors, connections that break."""
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
 import pytest
-from google.protobuf import message
-from hypothesis import given
-from hypothesis import strategies as st
 
 import runyard
-from runyard import cli, errors
-from runyard.api_rows import merged_rows, scanned_rows
-from runyard.records import Columns, Receipt, WriterReceipt
+from runyard import errors
+from runyard.records import Receipt, WriterReceipt
 from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.query.v1 import query_pb2
-
-Points = dict[str, dict[int, float]]
-
-points = st.dictionaries(
-    st.sampled_from(["a", "b", "c"]),
-    st.dictionaries(st.integers(-20, 20), st.floats(allow_nan=False), max_size=12),
-    max_size=3,
-)
-
-
-def columns_of(
-    stored: Points, names: Sequence[str], first: int | None, last: int | None
-) -> list[Columns]:
-    found = []
-    for name in names:
-        steps = [
-            s
-            for s in sorted(stored.get(name, {}))
-            if (first is None or s >= first) and (last is None or s <= last)
-        ]
-        times = [1_000_000_000 + s for s in steps]
-        found.append(Columns(name, steps, times, [stored[name][s] for s in steps]))
-    return found
-
-
-def rows_of(stored: Points) -> list[dict[str, Any]]:
-    """Returns the rows that the points make, in the plainest way."""
-    steps = sorted({step for series in stored.values() for step in series})
-    return [
-        {"_step": step, "_timestamp": (1_000_000_000 + step) / 10**9}
-        | {name: series[step] for name, series in stored.items() if step in series}
-        for step in steps
-    ]
-
-
-class Store:
-    """Answers like QuerySeries: a limit per series, and a step to go on from."""
-
-    def __init__(self, stored: Points, cap: int = 1_000_000) -> None:
-        self.stored, self.cap, self.calls = stored, cap, 0
-
-    def __call__(
-        self,
-        path: str,
-        metrics: Sequence[str],
-        *,
-        first_step: int | None,
-        last_step: int | None,
-        limit: int,
-    ) -> tuple[list[Columns], int | None]:
-        self.calls += 1
-        columns = columns_of(self.stored, metrics, first_step, last_step)
-        limit = min(limit, self.cap)
-        cuts = [column.steps[limit] for column in columns if len(column.steps) > limit]
-        if not cuts:
-            return columns, None
-        cut = min(cuts)
-        return columns_of(self.stored, metrics, first_step, cut - 1), cut
-
-
-@given(stored=points)
-def test_rows_are_the_points_by_step(stored: Points) -> None:
-    """Columns of any steps become one row per step, with the metrics that have a point there."""
-    names = list(stored)
-    assert list(merged_rows(columns_of(stored, names, None, None), keys=names)) == rows_of(stored)
-
-
-@given(stored=points, page_size=st.integers(1, 7), width=st.integers(1, 3))
-def test_scans_give_every_point_once(stored: Points, page_size: int, width: int) -> None:
-    """However pages and metrics are cut, a scan is the rows of all points in step order."""
-    names = list(stored)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runyard.api_rows.METRICS_PER_CALL", width)
-        rows = list(
-            scanned_rows(
-                Store(stored), "p", names, first_step=None, last_step=None, page_size=page_size
-            )
-        )
-    assert rows == rows_of(stored)
-
-
-def test_scans_of_a_range() -> None:
-    """A scan keeps to its range."""
-    stored = {"a": {step: float(step) for step in range(100)}}
-    rows = scanned_rows(Store(stored), "p", ["a"], first_step=10, last_step=19, page_size=3)
-    assert [row["_step"] for row in rows] == list(range(10, 20))
-
-
-def test_times_have_no_noise() -> None:
-    """A time of milliseconds reads as one."""
-    column = Columns("a", [0], [1_795_555_740_242_000_000], [1.0])
-    row = next(merged_rows([column], keys=["a"]))
-    assert repr(row["_timestamp"]) == "1795555740.242"
-
-
-def test_steps_of_several_writers_stand_once() -> None:
-    """Where several writers logged a step, the row shows the last of them."""
-    column = Columns("a", [0, 0, 1], [5, 6, 7], [1.0, 2.0, 3.0])
-    assert list(merged_rows([column], keys=["a"])) == [
-        {"_step": 0, "_timestamp": 6e-9, "a": 2.0},
-        {"_step": 1, "_timestamp": 7e-9, "a": 3.0},
-    ]
-
-
-def test_metrics_called_like_keys_of_rows_do_not_hide_them() -> None:
-    """The step and time of a row stand, whatever a metric is called."""
-    step, late = Columns("_step", [3], [5], [77.0]), Columns("a", [4], [6], [1.0])
-    assert list(merged_rows([step], keys=["_step"])) == [{"_step": 3, "_timestamp": 5e-9}]
-    assert list(merged_rows([step, late], keys=["_step", "a"])) == [
-        {"_step": 3, "_timestamp": 5e-9},
-        {"_step": 4, "_timestamp": 6e-9, "a": 1.0},
-    ]
-
-
-Answer = Callable[[str, bytes], tuple[int, str, bytes]]
-
-
-class Yard:
-    """A real HTTP server on this machine that answers as the test says."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.drops = 0
-        yard = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                yard.requests.append((self.path, dict(self.headers.items()), body))
-                if yard.drops:
-                    yard.drops -= 1
-                    self.close_connection = True
-                    return
-                answer = yard.answers.get(self.path.rpartition("/")[2])
-                status, kind, content = (
-                    answer(self.path, body) if answer else (404, "text/plain", b"no such page")
-                )
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Says nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def reply(self, method: str, reply: message.Message) -> None:
-        content = reply.SerializeToString()
-        self.answers[method] = lambda path, body: (200, "application/proto", content)
-
-    def fail(self, method: str, status: int, fields: dict[str, Any]) -> None:
-        content = json.dumps(fields).encode()
-        self.answers[method] = lambda path, body: (status, "application/json", content)
-
-
-@pytest.fixture
-def yard() -> Iterator[Yard]:
-    yard = Yard()
-    thread = threading.Thread(target=yard.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield yard
-    yard.server.shutdown()
-    thread.join()
-    yard.server.server_close()
-
-
-@pytest.fixture
-def api(yard: Yard) -> Iterator[runyard.Api]:
-    api = runyard.Api(yard.url, api_key="secret")
-    yield api
-    api.close()
-
-
-def run_message(**fields: Any) -> metadata_pb2.Run:
-    defaults: dict[str, Any] = {
-        "path": "e/p/r1", "entity": "e", "project": "p", "run_id": "r1", "display_name": "n", "run_key": 2**60,
-        "state": metadata_pb2.RUN_STATE_RUNNING, "config_json": '{"big":18446744073709551615,"x":{"$float":"NaN"}}',
-        "tags": ["t"],
-    }  # fmt: skip
-    return metadata_pb2.Run(**{**defaults, **fields})
+from tests.unit.sdk.answering import Yard, run_message
 
 
 def test_a_run_is_read(yard: Yard, api: runyard.Api) -> None:
@@ -419,6 +224,52 @@ def test_paths_of_runs_to_delete_may_leave_defaults_out(yard: Yard, api: runyard
     assert len(yard.requests) == 1
 
 
+def test_history_of_keys_with_steps_of_their_own(yard: Yard, api: runyard.Api) -> None:
+    """Rows that have all keys: from raw points at once; where one is in buckets, by reading both."""
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    run = api.run("r")
+
+    def bucket_series(metric: str, steps: list[int], is_raw: bool) -> query_pb2.BucketSeries:
+        values, times = [float(step) for step in steps], [10**9 + step for step in steps]
+        return query_pb2.BucketSeries(
+            metric=metric, is_raw=is_raw, last_steps=steps, times_unix_ns=times, lasts=values
+        )
+
+    raw = [bucket_series("a", [0, 1, 2, 3], True), bucket_series("b", [1, 3, 5], True)]
+    yard.reply("QueryBuckets", query_pb2.QueryBucketsResponse(series=raw))
+    assert [row["_step"] for row in run.history(["a", "b"])] == [1, 3]
+    assert [row["_step"] for row in run.history(["a", "b"], require="any")] == [0, 1, 2, 3, 5]
+    assert run.history(["a", "b", "c"]) == []
+    torn = [bucket_series("a", [9, 19], False), bucket_series("b", [4, 12], True)]
+    yard.reply("QueryBuckets", query_pb2.QueryBucketsResponse(series=torn))
+    whole = [
+        query_pb2.Series(metric=name, steps=steps, times_unix_ns=steps, values=steps, writers=[1] * len(steps))
+        for name, steps in (("a", list(range(20))), ("b", [4, 12]))
+    ]  # fmt: skip
+    yard.reply("QuerySeries", query_pb2.QuerySeriesResponse(series=whole))
+    assert [(row["_step"], row["a"]) for row in run.history(["a", "b"])] == [(4, 4.0), (12, 12.0)]
+    assert [row["_step"] for row in run.history(["a", "b"], samples=1)] == [12]
+
+
+def test_keys_that_every_row_has(yard: Yard, api: runyard.Api) -> None:
+    """Asking for the step alone gives all rows; with a metric, the rows of the metric."""
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    names = query_pb2.ListMetricsResponse(metrics=[query_pb2.MetricStats(name="a"), query_pb2.MetricStats(name="b")])  # fmt: skip
+    yard.reply("ListMetrics", names)
+    series = [
+        query_pb2.Series(metric="a", steps=[1], times_unix_ns=[10**9], values=[0.5], writers=[1]),
+        query_pb2.Series(metric="b", steps=[2], times_unix_ns=[2 * 10**9], values=[1.5], writers=[1]),
+    ]  # fmt: skip
+    yard.reply("QuerySeries", query_pb2.QuerySeriesResponse(series=series))
+    rows = list(api.run("r").scan_history(keys=["_step"]))
+    assert rows == [{"_step": 1, "_timestamp": 1.0}, {"_step": 2, "_timestamp": 2.0}]
+    yard.reply("QuerySeries", query_pb2.QuerySeriesResponse(series=series[:1]))
+    rows = list(api.run("r").scan_history(keys=["_step", "a", "_timestamp"]))
+    assert rows == [{"_step": 1, "_timestamp": 1.0, "a": 0.5}]
+    with pytest.raises(errors.InvalidArgument, match="require='most'"):
+        api.run("r").history(["a"], require="most")
+
+
 def test_receipts_say_what_is_missing() -> None:
     """A receipt names gaps."""
     writer = WriterReceipt(1, 8, 3, 10, ((4, 5),), 2, 16)
@@ -426,65 +277,6 @@ def test_receipts_say_what_is_missing() -> None:
     assert str(receipt) == "8 of 10 records durable; missing: 4-5"
     assert not receipt.is_gapless and (receipt.points_accepted, receipt.points_rejected) == (16, 2)
     assert str(Receipt(0, None, ())) == "0 of 0 records durable"
-
-
-def test_the_command_line_lists_runs(
-    yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Runs ls prints a table, or JSON; errors go to stderr, or as JSON; exit codes tell."""
-    monkeypatch.setenv("RUNYARD_BASE_URL", yard.url)
-    row = query_pb2.RunRow(run=run_message(), summary_json="{}")
-    yard.reply("QueryRuns", query_pb2.QueryRunsResponse(runs=[row], total_count=2))
-    assert cli.main(["runs", "ls", "e/p"]) == 0
-    out = capsys.readouterr().out
-    assert out.splitlines()[1].split() == ["r1", "n", "running", "e/p/r1"] and "+1 ..." in out
-    assert cli.main(["runs", "ls", "e/p", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["path"] == "e/p/r1"
-    yard.fail("QueryRuns", 404, {"code": "not_found", "message": "no project e/p", "details": []})
-    assert cli.main(["runs", "ls", "e/p"]) == 1
-    assert capsys.readouterr().err == "runyard: no project e/p\n"
-    assert cli.main(["runs", "ls", "e/p", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["error"] == "NotFound"
-
-
-def test_the_command_line_shows_journals(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Journal show prints one record a line and says where a damaged journal stops."""
-    with runyard.init(mode="offline", dir=tmp_path, settings={"silent": True}) as run:
-        run.log({"loss": float("nan")})
-    assert cli.main(["journal", "show", "--json", str(next(tmp_path.glob("run-*")))]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["kind"] for line in lines] == ["START", "SCHEMA", "ROW", "FINISH"]
-    assert lines[2]["values"] == {"loss": {"$float": "NaN"}}
-    segment = next(tmp_path.rglob("*.seg"))
-    content = bytearray(segment.read_bytes())
-    content[-20] ^= 1
-    segment.write_bytes(content)
-    assert cli.main(["journal", "show", str(segment)]) == 1
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3 and "00000001.seg: a frame's checksum is wrong" in err
-    assert cli.main(["journal", "show", str(tmp_path / "none")]) == 1
-
-
-def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    """The version is the distribution's; a wrong command is a usage error."""
-    import importlib.metadata
-
-    assert cli.main(["version", "--json"]) == 0
-    version = json.loads(capsys.readouterr().out)["version"]
-    assert version == runyard.__version__ == importlib.metadata.version("runyard")
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["nonsense"])
-    assert caught.value.code == 2
-    assert cli.main(["sync", "/nonexistent/folder"]) == 1
-
-
-def test_both_ways_of_asking_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`runyard --version` prints what `runyard version` prints."""
-    assert cli.main(["version"]) == 0
-    told = capsys.readouterr().out
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["--version"])
-    assert (ended.value.code, capsys.readouterr().out) == (0, told)
 
 
 def test_a_path_that_is_no_text() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runyard import extended_json, rpc_lives, rpc_stops, rpc_trash
 from runyard.api_files import File
-from runyard.api_rows import merged_rows, scanned_rows
+from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows, spread_rows
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
-from runyard.records import Columns, Receipt, RunRecord
+from runyard.records import ROW_KEYS, Columns, Receipt, RunRecord
 from runyard.rpc import Client
 from runyard.rpc_lives import AttemptRecord, EventRecord, WriterRecord
 from runyard.rpc_stops import StopState
@@ -18,6 +19,9 @@ from runyard.rpc_trash import DeletedRun
 from runyard.text_format import iso_time
 
 METRICS_PER_CALL = 1000
+SAMPLES_MAX = 10_000
+BUCKETS_PER_CALL = 500_000
+"""What one reply may hold."""
 
 
 class Run:
@@ -69,30 +73,38 @@ class Run:
         keys: Sequence[str] | str | None = None,
         samples: int = 1500,
         *,
+        require: str = "all",
         pandas: bool = False,
     ) -> Any:
-        """Returns rows in step order: dicts with `_step`, `_timestamp` and the metrics that have a point there.
+        """Returns about `samples` rows in step order: dicts with `_step`, `_timestamp` and metrics.
 
-        A metric of more than `samples` points comes as the last points of that many aligned buckets; `scan_history`
-        gives every point. With `pandas=True` a DataFrame.
+        With `keys`, rows in which each of them has a value; `require="any"` gives rows with any of them. Without, each
+        row has the metrics that have a point there. A metric of more than `samples` points comes as the last points of
+        that many aligned buckets; where keys of so many points were logged at different steps, all are read for the
+        rows that they share. A row is a step: of several writers' points it shows any one. `scan_history` gives every
+        point. With `pandas=True` a DataFrame.
         """
         if samples < 1:
             raise InvalidArgument(
                 f"history(samples={samples}): it must be at least 1", reason="FIELD_INVALID"
             )
+        shape = self._shape("history", keys, require)
         columns: list[Columns] = []
-        names = self._names(keys)
-        for chunk in chunks(names, METRICS_PER_CALL):
-            columns += self._client.query_buckets(
-                self.path, chunk, bucket_count_max=min(samples, 10_000)
-            )
-        rows = list(merged_rows(columns, keys=names))
+        count_max = min(samples, SAMPLES_MAX)
+        for chunk in chunks(shape.keys, min(METRICS_PER_CALL, BUCKETS_PER_CALL // count_max)):
+            columns += self._client.query_buckets(self.path, chunk, bucket_count_max=count_max)
+        if shape.is_every_key and _is_torn(columns, shape):
+            rows = spread_rows(self._scanned(shape, page_size=PAGE_SIZE_MAX), samples)
+        else:
+            rows = list(merged_rows(columns, shape))
         if not pandas:
             return rows
         import importlib
 
         library = importlib.import_module("pandas")
-        return library.DataFrame(rows, columns=["_step", "_timestamp", *names])
+        return library.DataFrame(
+            rows, columns=[*shape.row_keys, *filter(shape.is_shown, shape.keys)]
+        )
 
     def scan_history(
         self,
@@ -101,30 +113,49 @@ class Run:
         min_step: int | None = None,
         max_step: int | None = None,
         *,
+        require: str = "all",
         writer: str | int | None = None,
         attempts: str = "current",
     ) -> Iterator[dict[str, Any]]:
-        """Yields every point, bit-exact, in rows like those of `history`; `max_step` is not included.
+        """Yields every point, bit-exact, in rows by step: dicts with `_step`, `_timestamp` and the metrics.
 
-        `writer` (a label like "rank17", or a number) gives what that writer logged alone; `attempts="all"` also what a
-        rewind superseded, and of a fork only what itself logged. Raises NotFound for a writer that the run has not.
+        With `keys`, rows in which each of them has a value; `require="any"` gives rows with any of them. `max_step` is
+        not included. In a run of several writers a row is what one of them logged at a step, and has its number as
+        `_writer` (`writers()` tells who that is); values of two writers are never in one row. `writer` (a label like
+        "rank17", or a number) gives that writer's alone; `attempts="all"` also what a rewind superseded, and of a fork
+        only what itself logged. Raises NotFound for a writer that the run has not.
         """
         if attempts not in ("current", "all"):
             raise InvalidArgument(
                 f'scan_history(attempts={attempts!r}): it is "current" or "all"',
                 reason="FIELD_INVALID",
             )
-        last_step = None if max_step is None else max_step - 1
-        names = self._names(keys)
-        return scanned_rows(
-            functools.partial(
-                self._client.query_series,
-                writers=() if writer is None else self._writers_of(writer),
-                is_every_attempt=attempts == "all",
-            ),
-            self.path,
-            names,
+        shape = self._shape("scan_history", keys, require)
+        if self.record.writer_count > 1:
+            shape = dataclasses.replace(shape, is_labelled=True)
+        return self._scanned(
+            shape,
+            page_size=page_size,
             first_step=min_step,
+            last_step=None if max_step is None else max_step - 1,
+            writers=() if writer is None else self._writers_of(writer),
+            is_every_attempt=attempts == "all",
+        )
+
+    def _scanned(
+        self,
+        shape: RowShape,
+        *,
+        page_size: int,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        **selection: Any,
+    ) -> Iterator[dict[str, Any]]:
+        return scanned_rows(
+            functools.partial(self._client.query_series, **selection),
+            self.path,
+            shape,
+            first_step=first_step,
             last_step=last_step,
             page_size=page_size,
         )
@@ -260,11 +291,26 @@ class Run:
             "config_json": extended_json.dumps(extended_json.plain(self.config)),
         }
 
-    def _names(self, keys: Sequence[str] | str | None) -> list[str]:
+    def _shape(self, call: str, keys: Sequence[str] | str | None, require: str) -> RowShape:
+        """Returns which rows those keys ask for; keys that every row has ask for nothing more."""
+        if require not in ("all", "any"):
+            raise InvalidArgument(
+                f'{call}(require={require!r}): it is "all" or "any"', reason="FIELD_INVALID"
+            )
         if keys is None:
-            return self.metrics
+            return RowShape(self.metrics)
         wanted = [keys] if isinstance(keys, str) else list(keys)
-        return [key for key in dict.fromkeys(wanted) if key not in ("_step", "_timestamp")]
+        names = [key for key in dict.fromkeys(wanted) if key not in ROW_KEYS]
+        if not names:
+            return RowShape(self.metrics, is_bare=True)
+        return RowShape(names, is_every_key=require == "all")
+
+
+def _is_torn(columns: Sequence[Columns], shape: RowShape) -> bool:
+    """Returns whether the steps that all keys share cannot be told from these: some are buckets, of different last steps."""
+    if len(columns) < len(shape.keys) or all(column.is_raw for column in columns):
+        return False
+    return any(column.steps != columns[0].steps for column in columns)
 
 
 def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

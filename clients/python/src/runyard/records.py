@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-ROW_KEYS = frozenset({"_step", "_timestamp"})
+ROW_KEYS = ("_step", "_timestamp")
 """Keys that every row of a history has; a metric of such a name does not hide them."""
 
 
@@ -70,6 +70,8 @@ class Columns:
     steps: Sequence[int]
     times_unix_ns: Sequence[int]
     values: Sequence[float]
+    writers: Sequence[int] = ()
+    """Whose points they are, ascending within a step; of one writer there is one point at a step. Empty: not said."""
     is_raw: bool = True
     """False: each entry stands for a bucket of points; its value is the last one's."""
 

@@ -243,7 +243,7 @@ class Client:
             _QUERY + "QuerySeries", request, query_pb2.QuerySeriesResponse
         )
         columns = [
-            Columns(s.metric, list(s.steps), list(s.times_unix_ns), list(s.values))
+            Columns(s.metric, list(s.steps), list(s.times_unix_ns), list(s.values), list(s.writers))
             for s in reply.series
         ]
         return columns, reply.next_step if reply.HasField("next_step") else None
@@ -268,7 +268,13 @@ class Client:
             _QUERY + "QueryBuckets", request, query_pb2.QueryBucketsResponse
         )
         return [
-            Columns(s.metric, list(s.last_steps), list(s.times_unix_ns), list(s.lasts), s.is_raw)
+            Columns(
+                s.metric,
+                list(s.last_steps),
+                list(s.times_unix_ns),
+                list(s.lasts),
+                is_raw=s.is_raw,
+            )
             for s in reply.series
         ]
 

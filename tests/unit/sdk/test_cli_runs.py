@@ -1,0 +1,72 @@
+"""The command line: runs listed and shown, journals, versions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import runyard
+from runyard import cli
+from runyard_protos.query.v1 import query_pb2
+from tests.unit.sdk.answering import Yard, run_message
+
+
+def test_the_command_line_lists_runs(
+    yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs ls prints a table, or JSON; errors go to stderr, or as JSON; exit codes tell."""
+    monkeypatch.setenv("RUNYARD_BASE_URL", yard.url)
+    row = query_pb2.RunRow(run=run_message(), summary_json="{}")
+    yard.reply("QueryRuns", query_pb2.QueryRunsResponse(runs=[row], total_count=2))
+    assert cli.main(["runs", "ls", "e/p"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].split() == ["r1", "n", "running", "e/p/r1"] and "+1 ..." in out
+    assert cli.main(["runs", "ls", "e/p", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["path"] == "e/p/r1"
+    yard.fail("QueryRuns", 404, {"code": "not_found", "message": "no project e/p", "details": []})
+    assert cli.main(["runs", "ls", "e/p"]) == 1
+    assert capsys.readouterr().err == "runyard: no project e/p\n"
+    assert cli.main(["runs", "ls", "e/p", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"] == "NotFound"
+
+
+def test_the_command_line_shows_journals(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Journal show prints one record a line and says where a damaged journal stops."""
+    with runyard.init(mode="offline", dir=tmp_path, settings={"silent": True}) as run:
+        run.log({"loss": float("nan")})
+    assert cli.main(["journal", "show", "--json", str(next(tmp_path.glob("run-*")))]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["kind"] for line in lines] == ["START", "SCHEMA", "ROW", "FINISH"]
+    assert lines[2]["values"] == {"loss": {"$float": "NaN"}}
+    segment = next(tmp_path.rglob("*.seg"))
+    content = bytearray(segment.read_bytes())
+    content[-20] ^= 1
+    segment.write_bytes(content)
+    assert cli.main(["journal", "show", str(segment)]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3 and "00000001.seg: a frame's checksum is wrong" in err
+    assert cli.main(["journal", "show", str(tmp_path / "none")]) == 1
+
+
+def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is the distribution's; a wrong command is a usage error."""
+    import importlib.metadata
+
+    assert cli.main(["version", "--json"]) == 0
+    version = json.loads(capsys.readouterr().out)["version"]
+    assert version == runyard.__version__ == importlib.metadata.version("runyard")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["nonsense"])
+    assert caught.value.code == 2
+    assert cli.main(["sync", "/nonexistent/folder"]) == 1
+
+
+def test_both_ways_of_asking_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`runyard --version` prints what `runyard version` prints."""
+    assert cli.main(["version"]) == 0
+    told = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, told)
