@@ -60,6 +60,7 @@ def test_the_life_of_a_run_is_told(yard: Yard, tmp_path: Path) -> None:
     assert [(w["label"], w["attempt"], w["exit_code"], w["is_current"]) for w in writers] == [
         ("trainer", 1, 3, False), ("trainer", 2, 0, True),
     ]  # fmt: skip
+    assert [one.pop("liveness") for one in writers] == [None, None]
     with runyard.Api(yard.base_url) as api:
         run = api.run(path)
         for told, listed in (

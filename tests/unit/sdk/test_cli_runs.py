@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from google.protobuf import timestamp_pb2
 
 import runyard
 from runyard import cli
+from runyard_protos.metadata.v1 import metadata_pb2
+from runyard_protos.monitor.v1 import monitor_pb2
 from runyard_protos.query.v1 import query_pb2
 from tests.unit.sdk.answering import Yard, run_message
 
@@ -30,6 +34,46 @@ def test_the_command_line_lists_runs(
     assert capsys.readouterr().err == "runyard: no project e/p\n"
     assert cli.main(["runs", "ls", "e/p", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"] == "NotFound"
+
+
+def test_the_command_line_tells_how_far_writers_are(
+    yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent and lagging ones are marked; of a run that has ended the monitor is not asked, and an end that nobody told is said."""
+    monkeypatch.setenv("RUNYARD_BASE_URL", yard.url)
+    running = metadata_pb2.RUN_STATE_RUNNING
+    writers = [
+        metadata_pb2.RunWriter(writer=1, label="a", attempt=1, state=running),
+        metadata_pb2.RunWriter(writer=2, label="b", attempt=1, state=running),
+    ]
+    beat = timestamp_pb2.Timestamp(seconds=int(time.time()) - 210)
+    lives = [
+        monitor_pb2.WriterLiveness(writer=1, last_step=120),
+        monitor_pb2.WriterLiveness(
+            writer=2, last_step=7, last_beat_time=beat, is_straggler=True, is_silent=True
+        ),
+    ]
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    yard.reply("ListRunWriters", metadata_pb2.ListRunWritersResponse(writers=writers))
+    yard.reply(
+        "ListWriterLiveness",
+        monitor_pb2.ListWriterLivenessResponse(writers=lives, median_step=100, straggler_steps=50),
+    )
+    assert cli.main(["runs", "writers", "e/p/r1"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1].startswith("a 1 running 120 0 1970-")
+    assert lines[2].startswith("b 1 running, silent 7 93, lagging 3 min ago 1970-")
+    assert lines[3] == "median step 100; lagging from 50 steps behind"
+    yard.fail("ListWriterLiveness", 503, {"code": "unavailable", "message": "away", "details": []})
+    assert cli.main(["runs", "writers", "e/p/r1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [one["liveness"] for one in json.loads(out)] == [None, None]
+    assert err == "runyard: steps and heartbeats are not known now: away\n"
+    ended = run_message(state=metadata_pb2.RUN_STATE_CRASHED)
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=ended))
+    assert cli.main(["runs", "writers", "e/p/r1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("no end told") == 2 and not err and "median" not in out
 
 
 def test_the_command_line_shows_journals(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

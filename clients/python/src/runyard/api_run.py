@@ -13,7 +13,7 @@ from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows,
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
 from runyard.records import ROW_KEYS, Columns, Receipt, RunRecord
 from runyard.rpc import Client
-from runyard.rpc_lives import AttemptRecord, EventRecord, WriterRecord
+from runyard.rpc_lives import AttemptRecord, EventRecord, RunLiveness, WriterRecord
 from runyard.rpc_stops import StopState
 from runyard.rpc_trash import DeletedRun
 from runyard.text_format import iso_time
@@ -192,6 +192,10 @@ class Run:
     def writers(self) -> list[WriterRecord]:
         """Returns the processes that wrote the run, those of earlier attempts too, by number."""
         return list(rpc_lives.list_writers(self._client.connection, self.path))
+
+    def liveness(self) -> RunLiveness:
+        """Returns how far each writer of a live run is, and when it last beat; raises Unavailable without the monitor."""
+        return rpc_lives.read_liveness(self._client.connection, self.path)
 
     def stop(
         self,

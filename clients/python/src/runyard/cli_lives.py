@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from runyard.errors import Unavailable
 from runyard.paths import run_path
 from runyard.settings import Settings, resolve
-from runyard.text_format import table_lines
+from runyard.text_format import age_text, table_lines
 
 EVIDENCE_LENGTH_MAX = 200
+LIVENESS_TIMEOUT_S = 5.0
+WRITER_COLUMNS = (
+    "LABEL", "ATTEMPT", "STATE", "EXIT", "STEP", "BEHIND", "HEARTBEAT", "NODE", "PID", "GPUS", "START", "END",
+)  # fmt: skip
 
 
 def add_commands(runs: Any, reading: argparse.ArgumentParser) -> None:
     """Adds the commands to those of `runyard runs`."""
     for name, what, call in (
         ("events", "what happened to a run, oldest first", _events),
-        ("writers", "the processes that wrote a run", _writers),
+        ("writers", "the processes that wrote a run, and how far each is", _writers),
         ("attempts", "how often a run was begun, and from where", _attempts),
     ):
         command = runs.add_parser(name, parents=[reading], help=what)
@@ -36,10 +43,38 @@ def _events(options: argparse.Namespace) -> int:
 
 
 def _writers(options: argparse.Namespace) -> int:
+    from runyard import rpc_lives, rpc_stops
+
+    with _opened(options) as (connection, path):
+        is_live = rpc_stops.stop_state(connection, path).is_live
+        writers = list(rpc_lives.list_writers(connection, path))
+    liveness = _liveness(options) if is_live else None
+    lives = {one.writer: one for one in liveness.writers} if liveness else {}
+    if options.json:
+        fields = [
+            {**dataclasses.asdict(one), "liveness": _fields(lives.get(one.writer))}
+            for one in writers
+        ]
+        print(json.dumps(fields, ensure_ascii=False))
+        return 0
+    rows = [_writer_cells(one, lives.get(one.writer), is_live=is_live) for one in writers]
+    print("\n".join(table_lines([WRITER_COLUMNS, *rows])))
+    if liveness and liveness.median_step is not None:
+        margin = f"lagging from {liveness.straggler_steps} steps behind"
+        print(f"median step {liveness.median_step}; {margin}")
+    return 0
+
+
+def _liveness(options: argparse.Namespace) -> Any:
+    """Returns what the monitor knows; None, told on stderr, if it does not answer: the rest is still worth showing."""
     from runyard import rpc_lives
 
-    columns = ("LABEL", "ATTEMPT", "STATE", "EXIT", "NODE", "PID", "GPUS", "START", "END")
-    return _list(options, rpc_lives.list_writers, columns, _writer_cells)
+    try:
+        with _opened(options, timeout_s=LIVENESS_TIMEOUT_S) as (connection, path):
+            return rpc_lives.read_liveness(connection, path)
+    except Unavailable as error:
+        print(f"runyard: steps and heartbeats are not known now: {error}", file=sys.stderr)
+        return None
 
 
 def _attempts(options: argparse.Namespace) -> int:
@@ -56,20 +91,27 @@ def _list(
     cells: Callable[[Any], Sequence[str]],
 ) -> int:
     """Prints what is read of the run: as a JSON list, or as a table."""
-    from runyard import rpc
-
-    settings = resolve({"base_url": options.base_url}, Settings())
-    path = run_path(options.path, settings)
-    connection = rpc.Connection(settings.base_url, settings.api_key)
-    try:
+    with _opened(options) as (connection, path):
         records = list(read(connection, path))
-    finally:
-        connection.close()
     if options.json:
         print(json.dumps([dataclasses.asdict(one) for one in records], ensure_ascii=False))
         return 0
     print("\n".join(table_lines([columns, *map(cells, records)])))
     return 0
+
+
+@contextlib.contextmanager
+def _opened(options: argparse.Namespace, *, timeout_s: float = 60.0) -> Iterator[tuple[Any, str]]:
+    """Gives a connection to the server, and the run's whole path."""
+    from runyard import rpc
+
+    settings = resolve({"base_url": options.base_url}, Settings())
+    path = run_path(options.path, settings)
+    connection = rpc.Connection(settings.base_url, settings.api_key, timeout_s=timeout_s)
+    try:
+        yield connection, path
+    finally:
+        connection.close()
 
 
 def _event_cells(event: Any) -> Sequence[str]:
@@ -84,18 +126,35 @@ def _event_cells(event: Any) -> Sequence[str]:
     return _moment(event.time_s), what, event.actor, evidence
 
 
-def _writer_cells(writer: Any) -> Sequence[str]:
+def _writer_cells(writer: Any, life: Any, *, is_live: bool) -> Sequence[str]:
+    # A writer that was never heard to end, of a run that has, ended with it.
+    state = writer.state if is_live or writer.end_time_s is not None else "no end told"
+    step = behind = beat = ""
+    if life is not None:
+        state += ", silent" if life.is_silent else ""
+        step = "" if life.last_step is None else str(life.last_step)
+        behind = "" if life.steps_behind is None else str(life.steps_behind)
+        behind += ", lagging" if life.is_straggler else ""
+        if life.last_beat_time_s is not None:
+            beat = f"{age_text(time.time() - life.last_beat_time_s)} ago"
     return (
         writer.label,
         str(writer.attempt),
-        writer.state,
+        state,
         "" if writer.exit_code is None else str(writer.exit_code),
+        step,
+        behind,
+        beat,
         writer.node,
         str(writer.pid or ""),
         ",".join(writer.gpus),
         _moment(writer.start_time_s),
         _moment(writer.end_time_s),
     )
+
+
+def _fields(record: Any) -> dict[str, Any] | None:
+    return None if record is None else dataclasses.asdict(record)
 
 
 def _attempt_cells(attempt: Any) -> Sequence[str]:

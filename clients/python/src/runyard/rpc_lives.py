@@ -1,4 +1,4 @@
-"""Reads what happened to a run, who wrote it, and how often it was begun: its events, writers and attempts."""
+"""Reads what happened to a run, who wrote it, how far each is, and how often it was begun: events, writers, attempts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 from runyard.rpc import METADATA, Connection, name_of
 from runyard_protos.metadata.v1 import metadata_pb2
+from runyard_protos.monitor.v1 import monitor_pb2
 
 PAGE_SIZE = 1_000
+_MONITOR = "/runyard.monitor.v1.MonitorService/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,37 @@ class WriterRecord:
     evidence: str
     is_current: bool
     """False for one of an attempt that had ended before a later one began."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterLiveness:
+    """What the beats of one writer tell."""
+
+    writer: int
+    last_beat_time_s: float | None
+    """When the server heard its last beat, Unix seconds; None: not since the monitor started."""
+    last_step: int | None
+    """Its highest step; None: none yet."""
+    steps_behind: int | None
+    """How far that is behind the median of the writers; 0 for one ahead of it. None: not known."""
+    is_straggler: bool
+    """True: it is behind by the project's margin or more."""
+    is_silent: bool
+    """True: no beat for longer than the crash timeout."""
+    is_process_alive: bool
+    records_written: int
+    records_durable: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLiveness:
+    """What the beats of a live run's writers tell; of one that is not live there are none."""
+
+    median_step: int | None
+    straggler_steps: int
+    """Steps behind the median that make a straggler."""
+    writers: tuple[WriterLiveness, ...]
+    """By number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +146,17 @@ def list_attempts(connection: Connection, path: str) -> list[AttemptRecord]:
     ]
 
 
+def read_liveness(connection: Connection, path: str) -> RunLiveness:
+    """Returns how far each writer of a live run is, and when it last beat; raises NotFound, Unavailable."""
+    request = monitor_pb2.ListWriterLivenessRequest(run_path=path)
+    reply = connection.call(
+        _MONITOR + "ListWriterLiveness", request, monitor_pb2.ListWriterLivenessResponse
+    )
+    median = reply.median_step if reply.HasField("median_step") else None
+    writers = tuple(_liveness(one, median) for one in reply.writers)
+    return RunLiveness(median, reply.straggler_steps, writers)
+
+
 def _pages(connection: Connection, method: str, request: Any, kind: type[Any]) -> Iterator[Any]:
     """Yields the replies to the request, page after page."""
     while True:
@@ -157,6 +201,21 @@ def _writer(one: metadata_pb2.RunWriter) -> WriterRecord:
         exit_code=one.exit_code if one.HasField("exit_code") else None,
         evidence=one.evidence,
         is_current=one.is_current,
+    )
+
+
+def _liveness(one: monitor_pb2.WriterLiveness, median: int | None) -> WriterLiveness:
+    step = one.last_step if one.HasField("last_step") else None
+    return WriterLiveness(
+        writer=one.writer,
+        last_beat_time_s=_optional_s(one, "last_beat_time"),
+        last_step=step,
+        steps_behind=None if step is None or median is None else max(0, median - step),
+        is_straggler=one.is_straggler,
+        is_silent=one.is_silent,
+        is_process_alive=one.is_process_alive,
+        records_written=one.records_written,
+        records_durable=one.records_durable,
     )
 
 
