@@ -52,6 +52,15 @@ def test_the_life_of_a_run_is_told(yard: Yard, tmp_path: Path) -> None:
     assert "running -> failed" in table and "warn; loss is NaN: at step 7" in table
     assert "rewound" in table and "to step 4" in table
 
+    shown = cli(yard, "show", path).stdout
+    lines = [one for one in table.splitlines()[1:] if one.split()[2] not in ("alert", "rewound")]
+    told = [" ".join(line.split()) for line in shown.partition("transitions:\n")[2].splitlines()]
+    assert told == [" ".join(line.split()) for line in lines], shown
+    exact = json.loads(cli(yard, "show", path, "--json").stdout)["transitions"]
+    assert [(one["from"], one["to"], one["attempt"]) for one in exact] == [
+        ("unspecified", "running", 1), ("running", "failed", 1), ("failed", "running", 2), ("running", "finished", 2),
+    ]  # fmt: skip
+
     attempts = json.loads(cli(yard, "attempts", path, "--json").stdout)
     assert [(a["kind"], a["state"], a["rewound_to_step"]) for a in attempts] == [
         ("start", "failed", None), ("rewind", "finished", 4),

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2
 
 import runyard
 from runyard import cli
+from runyard_protos.files.v1 import files_pb2
 from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.monitor.v1 import monitor_pb2
 from runyard_protos.query.v1 import query_pb2
@@ -74,6 +75,52 @@ def test_the_command_line_tells_how_far_writers_are(
     assert cli.main(["runs", "writers", "e/p/r1"]) == 0
     out, err = capsys.readouterr()
     assert out.count("no end told") == 2 and not err and "median" not in out
+
+
+def test_the_command_line_shows_a_run(
+    yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transitions and files as lines for people, all pages of them; in JSON as they are."""
+    monkeypatch.setenv("RUNYARD_BASE_URL", yard.url)
+    states = [0, metadata_pb2.RUN_STATE_RUNNING, metadata_pb2.RUN_STATE_FAILED]
+    causes = [
+        (metadata_pb2.TRANSITION_CAUSE_STARTED, "", "rank0"),
+        (metadata_pb2.TRANSITION_CAUSE_UNHANDLED_EXCEPTION, "ValueError: too\nhot" + "!" * 500, ""),
+    ]
+    changes = [
+        metadata_pb2.RunTransition(
+            **{"from": before}, to=after, cause=cause, evidence=evidence, actor=actor, attempt=1,  # type: ignore[arg-type]  # "from" is a word of Python's
+            record_time=timestamp_pb2.Timestamp(seconds=86_400),
+        )
+        for before, after, (cause, evidence, actor) in zip(states, states[1:], causes, strict=False)
+    ]  # fmt: skip
+
+    def answer(path: str, body: bytes) -> tuple[int, str, bytes]:
+        token = metadata_pb2.ListRunTransitionsRequest.FromString(body).page_token
+        reply = metadata_pb2.ListRunTransitionsResponse(
+            transitions=changes[1:] if token else changes[:1], next_page_token="" if token else "1"
+        )
+        return 200, "application/proto", reply.SerializeToString()
+
+    yard.answers["ListRunTransitions"] = answer
+    yard.reply("GetRun", metadata_pb2.GetRunResponse(run=run_message()))
+    yard.reply("GetSummary", query_pb2.GetSummaryResponse(summary_json='{"loss":0.5}'))
+    yard.reply("GetReceipt", query_pb2.GetReceiptResponse())
+    files = [files_pb2.File(name="a.ckpt", size_bytes=2048), files_pb2.File(name="b", size_bytes=1)]
+    yard.reply("ListFiles", files_pb2.ListFilesResponse(files=files))
+    assert cli.main(["runs", "show", "e/p/r1"]) == 0
+    out = capsys.readouterr().out
+    told = [" ".join(line.split()[2:]) for line in out.splitlines() if line.startswith("  1970-")]
+    assert told[0] == "running rank0 started"
+    assert told[1].startswith("running -> failed unhandled exception; ValueError: too hot!!!")
+    assert told[1].endswith(" … (whole with --json)") and len(told[1]) < 300
+    assert out.endswith("files:\n  a.ckpt  2.0 KiB\n  b       1 B\n") and "{" not in out.partition("transitions:")[2]  # fmt: skip
+    assert "summary:\n  loss: 0.5\n" in out and "\ntags: t\n" in out
+    assert cli.main(["runs", "show", "e/p/r1", "--json"]) == 0
+    exact = json.loads(capsys.readouterr().out)
+    assert [one["to"] for one in exact["transitions"]] == ["running", "failed"]
+    assert exact["transitions"][1]["evidence"] == causes[1][1]
+    assert exact["files"][0] == {"name": "a.ckpt", "size_bytes": 2048}
 
 
 def test_the_command_line_shows_journals(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

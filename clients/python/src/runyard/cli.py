@@ -13,7 +13,7 @@ from typing import Any
 
 from runyard import cli_journal, cli_lives, cli_projects, cli_stop, cli_sync, cli_trash
 from runyard.errors import Error
-from runyard.text_format import table_lines
+from runyard.text_format import bytes_text, table_lines
 from runyard.version import VERSION
 
 PIPE_CLOSED_EXIT_CODE = 141
@@ -108,16 +108,24 @@ def _runs_show(options: argparse.Namespace) -> int:
         print(extended_json.dumps(extended_json.plain(fields)))
         return 0
     for name, value in fields.items():
-        if value in (None, "", [], {}):
-            continue
-        if isinstance(value, (dict, list)) and name != "tags":
-            print(f"{name}:")
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            for key, item in items:
-                print(f"  {key}: {item}")
-        else:
-            print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+        if value not in (None, "", [], {}):
+            print("\n".join(_shown(name, value)))
     return 0
+
+
+def _shown(name: str, value: Any) -> Sequence[str]:
+    """Returns the lines that show a field to a person."""
+    if name == "tags":
+        return [f"tags: {', '.join(value)}"]
+    if name == "transitions":
+        lines = table_lines([cli_lives.transition_cells(one) for one in value])
+    elif name == "files":
+        lines = table_lines([(one["name"], bytes_text(one["size_bytes"])) for one in value])
+    elif isinstance(value, dict):
+        lines = [f"{key}: {item}" for key, item in value.items()]
+    else:
+        return [f"{name}: {value}"]
+    return [f"{name}:", *(f"  {line}" for line in lines)]
 
 
 def _run_fields(run: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from runyard.errors import Unavailable
@@ -114,16 +114,32 @@ def _opened(options: argparse.Namespace, *, timeout_s: float = 60.0) -> Iterator
         connection.close()
 
 
+def transition_cells(one: Mapping[str, Any]) -> Sequence[str]:
+    """Returns when, what, who and why of one of `Run.transitions`."""
+    what = _change("" if one["from"] == "unspecified" else one["from"], one["to"])
+    cause = one["cause"].lower().replace("_", " ")
+    return _moment(one["time"]), what, one["actor"], _cut((cause, one["evidence"]))
+
+
 def _event_cells(event: Any) -> Sequence[str]:
     what = event.kind.replace("_", " ")
     if event.kind == "transition":
-        what = f"{event.from_state} -> {event.to_state}" if event.from_state else event.to_state
-    said = " ".join(f"{event.title}: {event.evidence}".split()) if event.title else event.evidence
-    parts = (event.cause.replace("_", " "), event.level, " ".join(said.split()))
-    evidence = "; ".join(part for part in parts if part)
+        what = _change(event.from_state, event.to_state)
+    said = f"{event.title}: {event.evidence}" if event.title else event.evidence
+    parts = (event.cause.replace("_", " "), event.level, said)
+    return _moment(event.time_s), what, event.actor, _cut(parts)
+
+
+def _change(before: str, after: str) -> str:
+    return f"{before} -> {after}" if before else after
+
+
+def _cut(parts: Iterable[str]) -> str:
+    """Returns what is said in one line, cut where it is very long."""
+    evidence = "; ".join(" ".join(part.split()) for part in parts if part)
     if len(evidence) > EVIDENCE_LENGTH_MAX:
         evidence = evidence[:EVIDENCE_LENGTH_MAX] + " … (whole with --json)"
-    return _moment(event.time_s), what, event.actor, evidence
+    return evidence
 
 
 def _writer_cells(writer: Any, life: Any, *, is_live: bool) -> Sequence[str]:

@@ -143,10 +143,15 @@ class Client:
     def list_transitions(self, path: str) -> list[dict[str, Any]]:
         """Returns the run's changes of state, oldest first."""
         request = metadata_pb2.ListRunTransitionsRequest(run_path=path, page_size=1000)
-        reply = self._connection.call(
-            METADATA + "ListRunTransitions", request, metadata_pb2.ListRunTransitionsResponse
-        )
-        return [_transition(transition) for transition in reply.transitions]
+        found: list[dict[str, Any]] = []
+        while True:
+            reply = self._connection.call(
+                METADATA + "ListRunTransitions", request, metadata_pb2.ListRunTransitionsResponse
+            )
+            found += map(_transition, reply.transitions)
+            if not reply.next_page_token:
+                return found
+            request.page_token = reply.next_page_token
 
     def list_projects(self, entity: str) -> Iterator[ProjectRecord]:
         """Yields projects, latest activity first."""
