@@ -249,6 +249,10 @@ def test_history_of_keys_with_steps_of_their_own(yard: Yard, api: runyard.Api) -
     yard.reply("QuerySeries", query_pb2.QuerySeriesResponse(series=whole))
     assert [(row["_step"], row["a"]) for row in run.history(["a", "b"])] == [(4, 4.0), (12, 12.0)]
     assert [row["_step"] for row in run.history(["a", "b"], samples=1)] == [12]
+    whole[1].writers[:] = [2, 2]  # a row of history() is a step, whoever logged it
+    yard.reply("QuerySeries", query_pb2.QuerySeriesResponse(series=whole))
+    assert [row["_step"] for row in run.history(["a", "b"])] == [4, 12]
+    assert list(run.scan_history(["a", "b"])) == []
 
 
 def test_keys_that_every_row_has(yard: Yard, api: runyard.Api) -> None:

@@ -148,6 +148,18 @@ def test_values_of_two_writers_are_never_in_one_row() -> None:
     assert [(row["_step"], row["loss"]) for row in rows] == [(0, 1.0), (0, 2.0), (1, 3.0), (1, 4.0)]
 
 
+def test_rows_may_be_steps() -> None:
+    """Whoever logged them; of several writers the last one's point stands."""
+    loss = Columns("loss", [0, 0, 1, 1], [5, 6, 7, 8], [1.0, 2.0, 3.0, 4.0], [1, 2, 1, 2])
+    best = Columns("best", [1, 2], [9, 9], [0.5, 0.25], [3, 3])
+    shape = RowShape(["loss", "best"], is_every_key=True, is_by_step=True)
+    assert list(merged_rows([loss, best], shape)) == [
+        {"_step": 1, "_timestamp": 9e-9, "loss": 4.0, "best": 0.5}
+    ]
+    rows = merged_rows([loss], RowShape(["loss"], is_by_step=True))
+    assert [(row["_step"], row["loss"]) for row in rows] == [(0, 2.0), (1, 4.0)]
+
+
 @given(count=st.integers(0, 60), count_max=st.integers(1, 12))
 def test_rows_are_spread_evenly(count: int, count_max: int) -> None:
     """All where they fit; else so many at least that each stands for its share, the last one among them."""

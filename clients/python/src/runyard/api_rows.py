@@ -44,6 +44,8 @@ class RowShape:
     """True: only rows in which every key has a value. False: rows with any of them."""
     is_labelled: bool = False
     """True: each row has the number of its writer."""
+    is_by_step: bool = False
+    """True: one row for a step, with the points of its last writers. False: one for each writer of a step."""
     is_bare: bool = False
     """True: the rows hold no metric, only what every row has."""
 
@@ -60,6 +62,8 @@ class RowShape:
 def merged_rows(columns: Sequence[Columns], shape: RowShape) -> Iterator[dict[str, Any]]:
     """Yields one dict per step and writer, in this order; its time is the latest of its points."""
     filled = [column for column in columns if column.steps]
+    if shape.is_by_step:
+        filled = [_at_steps(column) for column in filled]
     if not filled or (shape.is_every_key and len(filled) < len(shape.keys)):
         return
     first = filled[0]
@@ -161,6 +165,14 @@ def _gathered_rows(columns: Sequence[Columns], shape: RowShape) -> Iterator[dict
     for place in sorted(rows):  # type: ignore[type-var]  # all are steps, or all are pairs
         rows[place]["_timestamp"] = times[place] / NS_PER_S
         yield rows[place]
+
+
+def _at_steps(column: Columns) -> Columns:
+    """Returns the column with one point for a step, that of its last writer, and no word of writers."""
+    number_of = dict(zip(column.steps, range(len(column.steps))))
+    if len(number_of) < len(column.steps):
+        column = _taken(column, list(number_of.values()))
+    return dataclasses.replace(column, writers=())
 
 
 def _at_shared_places(columns: Sequence[Columns]) -> list[Columns]:

@@ -81,14 +81,14 @@ class Run:
         With `keys`, rows in which each of them has a value; `require="any"` gives rows with any of them. Without, each
         row has the metrics that have a point there. A metric of more than `samples` points comes as the last points of
         that many aligned buckets; where keys of so many points were logged at different steps, all are read for the
-        rows that they share. A row is a step: of several writers' points it shows any one. `scan_history` gives every
+        rows that they share. A row is a step, whoever logged it: of several writers' points it shows one. `scan_history` gives every
         point. With `pandas=True` a DataFrame.
         """
         if samples < 1:
             raise InvalidArgument(
                 f"history(samples={samples}): it must be at least 1", reason="FIELD_INVALID"
             )
-        shape = self._shape("history", keys, require)
+        shape = dataclasses.replace(self._shape("history", keys, require), is_by_step=True)
         columns: list[Columns] = []
         count_max = min(samples, SAMPLES_MAX)
         for chunk in chunks(shape.keys, min(METRICS_PER_CALL, BUCKETS_PER_CALL // count_max)):
