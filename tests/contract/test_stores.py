@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from runyard_server.domain.clock import SystemClock
+from runyard_server.domain.errors import Unavailable
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.memory.points import MemoryPoints
+from runyard_server.storage.ports.points import BlockEntry
 from tests.contract.point_store import PointStore, PointStoreSuite
+from tests.stores import batch, new_run_key
 
 FRONT = Path(__file__).parents[1] / "integration" / "clickhouse_front.py"
 
@@ -72,3 +75,24 @@ class TestServerClickHousePoints(PointStoreSuite):
     @pytest.fixture
     def store(self, server: ClickHouse) -> PointStore:
         return ClickHousePoints(server)
+
+
+async def test_a_block_that_the_engine_refuses_is_not_stored(tmp_path: Path) -> None:
+    """What the engine refuses when it writes the part, as on a full disk, is told: nothing is acknowledged that is not there."""
+    engine = ClickHouse.open_embedded(tmp_path)
+    try:
+        await engine.migrate()
+        store = ClickHousePoints(engine)
+        run = new_run_key()
+        # More than any disk has: from here on the engine refuses each part of this table, and then no more.
+        for table in ("points", "receipts"):
+            setting = f"ALTER TABLE {table} MODIFY SETTING min_free_disk_bytes_to_perform_insert"
+            await engine.command(f"{setting} = 1000000000000000000")
+            with pytest.raises(Unavailable, match="NOT_ENOUGH_SPACE"):
+                await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
+            assert await store.read_receipts(run) == []
+            await engine.command(f"{setting} = 0")
+        await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
+        assert [one.last_sequence for one in await store.read_receipts(run)] == [1]
+    finally:
+        await engine.close()

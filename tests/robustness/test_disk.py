@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from tests.integration.readback import readback
 from tests.integration.yard import Yard
+from tests.robustness.small_disks import small_disk
 from tests.robustness.traffic import kill_agent
 
 SCRIPT = """
@@ -70,29 +70,16 @@ def run_script(environment: dict[str, str], folder: Path) -> subprocess.Complete
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if os.geteuid() != 0 or mount is None:
-        pytest.skip("a small file system needs root and mount")
-    command = [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "small", DISK_BYTES) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], timeout=10, check=True)
 
 
-def test_a_full_disk_stops_no_training(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_stops_no_training(disk: Path, tmp_path: Path) -> None:
     """When the disk fills up, the script says so once, goes on, and ends well."""
     # Nobody listens there: nothing is sent, so nothing is freed.
-    environment = Yard(tmp_path / "yard").environment(
-        small_disk / "runyard", RUNYARD_MODE="offline"
-    )
+    environment = Yard(tmp_path / "yard").environment(disk / "runyard", RUNYARD_MODE="offline")
     done = run_script(environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trained to the end" in done.stdout
@@ -100,13 +87,13 @@ def test_a_full_disk_stops_no_training(small_disk: Path, tmp_path: Path) -> None
     assert len(told) == 1, done.stderr
 
 
-def test_a_full_disk_is_sent_and_freed(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_sent_and_freed(disk: Path, tmp_path: Path) -> None:
     """With the server back, the agent gets the mark onto the full disk, frees what is durable, and rows are kept again."""
-    root = small_disk / "runyard"
+    root = disk / "runyard"
     with Yard(tmp_path / "yard") as yard, readback(yard.grpc) as reader:
         environment = yard.environment(root, RUNYARD_FINISH_TIMEOUT_S="30", RUNYARD_QUIET="1")
         process = subprocess.Popen(
-            [sys.executable, "-c", FILLING_SCRIPT, small_disk],
+            [sys.executable, "-c", FILLING_SCRIPT, disk],
             env=environment, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -119,7 +106,7 @@ def test_a_full_disk_is_sent_and_freed(small_disk: Path, tmp_path: Path) -> None
             process.stdin.write("\n")
             process.stdin.flush()
             assert process.stdout.readline() == "full\n"
-            assert shutil.disk_usage(small_disk).free == 0
+            assert shutil.disk_usage(disk).free == 0
             server.send_signal(signal.SIGCONT)
             out, told = process.communicate("\n", timeout=SCRIPT_TIMEOUT_S)
         finally:

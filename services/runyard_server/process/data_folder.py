@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,8 @@ import psutil
 from runyard_server.domain.errors import StartRefused
 
 LOCK_NAME: Final = "lock"
+FREE_BYTES_MIN: Final = 16 * 1024 * 1024
+"""What the stores need to start, and somewhat more."""
 _MODE: Final = 0o700
 
 
@@ -45,8 +49,11 @@ class DataFolder:
                 f"the data folder {self.path} is in use by {holder}; stop it, or choose another folder with --data-dir"
             ) from error
         self._lock = lock
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(_describe_self()).encode(), 0)
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk: the lock holds all the same, its holder stays unnamed
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, json.dumps(_describe_self()).encode(), 0)
 
     def release(self) -> None:
         """Lets go of the lock. Safe to repeat."""
@@ -65,6 +72,16 @@ class DataFolder:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def require_room(folder: Path) -> None:
+    """Raises StartRefused if a store cannot start in the folder for want of space: each would say so in words of its own."""
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES_MIN:
+        raise StartRefused(
+            f"the disk of the data folder {folder} is full: {free >> 20} MiB are free, a start needs {FREE_BYTES_MIN >> 20} MiB; "
+            "make room, or choose another folder with --data-dir. What was acknowledged is kept, and agents keep what is not"
+        )
 
 
 def _describe_self() -> dict[str, Any]:

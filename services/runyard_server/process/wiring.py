@@ -21,6 +21,7 @@ from runyard_server.monitor import service as monitor
 from runyard_server.monitor.config import MonitorConfig
 from runyard_server.monitor.notify import Notifier, NotifyConfig
 from runyard_server.process.config import ServerConfig
+from runyard_server.process.data_folder import require_room
 from runyard_server.process.http_edge import HttpEdge
 from runyard_server.process.lifecycle import Assembly, LifecycleConfig, Resource
 from runyard_server.process.local_s3 import LocalS3, LocalS3Config
@@ -207,6 +208,7 @@ class _Wiring:
         if config.url:
             store = await asyncio.to_thread(ClickHouse.open_server, config.url, config)
         else:
+            require_room(self._folder)
             path = self._folder / "clickhouse"
             store = await asyncio.to_thread(ClickHouse.open_embedded, path, config)
         self._add(Resource("clickhouse", store.close))
@@ -216,6 +218,7 @@ class _Wiring:
     async def _open_sql(self) -> None:
         config: SqlConfig = self._config.section("sql", SqlSection)
         if not config.url:
+            require_room(self._folder)
             config = replace(config, url=f"sqlite:///{self._folder / 'runyard.sqlite'}")
         database = Database(config, clock=self._clock)
         self._add(Resource("sql", database.stop))
@@ -226,6 +229,7 @@ class _Wiring:
         settings: S3Settings = self._config.section("s3", S3Section)
         reclaim: Callable[[], Awaitable[None]] | None = None
         if not settings.endpoint:
+            require_room(self._folder)
             local = LocalS3(
                 self._config.section("local_s3", LocalS3Config),
                 self._folder / "s3",

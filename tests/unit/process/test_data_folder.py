@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runyard_server.domain.errors import StartRefused
-from runyard_server.process.data_folder import DataFolder
+from runyard_server.process import data_folder
+from runyard_server.process.data_folder import DataFolder, require_room
 
 
 def test_second_holder_is_refused_with_the_first_ones_name(tmp_path: Path) -> None:
@@ -40,3 +41,13 @@ def test_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(StartRefused, match="cannot be used"):
         DataFolder(tmp_path / "data").acquire()
+
+
+def test_a_full_disk_is_told_before_any_store_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal says how much is free and how much is needed."""
+    require_room(tmp_path)
+    monkeypatch.setattr(data_folder, "FREE_BYTES_MIN", 1 << 62)
+    with pytest.raises(StartRefused, match=r"is full: \d+ MiB are free, a start needs \d+ MiB"):
+        require_room(tmp_path)
