@@ -77,22 +77,19 @@ class TestServerClickHousePoints(PointStoreSuite):
         return ClickHousePoints(server)
 
 
-async def test_a_block_that_the_engine_refuses_is_not_stored(tmp_path: Path) -> None:
+async def test_a_block_that_the_engine_refuses_is_not_stored(clickhouse: ClickHouse) -> None:
     """What the engine refuses when it writes the part, as on a full disk, is told: nothing is acknowledged that is not there."""
-    engine = ClickHouse.open_embedded(tmp_path)
-    try:
-        await engine.migrate()
-        store = ClickHousePoints(engine)
-        run = new_run_key()
-        # More than any disk has: from here on the engine refuses each part of this table, and then no more.
-        for table in ("points", "receipts"):
-            setting = f"ALTER TABLE {table} MODIFY SETTING min_free_disk_bytes_to_perform_insert"
-            await engine.command(f"{setting} = 1000000000000000000")
+    store = ClickHousePoints(clickhouse)
+    run = new_run_key()
+    for table in ("points", "receipts"):
+        limit = f"ALTER TABLE {table} MODIFY SETTING min_free_disk_bytes_to_perform_insert"
+        try:
+            # More than any disk has.
+            await clickhouse.command(f"{limit} = 1000000000000000000")
             with pytest.raises(Unavailable, match="NOT_ENOUGH_SPACE"):
                 await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
-            assert await store.read_receipts(run) == []
-            await engine.command(f"{setting} = 0")
-        await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
-        assert [one.last_sequence for one in await store.read_receipts(run)] == [1]
-    finally:
-        await engine.close()
+        finally:
+            await clickhouse.command(f"{limit} = 0")
+        assert await store.read_receipts(run) == []
+    await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
+    assert [one.last_sequence for one in await store.read_receipts(run)] == [1]
