@@ -3,12 +3,22 @@ import { create, type DescMethodUnary } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import type { BucketColumns } from "../charts/series";
-import { QueryBucketsRequestSchema, QueryService } from "../gen/runyard/query/v1/query_pb";
+import { AttemptSelection, QueryBucketsRequestSchema, QueryService } from "../gen/runyard/query/v1/query_pb";
 import { transport } from "./clients";
 import { readBucketSeries } from "./bucketColumns";
 
+/** Which of a run's points are wanted. */
+export interface Selection {
+  /** Numbers of writers; empty: all. */
+  readonly writers: readonly number[];
+  /** True: what a rewind superseded, too. */
+  readonly isAllAttempts: boolean;
+}
+
 export interface BucketRequest {
   readonly runPaths: readonly string[];
+  /** Null: the current history of all writers. Else `runPaths` names one run. */
+  readonly selection: Selection | null;
   readonly metric: string;
   /** Closed range of steps; null: all. */
   readonly range: readonly [number, number] | null;
@@ -40,7 +50,7 @@ export class BucketLoader {
   constructor(private readonly fetchBuckets: FetchBuckets) {}
 
   load(request: BucketRequest, signal?: AbortSignal): Promise<BucketColumns[]> {
-    const key = JSON.stringify([request.runPaths, request.range, request.bucketCountMax]);
+    const key = JSON.stringify([request.runPaths, request.selection, request.range, request.bucketCountMax]);
     return new Promise((resolve, reject) => {
       let group = this.groups.get(key);
       if (group === undefined) {
@@ -65,7 +75,7 @@ export class BucketLoader {
     }
   }
 
-  private async sendOne({ runPaths, range, bucketCountMax }: BucketRequest, waiters: Waiter[]): Promise<void> {
+  private async sendOne({ runPaths, selection, range, bucketCountMax }: BucketRequest, waiters: Waiter[]): Promise<void> {
     const abort = new AbortController();
     // Only when nobody waits any more is the call given up.
     let waiting = waiters.length;
@@ -76,7 +86,7 @@ export class BucketLoader {
     }
     try {
       const metrics = [...new Set(waiters.map(({ metric }) => metric))];
-      const series = await this.fetchBuckets({ runPaths, range, bucketCountMax, metrics }, abort.signal);
+      const series = await this.fetchBuckets({ runPaths, selection, range, bucketCountMax, metrics }, abort.signal);
       for (const { metric, resolve } of waiters) resolve(series.filter((one) => one.metric === metric));
     } catch (error) {
       for (const { reject } of waiters) reject(error);
@@ -92,13 +102,15 @@ const queryBucketsRaw = { ...QueryService.method.queryBuckets, output: EmptySche
 const SERIES_FIELD = 1;
 
 async function fetchFromServer(
-  { runPaths, metrics, range, bucketCountMax }: Parameters<FetchBuckets>[0],
+  { runPaths, selection, metrics, range, bucketCountMax }: Parameters<FetchBuckets>[0],
   signal: AbortSignal,
 ): Promise<BucketColumns[]> {
   const request = create(QueryBucketsRequestSchema, {
     runPaths: [...runPaths],
     metrics,
     bucketCountMax,
+    writers: [...(selection?.writers ?? [])],
+    attempts: selection?.isAllAttempts === true ? AttemptSelection.ALL : AttemptSelection.CURRENT,
     ...(range === null ? {} : { range: { firstStep: BigInt(range[0]), lastStep: BigInt(range[1]) } }),
   });
   const { message } = await transport.unary(queryBucketsRaw, signal, undefined, undefined, request);

@@ -68,7 +68,7 @@ function asArrays(read: BucketColumns): Record<string, number[]> {
 }
 
 describe("the loader", () => {
-  const request = { runPaths: ["a/b/c"], range: null, bucketCountMax: 512 };
+  const request = { runPaths: ["a/b/c"], selection: null, range: null, bucketCountMax: 512 };
 
   function spy(): { asked: string[][]; fetch: FetchBuckets } {
     const asked: string[][] = [];
@@ -89,15 +89,16 @@ describe("the loader", () => {
     expect(answers.map((series) => series.map(({ metric }) => metric))).toEqual([["x"], ["y"], ["x"]]);
   });
 
-  it("asks apart for other runs and other ranges", async () => {
+  it("asks apart for other runs, other ranges and other writers", async () => {
     const { asked, fetch } = spy();
     const loader = new BucketLoader(fetch);
     await Promise.all([
       loader.load({ ...request, metric: "x" }),
       loader.load({ ...request, metric: "x", range: [0, 5] }),
       loader.load({ ...request, metric: "x", runPaths: ["a/b/d"] }),
+      loader.load({ ...request, metric: "x", selection: { writers: [3], isAllAttempts: false } }),
     ]);
-    expect(asked).toHaveLength(3);
+    expect(asked).toHaveLength(4);
   });
 
   it("keeps each call small when runs are many", async () => {

@@ -3,21 +3,30 @@ import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-quer
 import { useEffect, useMemo } from "react";
 import type { BucketColumns } from "../charts/series";
 import { retryFailed } from "./queries";
-import { bucketLoader } from "./bucketLoader";
+import { type BucketRequest, bucketLoader, type Selection } from "./bucketLoader";
 
 export const LIVE_INTERVAL_MS = 1_000;
 /** A slow store is not asked faster than it answers: the pause is at least this many times the last answer's time. */
 const PACE = 4;
 
+/** Where the points of a line come from: a run, or some of its writers or attempts. */
+export interface SeriesSource {
+  /** Tells the lines of one run apart; its answer has it as run path. */
+  readonly key: string;
+  readonly path: string;
+  readonly selection: Selection | null;
+}
+
 export interface PanelRequest {
   readonly metric: string;
-  readonly livePaths: readonly string[];
-  readonly endedPaths: readonly string[];
+  readonly live: readonly SeriesSource[];
+  readonly ended: readonly SeriesSource[];
   readonly range: readonly [number, number] | null;
   readonly bucketCountMax: number;
 }
 
 export interface PanelSeries {
+  /** Each with its source's key as run path. */
   readonly series: readonly BucketColumns[];
   /** True before the first answer. */
   readonly isPending: boolean;
@@ -54,40 +63,63 @@ export function useLiveBeat(isOn: boolean): void {
   }, [client, isOn]);
 }
 
-/** Series of one metric of many runs. */
-export function usePanelSeries({ metric, livePaths, endedPaths, range, bucketCountMax }: PanelRequest): PanelSeries {
+/** Series of one metric of many sources. */
+export function usePanelSeries({ metric, live, ended, range, bucketCountMax }: PanelRequest): PanelSeries {
   const client = useQueryClient();
   const common = { metric, range, bucketCountMax };
-  const ended = useQuery({
-    queryKey: ["buckets", "ended", metric, endedPaths, range, bucketCountMax],
-    queryFn: ({ signal }) => bucketLoader.load({ ...common, runPaths: endedPaths }, signal),
-    enabled: endedPaths.length > 0,
+  const endedAnswer = useQuery({
+    queryKey: ["buckets", "ended", metric, ended, range, bucketCountMax],
+    queryFn: ({ signal }) => loadSources(ended, common, signal),
+    enabled: ended.length > 0,
     // Late data may still come for an ended run, rarely.
     staleTime: 60_000,
     placeholderData: keepPreviousData,
     structuralSharing: false,
   });
-  const live = useQuery({
-    queryKey: ["buckets", "live", metric, livePaths, range, bucketCountMax],
-    queryFn: ({ signal }) => bucketLoader.load({ ...common, runPaths: livePaths }, signal),
-    enabled: livePaths.length > 0,
+  const liveAnswer = useQuery({
+    queryKey: ["buckets", "live", metric, live, range, bucketCountMax],
+    queryFn: ({ signal }) => loadSources(live, common, signal),
+    enabled: live.length > 0,
     staleTime: 500,
     placeholderData: keepPreviousData,
     structuralSharing: false,
   });
   const series = useMemo(
-    () => merge(live.data ?? [], livePaths, ended.data ?? [], endedPaths),
-    [livePaths, endedPaths, ended.data, live.data],
+    () => merge(liveAnswer.data ?? [], keysOf(live), endedAnswer.data ?? [], keysOf(ended)),
+    [live, ended, endedAnswer.data, liveAnswer.data],
   );
-  const isWaiting = (endedPaths.length > 0 && ended.isPending) || (livePaths.length > 0 && live.isPending);
+  const isWaiting = (ended.length > 0 && endedAnswer.isPending) || (live.length > 0 && liveAnswer.isPending);
   return {
     series,
     isPending: isWaiting && series.length === 0,
-    isOther: (endedPaths.length > 0 && ended.isPlaceholderData) || (livePaths.length > 0 && live.isPlaceholderData),
-    error: ended.error ?? live.error,
+    isOther: (ended.length > 0 && endedAnswer.isPlaceholderData) || (live.length > 0 && liveAnswer.isPlaceholderData),
+    error: endedAnswer.error ?? liveAnswer.error,
     // What failed for one panel failed for its neighbours too: all are asked for again, together.
     retry: () => void retryFailed(client),
   };
+}
+
+/** Whole runs go in one request, a part of a run in one of its own: the server takes one selection a request. */
+async function loadSources(
+  sources: readonly SeriesSource[],
+  common: Omit<BucketRequest, "runPaths" | "selection">,
+  signal: AbortSignal,
+): Promise<BucketColumns[]> {
+  const whole = sources.filter(({ selection }) => selection === null).map(({ path }) => path);
+  const answers = await Promise.all([
+    whole.length === 0 ? [] : bucketLoader.load({ ...common, runPaths: whole, selection: null }, signal),
+    ...sources
+      .filter(({ selection }) => selection !== null)
+      .map(async ({ key, path, selection }) => {
+        const series = await bucketLoader.load({ ...common, runPaths: [path], selection }, signal);
+        return series.map((one) => ({ ...one, runPath: key }));
+      }),
+  ]);
+  return answers.flat();
+}
+
+function keysOf(sources: readonly SeriesSource[]): string[] {
+  return sources.map(({ key }) => key);
 }
 
 /**

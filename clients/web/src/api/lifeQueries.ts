@@ -41,7 +41,7 @@ export function useRunEvents(path: string, isRunning: boolean) {
 }
 
 /** The writers of a run, by number. */
-export function useRunWriters(path: string, isRunning: boolean) {
+export function useRunWriters(path: string, isRunning: boolean, isWanted = true) {
   const request = { run: { case: "runPath" as const, value: path }, pageSize: 10_000 };
   return useQuery({
     queryKey: keyOf(ListRunWritersRequestSchema, request),
@@ -56,6 +56,7 @@ export function useRunWriters(path: string, isRunning: boolean) {
       }
       return all;
     },
+    enabled: isWanted,
     refetchInterval: isRunning ? LIST_INTERVAL_MS : false,
   });
 }

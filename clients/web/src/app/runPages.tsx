@@ -74,7 +74,11 @@ export function RunWritersPage() {
   return run === undefined ? (
     <SkeletonRows count={8} height={30} />
   ) : (
-    <RunWriters run={run} renderError={(error, retry) => <CallError error={error} onRetry={retry} />} />
+    <RunWriters
+      run={run}
+      chartsOf={(label) => `${addressOfRun(run.path)}/workspace?${new URLSearchParams({ writer: label }).toString()}`}
+      renderError={(error, retry) => <CallError error={error} onRetry={retry} />}
+    />
   );
 }
 

@@ -3,6 +3,8 @@ import { useMemo } from "react";
 import { isLive } from "../api/runState";
 import type { Run } from "../api/types";
 import { FirstRun } from "../projects/FirstRun";
+import { type Line, useRunLines } from "../run/lineChoice";
+import { LineLegend, LineMenu } from "../run/LineMenu";
 import { RunSelector } from "../runs/RunSelector";
 import { useShownRuns } from "../runs/shownRuns";
 import { Empty } from "../ui/feedback";
@@ -46,14 +48,28 @@ export function ProjectWorkspacePage() {
 
 export function RunWorkspacePage() {
   const run = useThisRun();
-  const runs = useMemo((): ShownRun[] => (run === undefined ? [] : [shownRun(run)]), [run]);
-  const isRunning = run !== undefined && isLive(run.state);
+  return run === undefined ? (
+    <Workspace runs={NO_RUNS} totalRunCount={1} isPending emphasis={null} empty={null} renderError={() => null} />
+  ) : (
+    <RunWorkspace key={run.path} run={run} />
+  );
+}
+
+const NO_RUNS: readonly ShownRun[] = [];
+
+function RunWorkspace({ run }: { run: Run }) {
+  const lines = useRunLines(run);
+  const runs = useMemo(() => shownLines(run, lines.lines ?? []), [run, lines.lines]);
+  const isRunning = isLive(run.state);
+  if (lines.error !== null) return <CallError error={lines.error} onRetry={lines.retry} />;
   return (
     <Workspace
       runs={runs}
       totalRunCount={1}
-      isPending={run === undefined}
+      isPending={lines.lines === null}
       emphasis={null}
+      controls={run.writerCount > 1 ? <LineMenu run={run} lines={lines} /> : null}
+      note={<LineLegend lines={lines} />}
       empty={
         <Empty title={isRunning ? "Waiting for the first log()" : "This run logged no metrics"}>
           <p>
@@ -69,12 +85,15 @@ export function RunWorkspacePage() {
   );
 }
 
-function shownRun(run: Run): ShownRun {
-  return {
+/** The run as one, or as the lines that were chosen. */
+function shownLines(run: Run, lines: readonly Line[]): ShownRun[] {
+  const whole: ShownRun = {
     path: run.path,
     runId: run.runId,
     name: run.displayName,
     isRunning: isLive(run.state),
     definitions: run.metricDefinitions,
   };
+  if (lines.length === 0) return [whole];
+  return lines.map(({ key, name, selection }) => ({ ...whole, name: name === "" ? whole.name : name, part: { key, selection } }));
 }

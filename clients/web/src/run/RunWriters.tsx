@@ -1,6 +1,7 @@
 // The writers of a run: who they are, whether each is alive, how far each is, and which lag behind.
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, useMemo, useState } from "react";
+import { Link } from "react-router";
 import { useRunWriters, useWriterLiveness } from "../api/lifeQueries";
 import { useReceipt } from "../api/queries";
 import { isLive, stateName } from "../api/runState";
@@ -14,6 +15,8 @@ import { useView } from "../ui/view";
 
 interface RunWritersProps {
   readonly run: Run;
+  /** Address of the charts of the writer with that label. */
+  readonly chartsOf: (label: string) => string;
   readonly renderError: (error: unknown, retry: () => void) => ReactNode;
 }
 
@@ -32,7 +35,7 @@ const FILTERS = [
 ] as const;
 type Filter = (typeof FILTERS)[number][0];
 
-export function RunWriters({ run, renderError }: RunWritersProps) {
+export function RunWriters({ run, chartsOf, renderError }: RunWritersProps) {
   const isRunning = isLive(run.state);
   const writers = useRunWriters(run.path, isRunning);
   const liveness = useWriterLiveness(run.path, isRunning);
@@ -76,7 +79,7 @@ export function RunWriters({ run, renderError }: RunWritersProps) {
       ) : shown.length === 0 ? (
         <p className="nothing">No writer is {filter}.</p>
       ) : (
-        <Rows rows={shown} median={median} isRunning={isRunning} />
+        <Rows rows={shown} median={median} isRunning={isRunning} chartsOf={chartsOf} />
       )}
     </div>
   );
@@ -89,7 +92,13 @@ function isWanted({ writer, life }: Row, filter: Filter): boolean {
   return true;
 }
 
-function Rows({ rows, median, isRunning }: { rows: readonly Row[]; median: bigint | undefined; isRunning: boolean }) {
+interface RowsProps extends Pick<RunWritersProps, "chartsOf"> {
+  readonly rows: readonly Row[];
+  readonly median: bigint | undefined;
+  readonly isRunning: boolean;
+}
+
+function Rows({ rows, median, isRunning, chartsOf }: RowsProps) {
   const [scroll, setScroll] = useState<HTMLDivElement | null>(null);
   const now = useNow(1_000);
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroll, estimateSize: () => ROW_HEIGHT, overscan: 16 });
@@ -107,7 +116,7 @@ function Rows({ rows, median, isRunning }: { rows: readonly Row[]; median: bigin
           const row = rows[index];
           return row === undefined ? null : (
             <div key={row.writer.writer} className="writer-row" role="row" style={{ transform: `translateY(${start}px)`, height: ROW_HEIGHT }}>
-              <WriterCells row={row} median={median} isRunning={isRunning} now={now} />
+              <WriterCells row={row} median={median} isRunning={isRunning} chartsOf={chartsOf} now={now} />
             </div>
           );
         })}
@@ -118,14 +127,14 @@ function Rows({ rows, median, isRunning }: { rows: readonly Row[]; median: bigin
 
 const NUMERIC = new Set(["Rank", "Step", "Behind", "Records durable", "Attempt"]);
 
-interface CellsProps {
+interface CellsProps extends Pick<RunWritersProps, "chartsOf"> {
   readonly row: Row;
   readonly median: bigint | undefined;
   readonly isRunning: boolean;
   readonly now: number;
 }
 
-function WriterCells({ row: { writer, life, receipt }, median, isRunning, now }: CellsProps) {
+function WriterCells({ row: { writer, life, receipt }, median, isRunning, chartsOf, now }: CellsProps) {
   const identity = writer.identity;
   const node = identity?.node === undefined || identity.node === "" ? writer.hostname : identity.node;
   const step = life?.lastStep;
@@ -136,7 +145,9 @@ function WriterCells({ row: { writer, life, receipt }, median, isRunning, now }:
   return (
     <>
       <span role="cell" className="cut" title={writer.label}>
-        {writer.label}
+        <Link to={chartsOf(writer.label)} className="link" title={`Charts of ${writer.label} alone`}>
+          {writer.label}
+        </Link>
       </span>
       <span role="cell" className="number">
         {identity?.rank ?? "–"}

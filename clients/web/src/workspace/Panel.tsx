@@ -1,6 +1,6 @@
 // One chart: title, canvas, and a line beneath it that says what the drawing leaves out.
 import { memo, type ReactNode, useEffect, useMemo, useRef } from "react";
-import { usePanelSeries } from "../api/buckets";
+import { type SeriesSource, usePanelSeries } from "../api/buckets";
 import { describeError } from "../api/errors";
 import { lineStyles } from "../charts/colour";
 import type { Crosshair } from "../charts/crosshair";
@@ -41,8 +41,8 @@ export const Panel = memo(function Panel(props: PanelProps) {
   const { metric, runs, width, height, range, smoothing, isLog, isClipped, emphasis } = props;
   const answer = usePanelSeries({
     metric,
-    livePaths: useMemo(() => runs.flatMap(({ path, isRunning }) => (isRunning ? [path] : [])), [runs]),
-    endedPaths: useMemo(() => runs.flatMap(({ path, isRunning }) => (isRunning ? [] : [path])), [runs]),
+    live: useMemo(() => runs.filter(({ isRunning }) => isRunning).map(sourceOf), [runs]),
+    ended: useMemo(() => runs.filter(({ isRunning }) => !isRunning).map(sourceOf), [runs]),
     range: useMemo(() => withMargin(range), [range]),
     bucketCountMax: Math.max(1, Math.ceil((width * 1.3) / BUCKET_STEP)) * BUCKET_STEP,
   });
@@ -155,7 +155,7 @@ function PanelNotes({ metric, runs, lines, range, isLog, isClipped, isOther, err
   if (error !== null && lines.length > 0) parts.push(<em key="stale">not up to date: {describeError(error).title.toLowerCase()}</em>);
   if (isOther) parts.push("loading finer points …");
   else if (all.length > 0) parts.push(bucketText(all));
-  if (runs.length > 1 && lines.length < runs.length) parts.push(`${lines.length} of ${runs.length} runs have it`);
+  if (runs.length > 1 && lines.length < runs.length) parts.push(`${lines.length} of ${runs.length} ${runs[0]?.part === undefined ? "runs" : "lines"} have it`);
   const { nan, infinite } = countAll(all);
   if (nan > 0) parts.push(`${formatCount(nan)} NaN`);
   if (infinite > 0) parts.push(`${formatCount(infinite)} ±∞`);
@@ -214,12 +214,20 @@ function describe(metric: string, { lines }: PlotView): string {
   return `Line chart of ${metric}: ${ends.join("; ")}${lines.length > 3 ? `; ${lines.length} runs` : ""}`;
 }
 
+function sourceOf({ path, part }: ShownRun): SeriesSource {
+  return part === undefined ? { key: path, path, selection: null } : { key: `${path} ${part.key}`, path, selection: part.selection };
+}
+
+function styleId({ runId, part }: ShownRun): string {
+  return part === undefined || part.key === "" ? runId : part.key;
+}
+
 function toLines(series: readonly BucketColumns[], runs: readonly ShownRun[]): PlotLine[] {
-  const byPath = new Map(series.map((one) => [one.runPath, one]));
-  const styles = lineStyles(runs.map(({ runId }) => runId));
+  const byKey = new Map(series.map((one) => [one.runPath, one]));
+  const styles = lineStyles(runs.map(styleId));
   return runs.flatMap((run) => {
-    const found = byPath.get(run.path);
-    const style = styles.get(run.runId);
+    const found = byKey.get(sourceOf(run).key);
+    const style = styles.get(styleId(run));
     if (found === undefined || style === undefined || found.lastSteps.length === 0) return [];
     return [{ label: run.name, colourIndex: style.colourIndex, dash: style.dash, series: found }];
   });

@@ -1,5 +1,5 @@
 // What applies to all panels: search, smoothing, scale, zoom.
-import { useEffect, useRef, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { formatCount } from "../charts/format";
 import { Button, SearchInput, Slider } from "../ui/controls";
 import { CloseIcon } from "../ui/icons";
@@ -11,10 +11,11 @@ interface ToolbarProps {
   readonly view: WorkspaceView;
   readonly actions: WorkspaceActions;
   readonly sections: readonly Section[];
+  readonly controls: ReactNode;
   readonly counts: string;
 }
 
-export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
+export function Toolbar({ view, actions, sections, controls, counts }: ToolbarProps) {
   const [text, setText] = useDelayed(view.search, actions.setSearch);
   const isAllShut = sections.length > 0 && sections.every(({ name }) => view.shut.has(name));
   return (
@@ -55,6 +56,7 @@ export function Toolbar({ view, actions, sections, counts }: ToolbarProps) {
           steps {formatCount(view.range[0])} – {formatCount(view.range[1])} <CloseIcon size={11} />
         </Button>
       )}
+      {controls}
       <span className="toolbar-counts">{counts}</span>
     </div>
   );

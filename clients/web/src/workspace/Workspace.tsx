@@ -2,6 +2,7 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useLiveBeat } from "../api/buckets";
+import type { Selection } from "../api/bucketLoader";
 import { METRIC_COUNT_MAX, useMetrics } from "../api/queries";
 import type { MetricDefinition } from "../api/types";
 import { Crosshair } from "../charts/crosshair";
@@ -20,6 +21,15 @@ export interface ShownRun {
   readonly name: string;
   readonly isRunning: boolean;
   readonly definitions: readonly MetricDefinition[];
+  /** Absent: the whole run. */
+  readonly part?: RunPart;
+}
+
+/** Some of a run's points, drawn as a line of their own. */
+export interface RunPart {
+  /** Its own within the run; its colour comes from it. "": it is drawn as the run. */
+  readonly key: string;
+  readonly selection: Selection;
 }
 
 interface WorkspaceProps {
@@ -28,6 +38,10 @@ interface WorkspaceProps {
   readonly totalRunCount: number;
   readonly isPending: boolean;
   readonly emphasis: string | null;
+  /** Further controls of the bar. */
+  readonly controls?: ReactNode;
+  /** Stands above the charts. */
+  readonly note?: ReactNode;
   /** Shown when there is nothing to draw. */
   readonly empty: ReactNode;
   readonly renderError: (error: unknown, retry: () => void) => ReactNode;
@@ -41,7 +55,7 @@ const PANEL_HEIGHT = { usual: 232, few: 340 };
 const COLUMNS_MAX = 6;
 const OVERSCAN_ROWS = 2;
 
-export function Workspace({ runs, totalRunCount, isPending, emphasis, empty, renderError }: WorkspaceProps) {
+export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, note, empty, renderError }: WorkspaceProps) {
   const [view, actions] = useWorkspaceView();
   const [clipped, setClipped] = useState<ReadonlySet<string>>(new Set());
   const [crosshair] = useState(() => new Crosshair());
@@ -81,8 +95,10 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, empty, ren
         view={view}
         actions={actions}
         sections={sections}
+        controls={controls}
         counts={isWaiting ? "" : countText(count, metrics, runs.length, totalRunCount)}
       />
+      {note}
       {isCut ? (
         <p className="workspace-note">
           A run here has more than {formatCount(METRIC_COUNT_MAX)} metrics; the first {formatCount(METRIC_COUNT_MAX)} by name are
@@ -119,7 +135,8 @@ function countText(shown: number, all: number, runs: number, totalRuns: number):
 }
 
 /** The metrics of all shown runs, as sections. */
-function useSections(runs: readonly ShownRun[], search: string) {
+function useSections(lines: readonly ShownRun[], search: string) {
+  const runs = useMemo(() => [...new Map(lines.map((line) => [line.path, line])).values()], [lines]);
   // Names are searched here, but where a run has more than are listed, on the server.
   const [hugeRuns, setHugeRuns] = useState("");
   const runKey = runs.map(({ path }) => path).join("\n");
@@ -138,9 +155,11 @@ function useSections(runs: readonly ShownRun[], search: string) {
     });
     return [...shown];
   }, [lists, runs]);
+  // The list tells the last value of the whole run.
+  const isWhole = lines[0]?.part === undefined;
   const lasts = useMemo(
-    () => new Map(lists.length === 1 ? lists[0]?.metrics.map(({ name, last }) => [name, last]) : []),
-    [lists],
+    () => new Map(lists.length === 1 && isWhole ? lists[0]?.metrics.map(({ name, last }) => [name, last]) : []),
+    [lists, isWhole],
   );
   const sections = useMemo(() => groupIntoSections(names.filter((name) => matchesSearch(name, search))), [names, search]);
   return {
