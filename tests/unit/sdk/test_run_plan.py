@@ -212,6 +212,25 @@ def test_a_run_says_in_its_folder_how_far_it_came(tmp_path: Path) -> None:
     assert plan(folder, run_id="y").next_step_here() is None
 
 
+def test_ranks_of_one_job_do_not_count_on_from_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a server a rank counts on from its own steps of before, not from those of one that began a moment earlier."""
+    for name, value in (TORCH | {"RANK": "0"}).items():
+        monkeypatch.setenv(name, value)
+    run = runyard.init(
+        project="p", id="x", dir=str(tmp_path), mode="offline", settings={"silent": True}
+    )
+    run.log({"a": 1.0}, step=6)
+    other_launch = TORCH | {"TORCHELASTIC_RUN_ID": "later"}
+    assert plan(tmp_path, TORCH, run_id="x").next_step_here() is None
+    assert plan(tmp_path, other_launch, run_id="x").next_step_here() is None
+    assert plan(tmp_path, TORCH | {"RANK": "0"}, run_id="x").next_step_here() == 7
+    run.finish()
+    assert plan(tmp_path, TORCH, run_id="x").next_step_here() is None
+    assert plan(tmp_path, other_launch, run_id="x").next_step_here() == 7
+
+
 def test_a_killed_runs_journal_says_how_far_it_came(tmp_path: Path) -> None:
     """Without a word at the end the rows of the journal tell."""
     run = runyard.init(

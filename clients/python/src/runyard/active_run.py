@@ -452,7 +452,7 @@ class Run(RunEnds):
         self._state = _end_state(end)
         self._log = self._log_late
         self._records.close(end)
-        last_runs.leave_word(self, self._parts.folder)
+        last_runs.leave_word(self, self._parts.folder, last_step=self._metrics.last_step)
 
     def _show_end(self) -> None:
         folder, link = self._parts.folder, self._parts.link

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runyard import journal_format as form
 from runyard.journal_reader import JournalReader
-from runyard.run_folder import RunFolder
+from runyard.run_folder import RunFolder, is_held
 from runyard.settings import ResolvedSettings
 
 if TYPE_CHECKING:
@@ -33,27 +33,51 @@ def run_to_resume(root: Path, settings: ResolvedSettings) -> str:
     return "" if last.get("is_finished") else str(last.get("run_id") or "")
 
 
-def leave_word(run: Run, folder: RunFolder | None) -> None:
+def leave_word(run: Run, folder: RunFolder | None, *, last_step: int) -> None:
     """Tells those who may continue the run here how far it came, and whether it ended well; of one killed the journal tells."""
     if folder is None:
         return
-    _write(folder.path / STEPS_FILE, {"last_step": run.step - 1})
+    _write(folder.path / STEPS_FILE, {"last_step": last_step})
     file = folder.path.parent / _file_of(run.settings)
     if run.state == "finished" and _read(file).get("run_id") == run.id:
         _write(file, {"run_id": run.id, "is_finished": True})
 
 
-def last_local_step(root: Path, run_id: str, *, but: Path | None = None) -> int | None:
-    """Returns the highest step that processes of before logged into the run from this folder; None if nothing tells."""
+def last_local_step(
+    root: Path, run_id: str, *, but: Path | None = None, writer_label: str = "", launch: str = ""
+) -> int | None:
+    """Returns the highest step that processes of before logged into the run from this folder; None if nothing tells.
+
+    The other ranks of a job are not before the one with that label: those of its launch, and those that still live.
+    """
     steps = []
     with contextlib.suppress(OSError):
         for folder in root.iterdir():
             found = _FOLDER.fullmatch(folder.name)
-            if found and folder != but and run_id in (found[1], folder.name[20:]):
+            if (
+                found
+                and folder != but
+                and run_id in (found[1], folder.name[20:])
+                and not _is_beside(folder, writer_label, launch)
+            ):
                 step = _step_of(folder)
                 if step is not None:
                     steps.append(step)
     return max(steps, default=None)
+
+
+def _is_beside(folder: Path, writer_label: str, launch: str) -> bool:
+    """Returns whether another rank of the caller's own job writes, or wrote, the journal."""
+
+    try:
+        start = next(JournalReader.open(folder).frames(), None)
+        fields = start.content if start is not None and start.kind == form.START else {}
+    except (OSError, ValueError):
+        return False
+    if str(fields.get("writer_label") or "") == writer_label:
+        return False
+    is_same_launch = bool(launch) and (fields.get("identity") or {}).get("launch") == launch
+    return is_same_launch or is_held(folder)
 
 
 def _step_of(folder: Path) -> int | None:

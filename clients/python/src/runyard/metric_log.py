@@ -45,6 +45,8 @@ class MetricLog:
     ) -> None:
         self.step = 0
         """The current step."""
+        self._open_step: int | None = None
+        """The current step, if it has a row and was left open."""
         self._journal = journal
         self._append_row = journal.append_row
         self._lock = journal.lock
@@ -81,6 +83,8 @@ class MetricLog:
                 if step is None:
                     if commit is None or commit:
                         self.step = at + 1
+                    else:
+                        self._open_step = at
                 else:
                     at = self._place(step, commit)
                 self._append_row(schema, at, self._time_ns(), values)
@@ -91,6 +95,11 @@ class MetricLog:
                 self._is_busy = False
         if self._deferred:
             self._run_deferred()
+
+    @property
+    def last_step(self) -> int:
+        """The last step that has a row, if any has; -1 before the first."""
+        return self.step if self._open_step == self.step else self.step - 1
 
     def call_soon(self, call: _DeferredCall) -> None:
         """Calls at once, or right after the row that this thread is in the middle of."""
@@ -189,6 +198,8 @@ class MetricLog:
         if step is None:
             if commit is None or commit:
                 self.step = current + 1
+            else:
+                self._open_step = current
             return current
         if step < current:
             self._note(
@@ -197,6 +208,7 @@ class MetricLog:
             )
             return step
         self.step = step + 1 if commit else step
+        self._open_step = None if commit else step
         return step
 
     def _add_schema(self, names: tuple[str, ...]) -> RowSchema:

@@ -234,3 +234,20 @@ def _read_json(path: Path, loads: Callable[[str], Any] = json.loads) -> dict[str
     except (OSError, ValueError):
         return None
     return _object(fields)
+
+
+def is_held(folder: Path) -> bool:
+    """Returns whether a process lives that writes the run; never where there is no flock."""
+    if fcntl is None:
+        return False  # type: ignore[unreachable]  # reached on Windows
+    try:
+        file = os.open(folder / "writer.lock", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False

@@ -41,7 +41,13 @@ class RunPlan:
         ):
             return self.next_step
         root = Path(self.settings.dir).expanduser()
-        last_step = last_runs.last_local_step(root, self.run_id, but=own_folder)
+        last_step = last_runs.last_local_step(
+            root,
+            self.run_id,
+            but=own_folder,
+            writer_label=self.settings.writer_label,
+            launch=self.place.launch,
+        )
         return None if last_step is None else last_step + 1
 
     @property
