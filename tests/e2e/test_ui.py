@@ -38,6 +38,20 @@ for step in range(600):
 """
 
 
+# One rank after the other, whose values are told apart; the last goes back to step 4.
+RANKS = """
+import runyard
+for rank in range(3):
+    run = runyard.init(entity="nico", project="live", id="ranks", writer=f"rank{rank}")
+    for step in range(10):
+        run.log({"loss": 100.0 * (rank + 1) + step}, step=step)
+    run.finish()
+run = runyard.init(entity="nico", project="live", resume_from="ranks?_step=4", writer="rank0")
+run.log({"loss": 7.0})
+run.finish()
+"""
+
+
 def chromium() -> str:
     """Returns the browser's path; skips where there is none."""
     for name in ("chromium", "google-chrome", "chromium-browser"):
@@ -171,6 +185,58 @@ async def test_a_run_is_stopped_deleted_and_purged(
         await page.get_by_role("button", name="Purge for good").click()
         await expect(row.get_by_text(re.compile("purged: .* freed"))).to_be_visible(timeout=120_000)
         await page.screenshot(path=OUT / "e2e-purged.png")
+        await browser.close()
+    assert complaints == []
+
+
+async def test_writers_and_attempts_are_lines_of_their_own(yard: Yard, tmp_path: Path) -> None:
+    """Chosen in the menu or by a link of the tab Writers, kept in the address; a writer that is not there is told."""
+    done = subprocess.run(
+        [sys.executable, "-c", RANKS],
+        env=yard.environment(tmp_path / "runyard"),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    with readback(yard.grpc) as reader:
+        reader.wait_for_state("nico/live/ranks", "FINISHED", timeout_s=30)
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        page = await browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a plain dict will do
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        chart = page.locator('section[aria-label="loss"] [role=img]').first
+
+        async def shows(text: str) -> None:
+            await expect(chart).to_have_attribute(
+                "aria-label", f"Line chart of loss: {text}", timeout=WAIT_MS
+            )
+
+        await page.goto(f"{yard.base_url}/nico/live/runs/ranks/writers")
+        await page.get_by_role("link", name="rank1").click()
+        await shows("rank1 last 204")
+        await page.get_by_role("button", name="rank1", exact=True).click()
+        await page.get_by_role("menuitemcheckbox", name="rank0").click()
+        await shows("rank1 last 204; rank0 last 7")
+        await page.get_by_role("menuitemcheckbox", name="Superseded points, too").click()
+        await shows("rank1 last 209; rank0 last 109")
+        await page.reload()
+        await shows("rank1 last 209; rank0 last 109")
+        await page.screenshot(path=OUT / "e2e-writers.png")
+        await page.get_by_role("button", name="2 writers, superseded too").click()
+        await page.get_by_role("menuitemradio", name="Each attempt").click()
+        await expect(chart).to_have_attribute(
+            "aria-label", re.compile("attempt 1 last 109; .* 4 lines$"), timeout=WAIT_MS
+        )
+        await page.screenshot(path=OUT / "e2e-attempts.png")
+        await page.goto(f"{yard.base_url}/nico/live/runs/ranks/workspace?writer=rank9")
+        await expect(page.get_by_text("This run has no writer “rank9”")).to_be_visible()
+        await page.get_by_role("button", name="Forget").click()
+        await expect(page.get_by_role("button", name="All writers")).to_be_visible()
         await browser.close()
     assert complaints == []
 

@@ -95,5 +95,5 @@ function shownLines(run: Run, lines: readonly Line[]): ShownRun[] {
     definitions: run.metricDefinitions,
   };
   if (lines.length === 0) return [whole];
-  return lines.map(({ key, name, selection }) => ({ ...whole, name: name === "" ? whole.name : name, part: { key, selection } }));
+  return lines.map(({ key, name, selection, style }) => ({ ...whole, name: name === "" ? whole.name : name, part: { key, selection, style } }));
 }

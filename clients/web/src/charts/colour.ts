@@ -34,6 +34,12 @@ export interface LineStyle {
   readonly dash: readonly number[];
 }
 
+/** The n-th of lines that are told apart by their order alone. */
+export function lineStyleAt(index: number): LineStyle {
+  const turn = Math.floor(index / RUN_COLOUR_COUNT);
+  return { colourIndex: index % RUN_COLOUR_COUNT, dash: DASHES[Math.min(turn, DASHES.length - 1)] ?? [] };
+}
+
 /** Styles for runs shown together: where two share a colour, the later ones are dashed. */
 export function lineStyles(runIds: readonly string[]): ReadonlyMap<string, LineStyle> {
   const used = new Map<number, number>();

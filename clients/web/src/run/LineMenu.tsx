@@ -4,7 +4,6 @@ import { useState } from "react";
 import { useRunWriters } from "../api/lifeQueries";
 import { isLive } from "../api/runState";
 import type { Run } from "../api/types";
-import { lineStyles, runColour } from "../charts/colour";
 import { formatCount } from "../charts/format";
 import { Button, Hint, SearchInput } from "../ui/controls";
 import { SkeletonRows } from "../ui/feedback";
@@ -133,13 +132,12 @@ function Item({ role, text, isOn, isOff = false, ...rest }: ItemProps) {
 export function LineLegend({ lines: { lines, choice, unknown, choose } }: { lines: RunLines }) {
   const named = lines?.filter(({ name }) => name !== "") ?? [];
   if (named.length === 0 && unknown.length === 0) return null;
-  const styles = lineStyles(named.map(({ key }) => key));
   return (
     <div className="line-legend">
-      {named.map(({ key, name }) => (
+      {named.map(({ key, name, style }) => (
         <span key={key} className="line-chip">
           <svg width="18" height="8" aria-hidden="true">
-            <path d="M0 4h18" stroke={runColour(key)} strokeWidth="2" strokeDasharray={styles.get(key)?.dash.join(" ")} />
+            <path d="M0 4h18" stroke={`var(--run-${style?.colourIndex ?? 0})`} strokeWidth="2" strokeDasharray={style?.dash.join(" ")} />
           </svg>
           {name}
           {choice.isByAttempt ? null : (

@@ -54,7 +54,7 @@ describe("lines of a run's charts", () => {
 });
 
 describe("labels of writers", () => {
-  it("come by rank, those without one last, each once", () => {
+  it("come by rank, those without one last by name, each once", () => {
     expect(labelsOf(WRITERS)).toEqual(["rank2", "rank10", "eval"]);
   });
 });

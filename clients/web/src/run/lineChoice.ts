@@ -4,6 +4,7 @@ import type { Selection } from "../api/bucketLoader";
 import { useRunWriters } from "../api/lifeQueries";
 import { isLive } from "../api/runState";
 import type { Run, RunWriter } from "../api/types";
+import { type LineStyle, lineStyleAt } from "../charts/colour";
 import { useView } from "../ui/view";
 
 /** Lines that one run's charts can bear: each is a request a second. */
@@ -22,6 +23,8 @@ export interface Line {
   readonly key: string;
   readonly name: string;
   readonly selection: Selection;
+  /** Absent: as the run is drawn. */
+  readonly style?: LineStyle;
 }
 
 export interface RunLines {
@@ -80,7 +83,7 @@ export function linesOf(
       name: `attempt ${attempt}`,
       selection: { writers: own.map(({ writer }) => writer), isAllAttempts: true },
     }));
-    return { lines: lines.slice(-LINES_MAX), unknown: [] };
+    return { lines: styled(lines.slice(-LINES_MAX)), unknown: [] };
   }
   const byLabel = groupBy(writers, ({ label }) => label);
   const unknown = labels.filter((label) => !byLabel.has(label));
@@ -88,14 +91,18 @@ export function linesOf(
     const own = byLabel.get(label);
     return own === undefined ? [] : [{ key: label, name: label, selection: { writers: own.map(({ writer }) => writer), isAllAttempts } }];
   });
-  if (lines.length > 0) return { lines: lines.slice(0, LINES_MAX), unknown };
+  if (lines.length > 0) return { lines: styled(lines.slice(0, LINES_MAX)), unknown };
   return { lines: isAllAttempts ? [{ key: "", name: "", selection: { writers: [], isAllAttempts } }] : [], unknown };
 }
 
 /** The labels of a run's writers, by rank where they have one; a label that several attempts have stands once. */
 export function labelsOf(writers: readonly RunWriter[]): string[] {
-  const ordered = [...writers].sort((one, other) => (one.identity?.rank ?? Infinity) - (other.identity?.rank ?? Infinity) || one.writer - other.writer);
+  const ordered = [...writers].sort((one, other) => (one.identity?.rank ?? Infinity) - (other.identity?.rank ?? Infinity) || one.label.localeCompare(other.label, undefined, { numeric: true }));
   return [...new Set(ordered.map(({ label }) => label))];
+}
+
+function styled(lines: readonly Line[]): Line[] {
+  return lines.map((line, index) => ({ ...line, style: lineStyleAt(index) }));
 }
 
 function groupBy<K>(writers: readonly RunWriter[], keyOf: (writer: RunWriter) => K): Map<K, RunWriter[]> {

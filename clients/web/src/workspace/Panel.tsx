@@ -211,23 +211,19 @@ function countAll(all: readonly BucketColumns[]): { nan: number; infinite: numbe
 
 function describe(metric: string, { lines }: PlotView): string {
   const ends = lines.slice(0, 3).map(({ label, series }) => `${label} last ${formatShort(series.lasts.at(-1) ?? Number.NaN)}`);
-  return `Line chart of ${metric}: ${ends.join("; ")}${lines.length > 3 ? `; ${lines.length} runs` : ""}`;
+  return `Line chart of ${metric}: ${ends.join("; ")}${lines.length > 3 ? `; ${lines.length} lines` : ""}`;
 }
 
 function sourceOf({ path, part }: ShownRun): SeriesSource {
   return part === undefined ? { key: path, path, selection: null } : { key: `${path} ${part.key}`, path, selection: part.selection };
 }
 
-function styleId({ runId, part }: ShownRun): string {
-  return part === undefined || part.key === "" ? runId : part.key;
-}
-
 function toLines(series: readonly BucketColumns[], runs: readonly ShownRun[]): PlotLine[] {
   const byKey = new Map(series.map((one) => [one.runPath, one]));
-  const styles = lineStyles(runs.map(styleId));
+  const styles = lineStyles(runs.map(({ runId }) => runId));
   return runs.flatMap((run) => {
     const found = byKey.get(sourceOf(run).key);
-    const style = styles.get(styleId(run));
+    const style = run.part?.style ?? styles.get(run.runId);
     if (found === undefined || style === undefined || found.lastSteps.length === 0) return [];
     return [{ label: run.name, colourIndex: style.colourIndex, dash: style.dash, series: found }];
   });

@@ -5,6 +5,7 @@ import { useLiveBeat } from "../api/buckets";
 import type { Selection } from "../api/bucketLoader";
 import { METRIC_COUNT_MAX, useMetrics } from "../api/queries";
 import type { MetricDefinition } from "../api/types";
+import type { LineStyle } from "../charts/colour";
 import { Crosshair } from "../charts/crosshair";
 import { formatCount } from "../charts/format";
 import { ChevronDown, ChevronRight } from "../ui/icons";
@@ -27,8 +28,10 @@ export interface ShownRun {
 
 /** Some of a run's points, drawn as a line of their own. */
 export interface RunPart {
-  /** Its own within the run; its colour comes from it. "": it is drawn as the run. */
+  /** Its own within the run. */
   readonly key: string;
+  /** Absent: it is drawn in the run's colour. */
+  readonly style?: LineStyle | undefined;
   readonly selection: Selection;
 }
 
