@@ -128,10 +128,10 @@ function Item({ role, text, isOn, isOff = false, ...rest }: ItemProps) {
   );
 }
 
-/** The legend of lines that were chosen, and what the address names in vain. */
-export function LineLegend({ lines: { lines, choice, unknown, choose } }: { lines: RunLines }) {
+/** The legend of lines that were chosen, and what the address asks for in vain. */
+export function LineLegend({ lines: { lines, choice, problems, choose } }: { lines: RunLines }) {
   const named = lines?.filter(({ name }) => name !== "") ?? [];
-  if (named.length === 0 && unknown.length === 0) return null;
+  if (named.length === 0 && problems.length === 0) return null;
   return (
     <div className="line-legend">
       {named.map(({ key, name, style }) => (
@@ -153,18 +153,19 @@ export function LineLegend({ lines: { lines, choice, unknown, choose } }: { line
           )}
         </span>
       ))}
-      {unknown.length === 0 ? null : (
-        <span className="line-unknown" role="alert">
-          This run has no writer {unknown.map((label) => `“${label}”`).join(", ")}
-          {named.length === 0 ? ": all are drawn together" : ""}.
-          <Button
-            className="small"
-            onClick={() => {
-              choose({ labels: choice.labels.filter((label) => !unknown.includes(label)) });
-            }}
-          >
-            Forget
-          </Button>
+      {problems.length === 0 ? null : (
+        <span className="line-problem" role="alert">
+          {problems.join(" ")} {named.length === 0 ? "All writers are drawn together." : ""}
+          {choice.isByAttempt ? null : (
+            <Button
+              className="small"
+              onClick={() => {
+                choose({ labels: named.map(({ key }) => key) });
+              }}
+            >
+              Forget
+            </Button>
+          )}
         </span>
       )}
     </div>

@@ -12,7 +12,7 @@ const WRITERS = [writer(1, "rank10", 1, 10), writer(2, "rank2", 1, 2), writer(3,
 
 describe("lines of a run's charts", () => {
   it("are the band over all where nothing is chosen, without asking for writers", () => {
-    expect(linesOf(CHOICE, [])).toEqual({ lines: [], unknown: [] });
+    expect(linesOf(CHOICE, [])).toEqual({ lines: [], problems: [] });
   });
 
   it("are not known before the writers are", () => {
@@ -20,12 +20,12 @@ describe("lines of a run's charts", () => {
   });
 
   it("are one per label, over all attempts of its process", () => {
-    const { lines, unknown } = linesOf({ ...CHOICE, labels: ["rank2", "rank99", "eval"] }, WRITERS);
+    const { lines, problems } = linesOf({ ...CHOICE, labels: ["rank2", "rank99", "eval"] }, WRITERS);
     expect(lines?.map(({ name, selection }) => [name, selection.writers])).toEqual([
       ["rank2", [2, 4]],
       ["eval", [3]],
     ]);
-    expect(unknown).toEqual(["rank99"]);
+    expect(problems).toEqual(["This run has no writer “rank99”."]);
   });
 
   it("are one per attempt, with what was superseded", () => {
@@ -43,13 +43,21 @@ describe("lines of a run's charts", () => {
 
   it("are no more than the charts can bear: the latest attempts", () => {
     const many = Array.from({ length: 50 }, (_, i) => writer(i + 1, "main", i + 1));
-    const { lines } = linesOf({ ...CHOICE, isByAttempt: true }, many);
+    const { lines, problems } = linesOf({ ...CHOICE, isByAttempt: true }, many);
     expect(lines).toHaveLength(LINES_MAX);
     expect(lines?.at(-1)?.name).toBe("attempt 50");
+    expect(problems).toEqual(["Of 50 attempts the last 20 are drawn."]);
+  });
+
+  it("leave out an attempt of more writers than a request may name, and say so", () => {
+    const many = Array.from({ length: 1_001 }, (_, i) => writer(i + 1, `rank${i}`));
+    const { lines, problems } = linesOf({ ...CHOICE, isByAttempt: true }, [...many, writer(1_002, "rank0", 2)]);
+    expect(lines?.map(({ name }) => name)).toEqual(["attempt 2"]);
+    expect(problems).toEqual(["Attempt 1 has more than 1000 writers, too many to be drawn alone."]);
   });
 
   it("fall back to the band where no named writer is there", () => {
-    expect(linesOf({ ...CHOICE, labels: ["x"] }, WRITERS)).toEqual({ lines: [], unknown: ["x"] });
+    expect(linesOf({ ...CHOICE, labels: ["x"] }, WRITERS)).toEqual({ lines: [], problems: ["This run has no writer “x”."] });
   });
 });
 

@@ -9,6 +9,8 @@ import { useView } from "../ui/view";
 
 /** Lines that one run's charts can bear: each is a request a second. */
 export const LINES_MAX = 20;
+/** Writers that one request may name. */
+const WRITERS_MAX = 1_000;
 
 export interface LineChoice {
   /** Labels of writers; empty: all, as one band. */
@@ -31,8 +33,8 @@ export interface RunLines {
   readonly choice: LineChoice;
   /** Null until the writers are known; empty: the whole run, as ever. */
   readonly lines: readonly Line[] | null;
-  /** Labels of the address that no writer of the run has. */
-  readonly unknown: readonly string[];
+  /** What the address asks for and is not drawn, and why. */
+  readonly problems: readonly string[];
   readonly error: unknown;
   readonly retry: () => void;
   readonly choose: (choice: Partial<LineChoice>) => void;
@@ -74,31 +76,41 @@ export function useRunLines(run: Run): RunLines {
 export function linesOf(
   { labels, isByAttempt, isAllAttempts }: LineChoice,
   writers: readonly RunWriter[] | undefined,
-): { lines: readonly Line[] | null; unknown: readonly string[] } {
-  if (writers === undefined) return { lines: null, unknown: [] };
+): { lines: readonly Line[] | null; problems: readonly string[] } {
+  if (writers === undefined) return { lines: null, problems: [] };
   if (isByAttempt) {
     // An attempt beside those that superseded it: all that it logged is drawn.
-    const lines = [...groupBy(writers, ({ attempt }) => attempt)].map(([attempt, own]) => ({
+    const attempts = [...groupBy(writers, ({ attempt }) => attempt)];
+    const large = attempts.filter(([, own]) => own.length > WRITERS_MAX).map(([attempt]) => attempt);
+    const problems = large.map((attempt) => `Attempt ${attempt} has more than ${WRITERS_MAX} writers, too many to be drawn alone.`);
+    const lines = attempts.filter(([attempt]) => !large.includes(attempt)).map(([attempt, own]) => ({
       key: `attempt ${attempt}`,
       name: `attempt ${attempt}`,
       selection: { writers: own.map(({ writer }) => writer), isAllAttempts: true },
     }));
-    return { lines: styled(lines.slice(-LINES_MAX)), unknown: [] };
+    return { lines: styled(lines.slice(-LINES_MAX)), problems: [...problems, ...tooMany(lines.length, "attempts", "last")] };
   }
   const byLabel = groupBy(writers, ({ label }) => label);
-  const unknown = labels.filter((label) => !byLabel.has(label));
+  const unknown = labels.filter((label) => !byLabel.has(label)).map((label) => `“${label}”`);
+  const problems = unknown.length === 0 ? [] : [`This run has no writer ${unknown.join(", ")}.`];
   const lines = labels.flatMap((label): Line[] => {
     const own = byLabel.get(label);
     return own === undefined ? [] : [{ key: label, name: label, selection: { writers: own.map(({ writer }) => writer), isAllAttempts } }];
   });
-  if (lines.length > 0) return { lines: styled(lines.slice(0, LINES_MAX)), unknown };
-  return { lines: isAllAttempts ? [{ key: "", name: "", selection: { writers: [], isAllAttempts } }] : [], unknown };
+  if (lines.length > 0) {
+    return { lines: styled(lines.slice(0, LINES_MAX)), problems: [...problems, ...tooMany(lines.length, "writers", "first")] };
+  }
+  return { lines: isAllAttempts ? [{ key: "", name: "", selection: { writers: [], isAllAttempts } }] : [], problems };
 }
 
 /** The labels of a run's writers, by rank where they have one; a label that several attempts have stands once. */
 export function labelsOf(writers: readonly RunWriter[]): string[] {
   const ordered = [...writers].sort((one, other) => (one.identity?.rank ?? Infinity) - (other.identity?.rank ?? Infinity) || one.label.localeCompare(other.label, undefined, { numeric: true }));
   return [...new Set(ordered.map(({ label }) => label))];
+}
+
+function tooMany(count: number, what: string, which: string): string[] {
+  return count <= LINES_MAX ? [] : [`Of ${count} ${what} the ${which} ${LINES_MAX} are drawn.`];
 }
 
 function styled(lines: readonly Line[]): Line[] {
