@@ -39,6 +39,7 @@ from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
+from runyard_server.storage.clickhouse.purge import STREAM_TABLES, ClickHousePurger
 
 METHOD = "/runyard.ingest.v1.IngestService/WriteBatch"
 METRICS = 100
@@ -197,6 +198,7 @@ async def serve(folder: Path) -> int:
     service = ingest.build(
         ingest.IngestConfig(),
         points=ClickHousePointWriter(store, clock=clock),
+        purger=ClickHousePurger(store, tables=STREAM_TABLES, clock=clock),
         siblings=AnyRun(),
         clock=clock,
     )
