@@ -12,11 +12,12 @@ import pytest
 
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import Unavailable
+from runyard_server.domain.run import Cut, HistoryPart
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.memory.points import MemoryPoints
-from runyard_server.storage.ports.points import BlockEntry
+from runyard_server.storage.ports.points import BlockEntry, Scope
 from tests.contract.point_store import PointStore, PointStoreSuite
 from tests.stores import batch, new_run_key
 
@@ -93,3 +94,21 @@ async def test_a_block_that_the_engine_refuses_is_not_stored(clickhouse: ClickHo
         assert await store.read_receipts(run) == []
     await store.insert_block([BlockEntry(batch(run, {"loss": [(1, 0.5)]}))])
     assert [one.last_sequence for one in await store.read_receipts(run)] == [1]
+
+
+async def test_a_run_of_many_metrics_is_rewound_to_its_beginning(clickhouse: ClickHouse) -> None:
+    """Of each metric the first and the last point are superseded: the list is answered, however long a statement may be."""
+    store = ClickHousePoints(clickhouse)
+    run = new_run_key()
+    names = [f"m{number:05}" for number in range(15_000)]
+    for writer, steps in ((1, (1, 9)), (2, (1,))):
+        points = {name: [(step, float(writer)) for step in steps] for name in names}
+        await store.insert_block([BlockEntry(batch(run, points, writer=writer))])
+    scope = Scope((HistoryPart(run, cuts=(Cut(writer_max=1, last_step=0),)),))
+    stats, total = await store.list_metrics(
+        run, name_contains="", after_name="", limit=3, scopes={run: scope}
+    )
+    assert total == len(names)
+    assert [(one.name, one.last_step, one.last) for one in stats] == [
+        (name, 1, 2.0) for name in names[:3]
+    ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runyard_server.domain.run import Cut, HistoryPart, RunKey
-from runyard_server.storage.clickhouse import points_scoped_long
+from runyard_server.storage.clickhouse import points_scoped_long, points_scoped_stats_sql
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.ports.points import BucketColumns, MetricStats, Scope, SeriesKey
 from tests.differential.test_buckets import (
@@ -73,6 +73,7 @@ def of_runs(scope: Scope, runs: tuple[RunKey, RunKey]) -> Scope:
     first=st.none() | NEAR_STEPS,
     last=st.none() | NEAR_STEPS,
     pieces_per_query=st.sampled_from([1, 32]),
+    named_max=st.sampled_from([0, 2_000]),
 )
 def test_stored_buckets_change_no_answer_about_a_rewound_run(
     yard: Yard,
@@ -84,6 +85,7 @@ def test_stored_buckets_change_no_answer_about_a_rewound_run(
     first: int | None,
     last: int | None,
     pieces_per_query: int,
+    named_max: int,
 ) -> None:
     """Buckets, means and what is known of the metric are the same, bit by bit, with stored buckets and without."""
     rolled = (new_run_key(), new_run_key())
@@ -98,6 +100,7 @@ def test_stored_buckets_change_no_answer_about_a_rewound_run(
             yard.catalogue(run)
     with pytest.MonkeyPatch.context() as limits:
         limits.setattr(points_scoped_long, "_PIECES_PER_QUERY_MAX", pieces_per_query)
+        limits.setattr(points_scoped_stats_sql, "UNSURE_NAMED_MAX", named_max)
         compare(yard, (plain, rolled), scope, count_max, (first, last))
 
 

@@ -68,9 +68,10 @@ def last_local_step(
 
 def _is_beside(folder: Path, writer_label: str, launch: str) -> bool:
     """Returns whether another rank of the caller's own job writes, or wrote, the journal."""
-
     try:
-        start = next(JournalReader.open(folder).frames(), None)
+        # The beginning alone: a journal of before may be large, and its steps may be noted beside it.
+        first = min((folder / "journal").glob("*.seg"), default=None)
+        start = None if first is None else next(JournalReader.open(first).frames(), None)
         fields = start.content if start is not None and start.kind == form.START else {}
     except (OSError, ValueError):
         return False

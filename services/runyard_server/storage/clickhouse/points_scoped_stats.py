@@ -20,7 +20,6 @@ from runyard_server.storage.clickhouse.points_scoped_stats_sql import (
     first_values_sql,
     long_metrics_sql,
     names_sql,
-    present_sql,
     stats_sql,
     unsure_sql,
 )
@@ -71,13 +70,9 @@ class ScopedStatsReader:
         """Returns a page of names by metric, in order, and how many there are in all."""
         table = await self._store.query_arrow(unsure_sql(run, scope, metrics))
         unsure: list[int] = column(table, "metric").tolist()
-        present: list[int] = []
-        for chunk in chunks(unsure, _METRICS_PER_QUERY_MAX):
-            table = await self._store.query_arrow(present_sql(run, scope, chunk))
-            present += column(table, "metric").tolist()
         parameters = {"text": text, "after": after}
         table = await self._store.query_arrow(
-            names_sql(run, scope, metrics, present=present, limit=limit), parameters
+            names_sql(run, scope, metrics, unsure=unsure, limit=limit), parameters
         )
         if table.num_rows == 0:
             if not after:

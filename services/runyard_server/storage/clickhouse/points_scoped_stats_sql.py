@@ -12,6 +12,8 @@ from runyard_server.storage.ports.points import Scope
 NAME_MATCHES: Final = (
     "({text:String} = '' OR positionCaseInsensitiveUTF8(metric_name, {text:String}) > 0)"
 )
+UNSURE_NAMED_MAX: Final = 2_000
+"""Metrics that one statement names, at about 21 bytes each, once for every part of the history."""
 _KEY: Final = "toInt128(step) * 4294967296 + writer"
 """Orders points as the pair (step, writer) does, in a third of the time."""
 
@@ -21,19 +23,17 @@ def unsure_sql(run: int, scope: Scope, metrics: Sequence[int]) -> str:
     return f"SELECT metric FROM ({_known_sql(run, scope, metrics)}\n) WHERE NOT is_sure"
 
 
-def present_sql(run: int, scope: Scope, metrics: Sequence[int]) -> str:
-    """Returns the SQL for those of the metrics that have a point."""
-    return f"SELECT DISTINCT metric FROM ({source_sql(run, scope, metrics, Span())}\n)"
-
-
 def names_sql(
-    run: int, scope: Scope, metrics: Sequence[int], *, present: Sequence[int], limit: int | None
+    run: int, scope: Scope, metrics: Sequence[int], *, unsure: Sequence[int], limit: int | None
 ) -> str:
-    """Returns the SQL for a page of metrics by name, and how many match {text} in all; `present` have points, though unsure.
+    """Returns the SQL for a page of metrics by name, and how many match {text} in all; of `unsure` those that have points.
 
-    The page begins after the name {after}.
+    The page begins after the name {after}. A statement is bounded in length: of very many unsure ones all points are looked at.
     """
-    known = f"SELECT metric, metric_name FROM ({_known_sql(run, scope, metrics)}\n) WHERE (is_sure{_or_in(present)}) AND {NAME_MATCHES}"
+    some = unsure if len(unsure) <= UNSURE_NAMED_MAX else ()
+    present = f"SELECT metric FROM ({source_sql(run, scope, some, Span())}\n)"
+    or_present = f" OR metric IN ({present})" if unsure else ""
+    known = f"SELECT metric, metric_name FROM ({_known_sql(run, scope, metrics)}\n) WHERE (is_sure{or_present}) AND {NAME_MATCHES}"
     cut = "" if limit is None else f" LIMIT {limit}"
     return (
         f"WITH matching AS ({known})"
@@ -91,10 +91,6 @@ def _known_sql(run: int, scope: Scope, metrics: Sequence[int]) -> str:
 
 def _runs(scope: Scope) -> str:
     return _join(sorted({int(part.run_key) for part in parts_of(scope)}))
-
-
-def _or_in(metrics: Sequence[int]) -> str:
-    return f" OR metric IN ({_join(metrics)})" if metrics else ""
 
 
 def _join(numbers: Iterable[int]) -> str:
