@@ -16,7 +16,6 @@ from tests.robustness.validate import check_run
 
 PROGRAM = Path(sys.executable).parent / "runyard"
 SYNC_TIMEOUT_S = 300
-SYNCS_MAX = 5
 STATE_TIMEOUT_S = 60
 ROWS = 1_000_000
 
@@ -85,15 +84,7 @@ class Load:
         while self.running:
             self.kill_one(chance)
         kill_agent(self.root)
-        # A process may have started another agent just before it was killed: while that sends, sync leaves its runs to it.
-        for _ in range(SYNCS_MAX):
-            synced = self._sync()
-            if "its agent is still sending it" not in synced.stdout + synced.stderr:
-                break
-        assert synced.returncode == 0, synced.stdout + synced.stderr
-
-    def _sync(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        synced = subprocess.run(
             [PROGRAM, "sync", self.root],
             env=self.environment,
             cwd=self.folder,
@@ -102,6 +93,7 @@ class Load:
             text=True,
             timeout=SYNC_TIMEOUT_S,
         )
+        assert synced.returncode == 0, synced.stdout + synced.stderr
 
     def check(self, reader: Readback) -> tuple[int, int]:
         """Returns how many runs and rows are stored; raises if one is missing, twice, or not as it was logged."""

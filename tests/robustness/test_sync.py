@@ -275,6 +275,23 @@ def test_beside_an_agent_and_a_living_process(site: Site, reader: Readback) -> N
         assert reader.state(f"local/sync/{run_id}") == "FINISHED"
 
 
+def test_an_agent_that_misses_the_server_is_waited_for(tmp_path: Path, root: Path) -> None:
+    """The server is back, which the agent finds out within seconds: until then the command does not give up."""
+    late = Yard(tmp_path / "yard")
+    site = Site(late, tmp_path, root)
+    site.train("early", rows=300, mode="online")
+    mark = next(root.glob("run-*-early")) / "mark.json"
+    wait_until(
+        lambda: json.loads(mark.read_text()).get("server") == "unreachable",
+        30,
+        "the agent to miss the server",
+    )
+    with late:
+        assert [one["outcome"] for one in site.sync()] == ["complete"]
+        with readback(late.grpc) as reader:
+            assert_stored(reader, "early", 300)
+
+
 def test_watching_sends_what_comes(site: Site, reader: Readback) -> None:
     """A run that grows offline is at the server while it grows; new folders are found; Ctrl-C ends it with 0."""
     watch = site.command("--watch")

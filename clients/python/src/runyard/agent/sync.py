@@ -35,7 +35,7 @@ from runyard.text_format import count_text
 AT_ONCE_COUNT_MAX = 4
 """Runs of dead processes that are sent at once; with `--watch`, live ones all are."""
 UNREACHABLE_GIVE_UP_S = 30.0
-"""A server that does not answer for so long ends the command, but for `--watch`; what is there stays."""
+"""A server that does not answer for so long, us or the agent that we wait for, ends the command, but for `--watch`."""
 AGENT_WAIT_S = 600.0
 """How long an agent, or another sync, that serves the folder already is watched."""
 COMPLETE_TOLD_MAX = 10
@@ -85,6 +85,8 @@ class _Sync:
         self._locks: dict[Path, RootLocks] = {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._leftover_count = 0
+        self._away_since_s: dict[Path, float] = {}
+        """By folder of runs: since when its agent has been seen to tell that the server does not answer it."""
 
     def exit_code(self) -> int:
         """Returns 0 if the server has all that there is."""
@@ -241,12 +243,23 @@ class _Sync:
             mark = job.mark
             if mark.get("server") == marks.REFUSED:
                 job.end(runs.REFUSED, str(mark.get("message") or ""))
-            elif mark.get("server") == marks.UNREACHABLE:
+            elif self._is_away_for_good(job, loop.time()):
                 job.end(LEFT_TO_AGENT, str(mark.get("message") or ""))
             elif (needs_agent and self._is_live(job)) or loop.time() >= end_s:
                 job.end(LEFT_TO_AGENT, "")
             else:
                 await asyncio.sleep(LOOK_INTERVAL_S)
+
+    def _is_away_for_good(self, job: Job, now_s: float) -> bool:
+        """Returns whether the agent of a folder goes on telling that the server does not answer it.
+
+        What it told last may be old: it asks again every few seconds, so it is given the time to find the server back.
+        """
+        root = job.folder.parent
+        if job.mark.get("server") != marks.UNREACHABLE:
+            self._away_since_s.pop(root, None)
+            return False
+        return now_s - self._away_since_s.setdefault(root, now_s) > UNREACHABLE_GIVE_UP_S
 
     async def _upload(self, job: Job, server: Server) -> None:
         assert job.start is not None
