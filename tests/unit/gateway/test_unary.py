@@ -114,7 +114,7 @@ async def test_large_reply_is_converted_off_the_loop() -> None:
     answer = await post(recorder, b"{}", JSON, path)
     counting.cancel()
     assert len(answer.json["series"][0]["values"]) == 200_000
-    assert turns > 50
+    assert turns > 10  # converted on the loop: 0
 
 
 @pytest.mark.parametrize(
