@@ -357,6 +357,7 @@ class Run(RunEnds):
     def tick(self) -> None:
         """Looks for a stop, and after the agent now and then; called by the journal's thread."""
         self._stop.look()
+        self._records.tick()
         self._lag.note(self._journal.sequence)
         self._tick_count += 1
         folder, link = self._parts.folder, self._parts.link
@@ -441,7 +442,7 @@ class Run(RunEnds):
         with self._finish_lock:
             if self._state != "running" or self._is_foreign:
                 return
-            self._records.write_unsaved_files()
+            self._records.write_rest()
             run_registry.deactivate(self)
             self._close(end)
             self._show_end()

@@ -32,7 +32,7 @@ SAMPLE_BYTES_MAX = 1 << 20
 SAMPLE_COUNT_MAX = 96
 SAMPLED_SCHEMA_COUNT_MAX = 64
 HELD_FRAME_COUNT_MAX = 1000
-"""Changes, files and the end that wait for a refusing disk; rows do not wait."""
+"""Changes, files and the end that wait for a refusing disk, unless another limit is given; rows do not wait."""
 
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _fdatasync = getattr(os, "fdatasync", os.fsync)
@@ -120,13 +120,15 @@ class JournalWriter:
         time_ns: Callable[[], int] = time.time_ns,
         is_synced: bool = True,
         room: JournalRoom | None = None,
+        held_frame_count_max: int = HELD_FRAME_COUNT_MAX,
+        goes_on_from: tuple[int, int] = (0, 0),
     ) -> None:
+        """`goes_on_from`: the last segment and the last record that an earlier writer left in the folder."""
         self.lock = threading.RLock()
         self.folder = folder
         self.dropped_count = 0
         """Records that the disk refused."""
-        self.sequence = 0
-        """Sequence of the last record; also the number of records written."""
+        self._segment_number, self.sequence = goes_on_from
         self.is_closed = False
         self.on_tick: Callable[[], None] = _do_nothing
         """Called by the syncing thread about every SYNC_INTERVAL_S."""
@@ -137,7 +139,6 @@ class JournalWriter:
         self._retry_time_s = 0.0
         self._segment_bytes = tuple(segment_bytes)
         self._time_ns = time_ns
-        self._segment_number = 0
         self._file = -1
         self._map: mmap.mmap | None = None
         self._position = 0
@@ -145,6 +146,7 @@ class JournalWriter:
         self._schema_count = 0
         self._schemas_made = 0
         self._held: deque[tuple[int, bytes]] = deque()
+        self._held_frame_count_max = held_frame_count_max
         self._syncer = _Syncer(self) if is_synced else None
 
     @property
@@ -339,7 +341,7 @@ class JournalWriter:
             os.close(file)
 
     def _hold(self, kind: int, payload: bytes) -> None:
-        if len(self._held) < HELD_FRAME_COUNT_MAX:
+        if len(self._held) < self._held_frame_count_max:
             self._held.append((kind, payload))
         else:
             self.dropped_count += 1

@@ -16,6 +16,10 @@ CHECKED_OFFSET = 8
 """The checksum covers a frame from here to the end of its payload."""
 ROW_HEAD = struct.Struct("<qq")
 """step, time_unix_ns; the values follow."""
+CONSOLE_HEAD = struct.Struct("<QqII")
+"""first_line, time_unix_ns, stream, line_count; the lines follow, joined by newlines."""
+JOURNAL_FOLDERS = ("journal", "console")
+"""The journals of a run folder: the training process's own, and what it printed."""
 
 START = 1
 SCHEMA = 2
@@ -24,6 +28,7 @@ CHANGE = 4
 FILE = 5
 FINISH = 6
 RESUMED_STEP = 7
+CONSOLE = 8
 STOP_TOLD = 0x8001
 KIND_NAMES = {
     START: "START",
@@ -33,6 +38,7 @@ KIND_NAMES = {
     FILE: "FILE",
     FINISH: "FINISH",
     RESUMED_STEP: "RESUMED_STEP",
+    CONSOLE: "CONSOLE",
     STOP_TOLD: "STOP_TOLD",
 }
 SKIPPABLE = 0x8000

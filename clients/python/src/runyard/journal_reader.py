@@ -54,7 +54,19 @@ class Frame:
 
     @property
     def content(self) -> Any:
-        """Returns the JSON payload of any frame but a ROW, as plain JSON says it."""
+        """Returns the JSON payload of any frame but a ROW, as plain JSON says it; of a CONSOLE what its bytes mean."""
+        if self.kind == form.CONSOLE:
+            first_line, time_unix_ns, stream, line_count = form.CONSOLE_HEAD.unpack_from(
+                self.payload
+            )
+            text = self.payload[form.CONSOLE_HEAD.size :].decode("utf-8", "replace")
+            return {
+                "first_line": first_line,
+                "time_unix_ns": time_unix_ns,
+                "stream": stream,
+                "line_count": line_count,
+                "lines": text.split("\n"),
+            }
         return json.loads(self.payload)
 
 
@@ -167,6 +179,8 @@ def is_well_formed(frame: Frame) -> bool:
         return bool(frame.names) and len(frame.payload) == form.ROW_HEAD.size + 8 * len(frame.names)
     if frame.kind not in form.KIND_NAMES:
         return True
+    if frame.kind == form.CONSOLE:
+        return len(frame.payload) >= form.CONSOLE_HEAD.size
     try:
         content = frame.content
     except ValueError:

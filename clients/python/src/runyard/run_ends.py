@@ -16,6 +16,7 @@ from runyard.stop_listener import StopListener
 
 if TYPE_CHECKING:
     from runyard.active_run import RunParts
+    from runyard.console.capture import Capture
 
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 _Self = TypeVar("_Self", bound="RunEnds")
@@ -100,6 +101,10 @@ class RunEnds:
         """
         fields = alerts.alert_fields(title, text, level, wait_duration)
         self._records.change({"alert": fields})
+
+    def keep_console(self, console: Capture | None) -> None:
+        """Takes what keeps what is printed from now on."""
+        self._records.console = console
 
     def __enter__(self: _Self) -> _Self:
         return self

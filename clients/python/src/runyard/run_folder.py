@@ -87,6 +87,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.journal_path = path / "journal"
+        self.console_path = path / "console"
         self.files_path = path / "files"
         self.logs_path = path / "logs"
         self._lock_file = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runyard import extended_json
 from runyard import journal_format as form
@@ -15,6 +15,9 @@ from runyard.metric_log import MetricLog
 from runyard.run_files import new_files
 from runyard.run_folder import RunFolder
 from runyard.terminal import Terminal
+
+if TYPE_CHECKING:
+    from runyard.console.capture import Capture
 
 
 class RunRecords:
@@ -33,6 +36,8 @@ class RunRecords:
         self._folder = folder
         self._closed_by = ""
         self._saved_paths: set[Path] = set()
+        self.console: Capture | None = None
+        """What keeps what is printed, where anything does."""
 
     def write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
         """Records changes of the config."""
@@ -93,8 +98,15 @@ class RunRecords:
         }
         self.write(form.FILE, fields)
 
-    def write_unsaved_files(self) -> None:
-        """Has the files uploaded that the script put into the run's own folder itself."""
+    def tick(self) -> None:
+        """Looks after the console; called by the journal's thread."""
+        if self.console is not None:
+            self.console.tick()
+
+    def write_rest(self) -> None:
+        """Ends the console, and has the files uploaded that the script put into the run's own folder itself."""
+        if self.console is not None:
+            self.console.stop()
         if self._folder is None:
             return
         for path, name in new_files(self._folder.files_path, self._saved_paths):
@@ -110,12 +122,16 @@ class RunRecords:
         }
         if end.exception is not None:
             fields["exception"] = end.exception
+        if self.console is not None:
+            self.console.leave()
         self._closed_by = "a finished run"
         payload = extended_json.dumps(extended_json.plain(fields)).encode()
         self._journal.close((form.FINISH, payload))
 
     def abandon(self) -> None:
         """Stops recording without touching the journal: in a forked child."""
+        if self.console is not None:
+            self.console.abandon()
         self._closed_by = "a forked child"
         self._journal.abandon()
         self._metrics.abandon()

@@ -13,6 +13,7 @@ from runyard import (
     last_runs,
     naming,
     not_offered,
+    run_console,
     run_registry,
     spawned_child,
 )
@@ -160,8 +161,12 @@ def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
         _continue_steps(run, plan, folder, terminal)
     if root is not None:
         last_runs.note_started(root, settings, run_id=run_id)
+    is_first = run_registry.current() is None
     run_registry.activate(run)
     _print_start(run, terminal, folder)
+    if folder is not None and is_first:  # of several open runs the first one keeps what is printed
+        run.keep_console(run_console.begin(folder, settings, terminal))
+    journal.on_tick = run.tick
     return run
 
 
@@ -178,7 +183,6 @@ def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> N
         raise kind(answer.error_message, reason=answer.error_reason)
     if answer is not None:
         run.take_answer(answer)
-    parts.journal.on_tick = run.tick
 
 
 def _continue_steps(run: Run, plan: RunPlan, folder: RunFolder | None, terminal: Terminal) -> None:

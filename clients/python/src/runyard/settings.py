@@ -23,6 +23,8 @@ DEFAULT_FOLDER = "runyard"
 JOURNAL_BYTES_LEAST = 1 << 20
 MODES = ("online", "offline", "disabled")
 PREEMPTIONS = ("auto", "sigterm", "off")
+CONSOLES = ("auto", "redirect", "wrap", "off")
+_CONSOLE_ALIASES = {"wrap_raw": "wrap", "wrap_emu": "wrap", "true": "auto", "false": "off"}
 _MODE_ALIASES = {"run": "online", "dryrun": "offline"}
 
 
@@ -73,6 +75,13 @@ class ResolvedSettings:
     """True: all processes of one job, as its launcher names it, write one run, unless an id is given."""
     preemption: str = "auto"
     """Which SIGTERM announces that the machine is taken away: "auto" (one in a job of Slurm), "sigterm" (every one) or "off"."""
+    console: str = "auto"
+    """How what is printed is kept: "redirect" (all that this process and its children write to stdout and stderr), "wrap" (what Python
+    prints), "auto" (redirect; wrap in notebooks) or "off"."""
+    console_bytes_per_s_max: int = 8 << 20
+    """What is printed faster than this, for longer than a few seconds, is counted and not kept."""
+    redact: bool = True
+    """Whether values of environment variables that look like credentials are taken out of what is printed before it is kept."""
     journal_bytes_max: int = 0
     """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
     journal_keep_days: float = 0.0
@@ -119,6 +128,9 @@ _ENVIRONMENT = {
     "RUNYARD_JOURNAL_BYTES_MAX": "journal_bytes_max",
     "RUNYARD_JOURNAL_KEEP_DAYS": "journal_keep_days",
     "RUNYARD_PREEMPTION": "preemption",
+    "RUNYARD_CONSOLE": "console",
+    "RUNYARD_CONSOLE_BYTES_PER_S_MAX": "console_bytes_per_s_max",
+    "RUNYARD_REDACT": "redact",
 }
 
 
@@ -202,6 +214,8 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
         return _parse_bool(value, source)
     if name == "journal_bytes_max":
         return _parse_bytes(str(value), source)
+    if name == "console_bytes_per_s_max":
+        return max(1, _parse_size(str(value), source))
     if isinstance(default, (int, float)):
         return _parse_number(value, type(default), source)
     if isinstance(default, tuple):
@@ -215,12 +229,10 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
             )
         return mode
     if name == "preemption":
-        if str(value).lower() not in PREEMPTIONS:
-            raise InvalidArgument(
-                f"{source}: preemption {value!r} is not one of {', '.join(PREEMPTIONS)}",
-                reason="FIELD_INVALID",
-            )
-        return str(value).lower()
+        return _parse_choice(name, str(value).lower(), PREEMPTIONS, source)
+    if name == "console":
+        way = str(value).lower()
+        return _parse_choice(name, _CONSOLE_ALIASES.get(way, way), CONSOLES, source)
     if name == "resume":
         return _parse_resume(value, source)
     if name == "base_url":
@@ -334,7 +346,15 @@ def _parse_number(value: Any, kind: type, source: str) -> float:
     return number
 
 
-def _parse_bytes(text: str, source: str) -> int:
+def _parse_choice(name: str, value: str, choices: tuple[str, ...], source: str) -> str:
+    if value not in choices:
+        raise InvalidArgument(
+            f"{source}: {name} {value!r} is not one of {', '.join(choices)}", reason="FIELD_INVALID"
+        )
+    return value
+
+
+def _parse_size(text: str, source: str) -> int:
     """Returns "20000000", "512 MiB" or "20GB" in bytes; units with an i are powers of 1024, the others of 1000."""
     units = {unit: index for index, unit in enumerate(("", "k", "m", "g", "t"))}
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
@@ -343,7 +363,11 @@ def _parse_bytes(text: str, source: str) -> int:
             f"{source}: {text!r} is no size; it looks like 20000000, 512 MiB or 20 GiB",
             reason="FIELD_INVALID",
         )
-    size_bytes = int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** units[found[2]])
+
+
+def _parse_bytes(text: str, source: str) -> int:
+    size_bytes = _parse_size(text, source)
     if 0 < size_bytes < JOURNAL_BYTES_LEAST:
         raise InvalidArgument(
             f"{source}: {text!r} is too small: at least {JOURNAL_BYTES_LEAST} bytes (1 MiB), or 0 for a fifth of what "

@@ -313,6 +313,9 @@ class _Scan:
                 return True
             self.blocked = f"record {self.sequence} is of kind {kind}: it needs a newer runyard"
             return False
+        if kind == form.CONSOLE:
+            self._take_console(payload)
+            return True
         try:
             content: Any = json.loads(payload)
         except ValueError:
@@ -328,6 +331,12 @@ class _Scan:
         else:
             self._lose(f"a {form.KIND_NAMES[kind]} that is no object")
         return True
+
+    def _take_console(self, payload: bytes) -> None:
+        if len(payload) >= form.CONSOLE_HEAD.size:
+            self.events.append(Event(self.sequence, form.CONSOLE, payload))
+        else:
+            self._lose("a CONSOLE that is cut")
 
     def _lose(self, what: str) -> None:
         self.lost.append(Lost(self.sequence, self.sequence, f"record {self.sequence} is {what}"))

@@ -1,0 +1,293 @@
+"""Takes stdout and stderr of this process at their descriptors, its C extensions and children included, and gives them back.
+
+Each stream gets a pipe, or a pair of terminals where it went to a terminal, so that what asks for one (colours, progress
+bars) still finds one. The keeper reads; see there. This process keeps the reading ends open too: if the keeper dies,
+nobody is told of a broken pipe, and another one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from runyard.console.lines import STDERR, STDOUT
+
+try:
+    import fcntl
+    import pty
+    import termios
+    import tty
+except ImportError:  # Windows
+    fcntl = pty = termios = tty = None  # type: ignore[assignment]
+
+PIPE_BYTES = 1 << 20
+"""Most that may be printed at once by code that gives way to nobody."""
+STOP_TIMEOUT_S = 5.0
+"""Longest wait at the end for a keeper that is busy, or whose terminal is slow."""
+RESTART_COUNT_MAX = 5
+_F_SETPIPE_SZ = 1031
+
+
+class Capture(Protocol):
+    """What the run's handle needs of whatever takes its console."""
+
+    def tick(self) -> None:
+        """Looks after it; called a few times a second."""
+
+    def stop(self) -> None:
+        """Returns when all that was printed is kept and shown, or a few seconds have passed; nothing is taken any more."""
+
+    def leave(self) -> None:
+        """Takes note that the process is about to die: nothing is waited for."""
+
+    def abandon(self) -> None:
+        """Lets go in a forked child: what it prints is still its parent's run's."""
+
+
+class _Stream:
+    """One descriptor that was taken."""
+
+    def __init__(self, stream: int, number: int) -> None:
+        self.stream = stream
+        self.number = number
+        self.is_terminal = os.isatty(number)
+        self.before = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+        """Where it went."""
+        if self.is_terminal:
+            self.reading, writing = pty.openpty()
+            tty.setraw(writing)
+            self.size = b""
+            self.copy_size()
+        else:
+            self.reading, writing = os.pipe()
+            try:
+                fcntl.fcntl(writing, _F_SETPIPE_SZ, PIPE_BYTES)
+            except OSError:
+                pass  # more than this user may have: what there is must do
+        os.set_inheritable(self.reading, False)
+        os.dup2(writing, number, inheritable=True)
+        os.close(writing)
+
+    def copy_size(self) -> None:
+        """Gives the terminal that programs see the size of the real one."""
+        if not self.is_terminal:
+            return
+        try:
+            size = fcntl.ioctl(self.before, termios.TIOCGWINSZ, bytes(8))
+            if size != self.size:
+                self.size = size
+                fcntl.ioctl(self.reading, termios.TIOCSWINSZ, size)
+        except OSError:
+            return  # it was closed
+
+    def give_back(self) -> None:
+        """Has the stream go where it went before."""
+        os.dup2(self.before, self.number, inheritable=True)
+
+    def close(self) -> None:
+        for file in (self.before, self.reading):
+            os.close(file)
+
+
+class DescriptorCapture:
+    """Descriptors 1 and 2, taken; see Capture."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environ: Mapping[str, str],
+        bytes_per_s_max: int,
+        is_redacting: bool,
+        journal_bytes_max: int,
+    ) -> None:
+        """Takes the streams. Raises OSError where that cannot be; then nothing is changed."""
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._environ = environ
+        self._orders: dict[str, Any] = {
+            "folder": str(folder),
+            "bytes_per_s_max": bytes_per_s_max,
+            "is_redacting": is_redacting,
+            "journal_bytes_max": journal_bytes_max,
+            "parent": os.getpid(),
+        }
+        self._streams: list[_Stream] = []
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._restart_count = 0
+        self._is_over = False
+        _flush()
+        try:
+            for stream, number in ((STDOUT, 1), (STDERR, 2)):
+                if _is_open(number):
+                    self._streams.append(_Stream(stream, number))
+            self._start_keeper()
+        except BaseException:
+            self._give_back()
+            raise
+        _buffer_by_line()
+
+    def tick(self) -> None:
+        """Starts another keeper if it died; follows the size of the terminal."""
+        if self._is_over:
+            return
+        for one in self._streams:
+            one.copy_size()
+        if self._keeper is None or self._keeper.poll() is None:
+            return
+        self._restart_count += 1
+        try:
+            if self._restart_count > RESTART_COUNT_MAX:
+                raise OSError("it dies again and again")
+            self._start_keeper()
+        except OSError:
+            self._give_back()
+
+    def stop(self) -> None:
+        """Gives the streams back when all that was printed is kept and shown."""
+        if self._is_over:
+            return
+        _flush()
+        mark = f"\x1b]runyard;{secrets.token_hex(8)}\x07".encode()
+        end_s = time.monotonic() + STOP_TIMEOUT_S
+        is_ready = self._ask(mark) and self._answer(b"r", end_s)
+        if is_ready:
+            for one in self._streams:
+                _write_within(one.number, mark, end_s)
+        for one in self._streams:
+            one.give_back()
+        if is_ready:
+            self._answer(b"d", end_s)
+        self._give_back()
+
+    def leave(self) -> None:
+        """Does nothing: the keeper sees the process die."""
+
+    def abandon(self) -> None:
+        """Closes what only the parent needs; descriptors 1 and 2 stay as they are."""
+        self._is_over = True
+        if self._control is not None:
+            self._control.close()
+        for one in self._streams:
+            one.close()
+
+    def _start_keeper(self) -> None:
+        ours, theirs = socket.socketpair()
+        files = [theirs.fileno()]
+        for one in self._streams:
+            files += [one.reading, one.before]
+        self._orders["control"] = theirs.fileno()
+        self._orders["streams"] = [[one.stream, one.reading, one.before] for one in self._streams]
+        command = [sys.executable or "python3", "-m", "runyard.console.keeper", json.dumps(self._orders)]  # fmt: skip
+        try:
+            with (self._folder.parent / "logs" / "console.log").open("ab") as log:
+                self._keeper = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._folder,  # no module beside the script may stand in for a library's
+                    env=dict(self._environ),
+                    pass_fds=files,
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        if self._control is not None:
+            self._control.close()
+        self._control = ours
+
+    def _ask(self, mark: bytes) -> bool:
+        assert self._control is not None
+        try:
+            self._control.sendall(mark)
+        except OSError:
+            return False
+        return True
+
+    def _answer(self, word: bytes, end_s: float) -> bool:
+        assert self._control is not None
+        self._control.settimeout(max(0.01, end_s - time.monotonic()))
+        try:
+            return self._control.recv(1) == word
+        except OSError:  # it is dead, or has no time
+            return False
+
+    def _give_back(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._control is not None:
+            self._control.close()
+        for one in self._streams:
+            one.give_back()
+            if self._keeper is None or self._keeper.poll() is not None:
+                _pour(one)
+            one.close()
+        if self._keeper is not None:
+            # It goes on for as long as children of this process print: nobody waits for it.
+            self._keeper.returncode = 0
+
+
+def _pour(one: _Stream) -> None:
+    """Writes what a dead keeper left unread to where it belongs."""
+    try:
+        while select.select([one.reading], [], [], 0)[0]:
+            data = os.read(one.reading, PIPE_BYTES)
+            if not data:
+                return
+            os.write(one.before, data)
+    except OSError:
+        return
+
+
+def _write_within(file: int, data: bytes, end_s: float) -> None:
+    """Writes a few bytes if there is room for them in time."""
+    try:
+        if select.select([], [file], [], max(0.0, end_s - time.monotonic()))[1]:
+            os.write(file, data)
+    except (OSError, ValueError):
+        return
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _flush() -> None:
+    """Writes out what Python and the C library hold back."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except (AttributeError, OSError, ValueError):
+            continue
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)
+    except (ImportError, OSError, AttributeError, TypeError):
+        return
+
+
+def _buffer_by_line() -> None:
+    """Has each line leave the process when it is printed: what waits in a buffer is lost with the process."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and not sys.stdout.line_buffering:
+        reconfigure(line_buffering=True)

@@ -1,0 +1,76 @@
+"""Takes what Python prints where descriptors cannot be taken: notebooks, whose output goes to no descriptor, and Windows."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from runyard.console.lines import STDERR, STDOUT
+from runyard.console.recorder import ConsoleRecorder
+
+
+class WriteCapture:
+    """`sys.stdout.write` and `sys.stderr.write`, listened to; see capture.Capture. The recorder is in this process."""
+
+    def __init__(self, recorder: ConsoleRecorder) -> None:
+        self._recorder = recorder
+        self._lock = threading.RLock()
+        self._is_over = False
+        self._is_busy = threading.local()
+        self._wrapped: list[tuple[Any, Any]] = []
+        for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+            self._wrap(stream, getattr(sys, name))
+
+    def tick(self) -> None:
+        """Keeps unfinished lines."""
+        with self._lock:
+            if not self._is_over:
+                self._recorder.tick()
+
+    def stop(self) -> None:
+        """Listens no longer, and ends the journal."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            for file, write in self._wrapped:
+                if getattr(file, "write", None) is write:
+                    del file.write  # what its class says counts again
+            self._recorder.close()
+
+    def leave(self) -> None:
+        """Ends the journal: nobody does so after this process."""
+        self.stop()
+
+    def abandon(self) -> None:
+        """Lets go of the journal, which is the parent's."""
+        self._is_over = True
+        self._recorder.abandon()
+
+    def _wrap(self, stream: int, file: Any) -> None:
+        original = getattr(file, "write", None)
+        if original is None:
+            return
+
+        def write(text: Any, *arguments: Any, **named: Any) -> Any:
+            written = original(text, *arguments, **named)
+            self._take(stream, text)
+            return written
+
+        try:
+            file.write = write
+        except (AttributeError, TypeError):  # an object that cannot be listened to
+            return
+        self._wrapped.append((file, write))
+
+    def _take(self, stream: int, text: Any) -> None:
+        if getattr(self._is_busy, "value", False) or not isinstance(text, str):
+            return
+        self._is_busy.value = True
+        try:
+            with self._lock:
+                if not self._is_over:
+                    self._recorder.take(stream, text.encode("utf-8", "replace"))
+        finally:
+            self._is_busy.value = False
