@@ -173,6 +173,7 @@ class QueryNode(Node):
         self.service = QueryService(
             QueryConfig(),
             points=servers.points,
+            console=servers.points.console,
             runs=servers.index,
             siblings=servers,
             clock=servers.clock,

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from runyard_server.domain.console import ConsoleBlock, Journal
 from runyard_server.domain.run import RunKey
 
 Int64Column: TypeAlias = NDArray[np.int64]
@@ -57,11 +58,19 @@ class Batch:
     metric_names: tuple[str, ...]
     tables: tuple[PointTable, ...]
     summary_changes: tuple[SummaryChange, ...] = ()
+    journal: Journal = Journal.RUN
+    console_blocks: tuple[ConsoleBlock, ...] = ()
+    """Of a batch of the console's journal, which holds nothing else."""
 
     @property
     def point_count(self) -> int:
         """Returns how many points all tables hold."""
         return sum(table.values.size for table in self.tables)
+
+    @property
+    def line_count(self) -> int:
+        """Returns how many lines of the console it holds."""
+        return sum(block.line_count for block in self.console_blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,11 @@ POINTS_REJECTED = Counter(
     "runyard_ingest_points_rejected_total", "Points of refused series, by reason.", ("reason",)
 )
 CHANGES = Counter("runyard_ingest_summary_changes_total", "Summary changes made durable.")
+CONSOLE_LINES = Counter("runyard_ingest_console_lines_total", "Lines of consoles made durable.")
 QUEUE_BYTES = Gauge("runyard_ingest_queue_bytes", "Bytes of batches waiting or being inserted.")
 BLOCK_ROWS = Histogram(
     "runyard_ingest_block_rows",
-    "Points in a block.",
+    "Points and lines in a block.",
     buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000, 200_000, 400_000, 800_000),
 )
 BLOCK_AGE_SECONDS = Histogram(

@@ -44,6 +44,8 @@ def batch_key(batch: Batch) -> BatchKey:
         batch.metric_names,
         tuple((table.metric_indexes, table.steps.size) for table in batch.tables),
         tuple(change.key for change in batch.summary_changes),
+        batch.journal,
+        tuple((block.first_line, block.line_count) for block in batch.console_blocks),
     )
     return BatchKey(
         batch.run_key, batch.writer, batch.first_sequence, batch.last_sequence, hash(shape)

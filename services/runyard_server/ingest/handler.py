@@ -11,6 +11,8 @@ from runyard_protos.errors.v1 import errors_pb2
 from runyard_protos.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from runyard_protos.points.v1 import points_pb2
 from runyard_server.domain.clock import Clock
+from runyard_server.domain.console import ConsoleBlock, Journal
+from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import Batch, PointTable, Rejection, SummaryChange
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
@@ -78,6 +80,18 @@ def batch_from_message(message: ingest_pb2.WriteBatchRequest) -> Batch:
             SummaryChange(change.sequence, change.key, change.value_json)
             for change in message.summary_changes
         ),
+        journal=_journal(message.journal),
+        console_blocks=tuple(
+            ConsoleBlock(
+                sequence=block.sequence,
+                first_line=block.first_line,
+                line_count=block.line_count,
+                stream=block.stream,
+                time_unix_ns=block.time_unix_ns,
+                text=block.text.encode(),
+            )
+            for block in message.console_blocks
+        ),
     )
 
 
@@ -91,6 +105,17 @@ def message_from_acknowledgement(
         rejections=map(_message_from_rejection, acknowledgement.rejections),
         is_repeat=acknowledgement.is_repeat,
     )
+
+
+def _journal(number: int) -> Journal:
+    try:
+        return Journal(number or Journal.RUN)
+    except ValueError:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"journal is {number}: this server does not know it; it may be older than the client",
+            metadata={"field": "journal", "value": number},
+        ) from None
 
 
 def _table_from_message(message: points_pb2.PointTable) -> PointTable:

@@ -180,7 +180,7 @@ class Pipeline:
         waiting = Waiting(key, entry, valid.rejections, outcome, deadline_s)
         self._batcher.add(
             waiting,
-            rows=valid.batch.point_count,
+            rows=valid.batch.point_count + valid.batch.line_count,
             size_bytes=batch_bytes(valid.batch),
             now_s=self._clock.monotonic_s(),
         )
@@ -244,6 +244,7 @@ def _count_durable(waiting: Waiting) -> None:
     counters.BATCHES.labels("durable").inc()
     counters.POINTS.inc(batch.point_count)
     counters.CHANGES.inc(len(batch.summary_changes))
+    counters.CONSOLE_LINES.inc(batch.line_count)
     for rejection in waiting.rejections:
         counters.POINTS_REJECTED.labels(rejection.reason).inc(rejection.points)
 

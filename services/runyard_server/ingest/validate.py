@@ -8,6 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from runyard_server.domain.console import (
+    LINE_BYTES_MAX,
+    LINE_MAX,
+    ConsoleBlock,
+    ConsoleStream,
+    Journal,
+)
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.extended_json import read_object
 from runyard_server.domain.points import (
@@ -21,6 +28,8 @@ from runyard_server.domain.points import (
 )
 
 VALUE_SHOWN_MAX = 128
+_CONSOLE_BLOCK_BYTES = 32
+"""What a block of lines takes besides its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ def validate_batch(batch: Batch, limits: BatchLimits) -> ValidBatch:
     _check_names(batch)
     for position, table in enumerate(batch.tables):
         _check_table(batch, table, position)
+    _check_console(batch)
     changes, change_rejections = _check_changes(batch, limits)
     valid = refuse_metrics(batch, _bad_names(batch.metric_names, limits))
     if change_rejections:
@@ -106,7 +116,8 @@ def batch_bytes(batch: Batch) -> int:
     )
     names = sum(map(len, batch.metric_names))
     changes = sum(len(change.key) + len(change.value_json) for change in batch.summary_changes)
-    return columns + names + changes
+    lines = sum(len(block.text) + _CONSOLE_BLOCK_BYTES for block in batch.console_blocks)
+    return columns + names + changes + lines
 
 
 def _check_identity(batch: Batch) -> None:
@@ -166,6 +177,41 @@ def _check_table(batch: Batch, table: PointTable, position: int) -> None:
         )
     _check_range(f"{field}.sequences", int(sequences[0]), batch.first_sequence, SEQUENCE_MAX)
     _check_range(f"{field}.sequences", int(sequences[-1]), 1, batch.last_sequence)
+
+
+def _check_console(batch: Batch) -> None:
+    is_console = batch.journal == Journal.CONSOLE
+    if is_console and (batch.metric_names or batch.tables or batch.summary_changes):
+        raise _invalid("journal", batch.journal.name, "such a batch holds console_blocks only")
+    if not is_console and batch.console_blocks:
+        raise _invalid("journal", batch.journal.name, "console_blocks are of JOURNAL_CONSOLE")
+    before = batch.first_sequence
+    for position, block in enumerate(batch.console_blocks):
+        field = f"console_blocks[{position}]"
+        _check_range(f"{field}.sequence", block.sequence, before, batch.last_sequence)
+        before = block.sequence
+        _check_range(f"{field}.first_line", block.first_line, 1, LINE_MAX)
+        _check_range(f"{field}.line_count", block.line_count, 1, LINE_MAX)
+        _check_range(f"{field}.stream", block.stream, ConsoleStream.STDOUT, ConsoleStream.NOTE)
+        _check_lines(field, block)
+
+
+def _check_lines(field: str, block: ConsoleBlock) -> None:
+    line_count = block.text.count(b"\n") + 1
+    if line_count != block.line_count:
+        raise InvalidArgument(
+            "COLUMN_LENGTH_MISMATCH",
+            f"{field}.text has {line_count} lines, but must have {block.line_count}, as line_count says",
+            metadata={"field": f"{field}.text", "value": line_count, "limit": block.line_count},
+        )
+    if len(block.text) > LINE_BYTES_MAX:
+        longest = max(map(len, block.text.split(b"\n")))
+        if longest > LINE_BYTES_MAX:
+            raise InvalidArgument(
+                "FIELD_TOO_LARGE",
+                f"{field}.text has a line of {longest} bytes, at most {LINE_BYTES_MAX} are allowed; cut it",
+                metadata={"field": f"{field}.text", "value": longest, "limit": LINE_BYTES_MAX},
+            )
 
 
 def _check_length(field: str, length: int, expected: int, why: str) -> None:

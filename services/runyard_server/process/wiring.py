@@ -33,6 +33,7 @@ from runyard_server.rpc.monitor_peers import MonitorPeers
 from runyard_server.rpc.ports import describe_holder
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
+from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
@@ -287,6 +288,7 @@ class _Wiring:
         return query.build(
             self._config.section("query", query.QueryConfig),
             points=ClickHousePointReader(store),
+            console=ClickHouseConsoleReader(store),
             runs=ClickHouseRunIndex(store),
             siblings=self._siblings,
             clock=self._clock,

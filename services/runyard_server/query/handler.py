@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
+from runyard_server.query.console_handler import console_ask, console_counts, console_page
 from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
 from runyard_server.query.requests import PathBuckets, RunRow, RunsAsk
@@ -128,6 +129,16 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
             next_page_token=page.next_page_token,
             total_count=page.total_count,
         )
+
+    async def ListConsoleLines(
+        self, request: pb.ListConsoleLinesRequest, context: Any
+    ) -> pb.ListConsoleLinesResponse:
+        return console_page(await self._service.console.list_lines(console_ask(request)))
+
+    async def GetConsole(
+        self, request: pb.GetConsoleRequest, context: Any
+    ) -> pb.GetConsoleResponse:
+        return console_counts(await self._service.console.count_lines(request.run_path))
 
 
 def pack_columns(message: Message, columns: Sequence[tuple[int, _Column]]) -> None:

@@ -19,6 +19,7 @@ from runyard_server.domain.run import (
 )
 from runyard_server.query import planner
 from runyard_server.query.config_keys import select_config
+from runyard_server.query.console import ConsoleQueries
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.planner import EVERYTHING, Selection, Steps
 from runyard_server.query.receipts import add_up, with_what_writers_say
@@ -35,6 +36,7 @@ from runyard_server.query.requests import (
 from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
+from runyard_server.storage.ports.console import ConsoleReader
 from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
 
@@ -51,12 +53,15 @@ def build(
     config: QueryConfig,
     *,
     points: PointReader,
+    console: ConsoleReader,
     runs: RunIndex,
     siblings: QuerySiblings,
     clock: Clock,
 ) -> QueryService:
     """Returns the service, not started."""
-    return QueryService(config, points=points, runs=runs, siblings=siblings, clock=clock)
+    return QueryService(
+        config, points=points, console=console, runs=runs, siblings=siblings, clock=clock
+    )
 
 
 class QueryService:
@@ -69,6 +74,7 @@ class QueryService:
         config: QueryConfig,
         *,
         points: PointReader,
+        console: ConsoleReader,
         runs: RunIndex,
         siblings: QuerySiblings,
         clock: Clock,
@@ -77,6 +83,8 @@ class QueryService:
         self._index = runs
         self._siblings = siblings
         self._finder = RunFinder(config, index=runs, source=siblings, clock=clock)
+        self.console = ConsoleQueries(console, self._finder)
+        """Reads of what runs print."""
         self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from runyard.journal_format import JOURNAL_FOLDERS
 from runyard.text_format import bytes_text
 
 FREE_SHARE = 0.2
@@ -89,13 +90,13 @@ def journal_bytes(root: Path) -> int:
         folders = [entry.path for entry in os.scandir(root) if entry.name.startswith("run-")]
     except OSError:
         return 0
-    for folder in folders:
+    for folder in (f"{folder}/{journal}" for folder in folders for journal in JOURNAL_FOLDERS):
         try:
-            with os.scandir(f"{folder}/journal") as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     total += getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
-        except OSError:  # complete and cleaned, or just going
+        except OSError:  # complete and cleaned, or just going; or nothing of the console is kept
             continue
     return total
 
@@ -126,9 +127,9 @@ def is_whole(mark: Mapping[str, Any]) -> bool:
 
 
 def remove_segments(folder: Path) -> int:
-    """Removes the journal of a run folder; returns the bytes that were freed."""
+    """Removes the journals of a run folder; returns the bytes that were freed."""
     freed = 0
-    for segment in sorted(folder.glob("journal/*.seg")):
+    for segment in sorted(s for name in JOURNAL_FOLDERS for s in folder.glob(f"{name}/*.seg")):
         try:
             size_bytes = segment.stat().st_size
             segment.unlink()

@@ -1,4 +1,4 @@
-"""Writes blocks into ClickHouse: points, series and summaries at once, receipts last."""
+"""Writes blocks into ClickHouse: points, series, summaries and lines at once, receipts last."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from runyard_server.domain.clock import Clock
+from runyard_server.domain.console import Journal
 from runyard_server.domain.points import UInt64Column
 from runyard_server.domain.run import RunKey
+from runyard_server.storage.clickhouse.console_block import line_rows
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_block import (
     PointColumns,
@@ -44,6 +46,7 @@ class _Rows:
     points: Columns | None
     series: pa.Table | None
     summaries: pa.Table | None
+    lines: pa.Table | None
     receipts: Columns
 
 
@@ -69,6 +72,8 @@ class ClickHousePointWriter:
             inserts.append(self._clickhouse.insert_arrow("series", rows.series))
         if rows.summaries is not None:
             inserts.append(self._clickhouse.insert_arrow("summaries", rows.summaries))
+        if rows.lines is not None:
+            inserts.append(self._clickhouse.insert_arrow("console", rows.lines))
         # All end before this call does: a repeat must not race with a part of the first try that is still going on.
         results = await asyncio.gather(*inserts, return_exceptions=True)
         for result in results:
@@ -97,7 +102,13 @@ def _make_rows(entries: Sequence[BlockEntry], block_unix_ns: int) -> _Rows:
     if expanded is not None:
         points = _point_columns(expanded[0], block_unix_ns)
         series = _series_rows(*expanded)
-    return _Rows(points, series, _summary_rows(entries), _receipt_columns(entries))
+    return _Rows(
+        points,
+        series,
+        _summary_rows(entries),
+        line_rows([entry.batch for entry in entries], block_unix_ns),
+        _receipt_columns([entry for entry in entries if entry.batch.journal == Journal.RUN]),
+    )
 
 
 def _point_columns(points: PointColumns, block_unix_ns: int) -> Columns:

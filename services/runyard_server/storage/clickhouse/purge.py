@@ -19,7 +19,15 @@ from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 
-STREAM_TABLES: Final = ("points", "series", "summaries", "receipts", "buckets", "rollups")
+STREAM_TABLES: Final = (
+    "points",
+    "series",
+    "summaries",
+    "receipts",
+    "buckets",
+    "rollups",
+    "console",
+)
 """All tables of what runs stream; each has a column `run`."""
 INDEX_TABLES: Final = ("runs",)
 DISK_WAIT_S: Final = 75.0

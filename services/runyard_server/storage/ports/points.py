@@ -125,7 +125,9 @@ class PointWriter(Protocol):
     """Stores blocks."""
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
-        """Stores all batches of the block, their metric names, summary changes and receipts.
+        """Stores all batches of the block, their metric names, summary changes, lines (see ConsoleReader) and receipts.
+
+        Batches of other journals than the run's have no receipt.
 
         When it returns, all MUST be durable (synced) and visible to PointReader. If it raises Unavailable, any part
         may be stored; the caller repeats the same block, or its batches in other blocks, and each point, receipt

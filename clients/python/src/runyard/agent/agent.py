@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from runyard import journal_format as form
 from runyard.agent.deleted import remove_data
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.ports import Disk
@@ -240,9 +241,13 @@ def _remove_leftovers(disk: Disk, folder: str, mark: Mapping[str, Any]) -> None:
     """Removes segments of a complete run that an agent could not remove: it was killed, or the disk was full."""
     if mark.get("refused_ranges") or mark.get("refused_unlisted"):
         return  # what the server refused is nowhere else
-    journal = f"{folder}/journal"
-    names = [name for name in disk.names(journal) if name.endswith(".seg")]
-    if not names or keep_days(read_start(disk, journal)) > 0:
+    paths = [
+        f"{folder}/{journal}/{name}"
+        for journal in form.JOURNAL_FOLDERS
+        for name in disk.names(f"{folder}/{journal}")
+        if name.endswith(".seg")
+    ]
+    if not paths or keep_days(read_start(disk, f"{folder}/journal")) > 0:
         return
-    for name in names:
-        disk.remove(f"{journal}/{name}")
+    for path in paths:
+        disk.remove(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from runyard import journal_format as form
 from runyard.agent.mark import REFUSED, Mark
 from runyard.agent.ports import Disk
 from runyard.errors import Error
@@ -34,23 +35,25 @@ async def drop_data(
     mark.write(is_synced=True)
     _log.warning("run_deleted %s: %s What it logged and logs is dropped", folder, error.message)
     while is_alive():
-        _remove(disk, folder, _segments(disk, folder)[1:-1])
+        for journal in form.JOURNAL_FOLDERS:
+            _remove(disk, _segments(disk, f"{folder}/{journal}")[1:-1])
         await pause(REMOVE_INTERVAL_S)
     remove_data(disk, folder)
 
 
 def remove_data(disk: Disk, folder: str) -> None:
-    """Removes the journal of a run whose process has ended."""
-    _remove(disk, folder, _segments(disk, folder))
+    """Removes the journals of a run whose process has ended."""
+    for journal in form.JOURNAL_FOLDERS:
+        _remove(disk, _segments(disk, f"{folder}/{journal}"))
 
 
 def _segments(disk: Disk, folder: str) -> list[str]:
-    return [name for name in disk.names(f"{folder}/journal") if name.endswith(".seg")]
+    return [f"{folder}/{name}" for name in disk.names(folder) if name.endswith(".seg")]
 
 
-def _remove(disk: Disk, folder: str, names: list[str]) -> None:
-    for name in names:
+def _remove(disk: Disk, paths: list[str]) -> None:
+    for path in paths:
         try:
-            disk.remove(f"{folder}/journal/{name}")
+            disk.remove(path)
         except OSError as error:
-            _log.warning("segment_not_removed %s/journal/%s: %s", folder, name, error)
+            _log.warning("segment_not_removed %s: %s", path, error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
+from runyard import journal_format as form
 from runyard.agent.ports import (
     Batch,
     Beat,
@@ -23,7 +24,8 @@ from runyard.agent.ports import (
 from runyard_protos.metadata.v1 import metadata_pb2
 
 if TYPE_CHECKING:
-    from runyard.agent.columns import RowTable
+    from runyard.agent.columns import Event, RowTable
+    from runyard_protos.ingest.v1 import ingest_pb2
 
 METADATA = "/runyard.metadata.v1.MetadataService/"
 INGEST = "/runyard.ingest.v1.IngestService/"
@@ -133,6 +135,9 @@ def write_batch_request(batch: Batch) -> bytes:
             for c in batch.summary_changes
         ],
     )
+    if batch.is_console:
+        request.journal = ingest_pb2.JOURNAL_CONSOLE
+        request.console_blocks.extend(_console_block(event) for event in batch.console)
     indexes: dict[str, int] = {}
     for table in batch.tables:
         if not indexes:
@@ -142,6 +147,20 @@ def write_batch_request(batch: Batch) -> bytes:
         message.MergeFromString(_columns(table))
     request.metric_names.extend(indexes)
     return request.SerializeToString()
+
+
+def _console_block(event: Event) -> ingest_pb2.ConsoleBlock:
+    from runyard_protos.ingest.v1 import ingest_pb2
+
+    first_line, time_unix_ns, stream, line_count = form.CONSOLE_HEAD.unpack_from(event.payload)
+    return ingest_pb2.ConsoleBlock(
+        sequence=event.sequence,
+        first_line=first_line,
+        line_count=line_count,
+        stream=stream,
+        time_unix_ns=time_unix_ns,
+        text=event.payload[form.CONSOLE_HEAD.size :].decode("utf-8", "replace"),
+    )
 
 
 def rejections(reply: bytes) -> list[Rejection]:

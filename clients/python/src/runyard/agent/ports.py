@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from runyard.agent.columns import RowTable
+    from runyard.agent.columns import Event, RowTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Batch:
     last_sequence: int
     tables: Sequence[RowTable]
     summary_changes: Sequence[SummaryChange]
+    console: Sequence[Event] = ()
+    """CONSOLE records; a batch of the console's journal holds nothing else."""
+    is_console: bool = False
+    """Whether it is of the console's journal."""
 
 
 @dataclasses.dataclass(frozen=True)

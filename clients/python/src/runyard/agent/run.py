@@ -186,6 +186,7 @@ class RunUpload:
 
     async def _follow(self, run: StartedRun) -> str:
         # Only now, so that StartRun does not wait for numpy.
+        from runyard.agent.console import ConsoleUpload
         from runyard.agent.files import FileUploads
         from runyard.agent.reader import JournalFollower
         from runyard.agent.uploader import Uploader
@@ -206,6 +207,7 @@ class RunUpload:
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
         self._journal = journal
+        console = ConsoleUpload(run, self.folder, world=self._world, server=server)
         self._stopping = stopping = Stopping(
             disk,
             self.folder,
@@ -221,6 +223,8 @@ class RunUpload:
             if uploader.refusal is None and not journal.blocked and not self._is_current:
                 await files.finish()
             await uploader.drain()
+            if uploader.refusal is None and not journal.blocked:
+                await console.finish(is_live=self._is_current)
             if uploader.refusal is not None:
                 self._refuse(uploader.refusal)
                 return REFUSED
@@ -233,11 +237,13 @@ class RunUpload:
             outcome = await self._finish(run, journal)
             if outcome == COMPLETE and not self._is_kept:
                 files.remove_copies()
+                console.remove_all()
             return outcome
         finally:
             stop_beating()
             await stopping.stop()
             await uploader.stop()
+            await console.stop()
             await files.stop()
             journal.close()
 

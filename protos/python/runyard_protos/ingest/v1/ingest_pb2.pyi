@@ -7,12 +7,71 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import runyard_protos.errors.v1.errors_pb2
 import runyard_protos.points.v1.points_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Journal:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _JournalEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Journal.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    JOURNAL_UNSPECIFIED: _Journal.ValueType  # 0
+    """As JOURNAL_RUN."""
+    JOURNAL_RUN: _Journal.ValueType  # 1
+    """What the training process logs. Its ranges are in the run's receipt."""
+    JOURNAL_CONSOLE: _Journal.ValueType  # 2
+    """What it and its children print. Its receipt are the lines themselves, which are numbered without a gap."""
+
+class Journal(_Journal, metaclass=_JournalEnumTypeWrapper):
+    """Names a journal of a writer."""
+
+JOURNAL_UNSPECIFIED: Journal.ValueType  # 0
+"""As JOURNAL_RUN."""
+JOURNAL_RUN: Journal.ValueType  # 1
+"""What the training process logs. Its ranges are in the run's receipt."""
+JOURNAL_CONSOLE: Journal.ValueType  # 2
+"""What it and its children print. Its receipt are the lines themselves, which are numbered without a gap."""
+global___Journal = Journal
+
+class _ConsoleStream:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ConsoleStreamEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ConsoleStream.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CONSOLE_STREAM_UNSPECIFIED: _ConsoleStream.ValueType  # 0
+    """Not set. Never sent."""
+    CONSOLE_STREAM_STDOUT: _ConsoleStream.ValueType  # 1
+    """Standard output."""
+    CONSOLE_STREAM_STDERR: _ConsoleStream.ValueType  # 2
+    """Standard error."""
+    CONSOLE_STREAM_NOTE: _ConsoleStream.ValueType  # 3
+    """Not printed: said by the client in place of lines that it could not keep."""
+
+class ConsoleStream(_ConsoleStream, metaclass=_ConsoleStreamEnumTypeWrapper):
+    """Where a line was printed."""
+
+CONSOLE_STREAM_UNSPECIFIED: ConsoleStream.ValueType  # 0
+"""Not set. Never sent."""
+CONSOLE_STREAM_STDOUT: ConsoleStream.ValueType  # 1
+"""Standard output."""
+CONSOLE_STREAM_STDERR: ConsoleStream.ValueType  # 2
+"""Standard error."""
+CONSOLE_STREAM_NOTE: ConsoleStream.ValueType  # 3
+"""Not printed: said by the client in place of lines that it could not keep."""
+global___ConsoleStream = ConsoleStream
 
 @typing.final
 class WriteBatchRequest(google.protobuf.message.Message):
@@ -27,6 +86,8 @@ class WriteBatchRequest(google.protobuf.message.Message):
     METRIC_NAMES_FIELD_NUMBER: builtins.int
     TABLES_FIELD_NUMBER: builtins.int
     SUMMARY_CHANGES_FIELD_NUMBER: builtins.int
+    JOURNAL_FIELD_NUMBER: builtins.int
+    CONSOLE_BLOCKS_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run, as StartRun named it."""
     writer: builtins.int
@@ -37,6 +98,8 @@ class WriteBatchRequest(google.protobuf.message.Message):
     """Sequence of the last record that the batch covers, at least first_sequence. Records of the range that are in
     no table and no change (schemas, config changes sent to metadata) are covered all the same.
     """
+    journal: global___Journal.ValueType
+    """Which of the writer's journals the records are of; each has sequences of its own. Unset: JOURNAL_RUN."""
     @property
     def metric_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names that the tables refer to by position. Unique, UTF-8, 1 to 512 bytes each, no control characters."""
@@ -49,6 +112,10 @@ class WriteBatchRequest(google.protobuf.message.Message):
     def summary_changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SummaryChange]:
         """Changes of the summary that the script made itself (run.summary[...] = ...), in order."""
 
+    @property
+    def console_blocks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConsoleBlock]:
+        """What the writer's process printed, in the order of the records; in batches of JOURNAL_CONSOLE, which hold nothing else."""
+
     def __init__(
         self,
         *,
@@ -59,10 +126,50 @@ class WriteBatchRequest(google.protobuf.message.Message):
         metric_names: collections.abc.Iterable[builtins.str] | None = ...,
         tables: collections.abc.Iterable[runyard_protos.points.v1.points_pb2.PointTable] | None = ...,
         summary_changes: collections.abc.Iterable[global___SummaryChange] | None = ...,
+        journal: global___Journal.ValueType = ...,
+        console_blocks: collections.abc.Iterable[global___ConsoleBlock] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "metric_names", b"metric_names", "run_key", b"run_key", "summary_changes", b"summary_changes", "tables", b"tables", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["console_blocks", b"console_blocks", "first_sequence", b"first_sequence", "journal", b"journal", "last_sequence", b"last_sequence", "metric_names", b"metric_names", "run_key", b"run_key", "summary_changes", b"summary_changes", "tables", b"tables", "writer", b"writer"]) -> None: ...
 
 global___WriteBatchRequest = WriteBatchRequest
+
+@typing.final
+class ConsoleBlock(google.protobuf.message.Message):
+    """Lines that follow each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    FIRST_LINE_FIELD_NUMBER: builtins.int
+    LINE_COUNT_FIELD_NUMBER: builtins.int
+    STREAM_FIELD_NUMBER: builtins.int
+    TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    sequence: builtins.int
+    """The journal record that holds the block, within the batch's range. Of a line that is told again the highest sequence wins."""
+    first_line: builtins.int
+    """Number of the first line; the writer's first line has 1. At most 2^40."""
+    line_count: builtins.int
+    """How many lines there are, at least 1."""
+    stream: global___ConsoleStream.ValueType
+    """Where they were printed."""
+    time_unix_ns: builtins.int
+    """When the first byte of each came, Unix nanoseconds."""
+    text: builtins.str
+    """The lines, joined by newlines: exactly line_count - 1 of these. Each line has at most 64 KiB. ANSI colours are kept."""
+    def __init__(
+        self,
+        *,
+        sequence: builtins.int = ...,
+        first_line: builtins.int = ...,
+        line_count: builtins.int = ...,
+        stream: global___ConsoleStream.ValueType = ...,
+        time_unix_ns: builtins.int = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_line", b"first_line", "line_count", b"line_count", "sequence", b"sequence", "stream", b"stream", "text", b"text", "time_unix_ns", b"time_unix_ns"]) -> None: ...
+
+global___ConsoleBlock = ConsoleBlock
 
 @typing.final
 class SummaryChange(google.protobuf.message.Message):

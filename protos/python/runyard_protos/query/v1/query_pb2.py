@@ -12,10 +12,11 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from runyard_protos.ingest.v1 import ingest_pb2 as runyard_dot_ingest_dot_v1_dot_ingest__pb2
 from runyard_protos.metadata.v1 import metadata_pb2 as runyard_dot_metadata_dot_v1_dot_metadata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunyard/query/v1/query.proto\x12\x10runyard.query.v1\x1a\"runyard/metadata/v1/metadata.proto\"Y\n\tStepRange\x12\x17\n\nfirst_step\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tlast_step\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\r\n\x0b_first_stepB\x0c\n\n_last_step\"\xb9\x01\n\x12QuerySeriesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12*\n\x05range\x18\x03 \x01(\x0b\x32\x1b.runyard.query.v1.StepRange\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x34\n\x08\x61ttempts\x18\x05 \x01(\x0e\x32\".runyard.query.v1.AttemptSelection\x12\x0f\n\x07writers\x18\x06 \x03(\x07\"e\n\x13QuerySeriesResponse\x12(\n\x06series\x18\x01 \x03(\x0b\x32\x18.runyard.query.v1.Series\x12\x16\n\tnext_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_next_step\"_\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\x10\x12\x15\n\rtimes_unix_ns\x18\x03 \x03(\x10\x12\x0e\n\x06values\x18\x04 \x03(\x01\x12\x0f\n\x07writers\x18\x05 \x03(\x07\"\xc6\x01\n\x13QueryBucketsRequest\x12\x11\n\trun_paths\x18\x01 \x03(\t\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12*\n\x05range\x18\x03 \x01(\x0b\x32\x1b.runyard.query.v1.StepRange\x12\x18\n\x10\x62ucket_count_max\x18\x04 \x01(\r\x12\x34\n\x08\x61ttempts\x18\x05 \x01(\x0e\x32\".runyard.query.v1.AttemptSelection\x12\x0f\n\x07writers\x18\x06 \x03(\x07\"F\n\x14QueryBucketsResponse\x12.\n\x06series\x18\x01 \x03(\x0b\x32\x1e.runyard.query.v1.BucketSeries\"\xc7\x02\n\x0c\x42ucketSeries\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\x04\x12\x0e\n\x06is_raw\x18\x04 \x01(\x08\x12\x13\n\x0b\x66irst_steps\x18\x05 \x03(\x10\x12\x12\n\nlast_steps\x18\x06 \x03(\x10\x12\x15\n\rtimes_unix_ns\x18\x07 \x03(\x10\x12\x0c\n\x04lows\x18\x08 \x03(\x01\x12\r\n\x05highs\x18\t \x03(\x01\x12\r\n\x05means\x18\n \x03(\x01\x12\r\n\x05lasts\x18\x0b \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x0c \x03(\x06\x12\x12\n\nnan_counts\x18\r \x03(\x06\x12 \n\x18positive_infinity_counts\x18\x0e \x03(\x06\x12 \n\x18negative_infinity_counts\x18\x0f \x03(\x06\x12\x13\n\x0bpoint_count\x18\x10 \x01(\x04\"d\n\x12ListMetricsRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x15\n\rname_contains\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"s\n\x13ListMetricsResponse\x12.\n\x07metrics\x18\x01 \x03(\x0b\x32\x1d.runyard.query.v1.MetricStats\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"\x95\x01\n\x0bMetricStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nfirst_step\x18\x02 \x01(\x03\x12\x11\n\tlast_step\x18\x03 \x01(\x03\x12\x0c\n\x04last\x18\x04 \x01(\x01\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x0c\n\x04high\x18\x06 \x01(\x01\x12\x19\n\x11last_time_unix_ns\x18\x07 \x01(\x06\x12\r\n\x05\x66irst\x18\x08 \x01(\x01\"?\n\x11GetSummaryRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x18\n\x10metric_count_max\x18\x02 \x01(\r\"A\n\x12GetSummaryResponse\x12\x14\n\x0csummary_json\x18\x01 \x01(\t\x12\x15\n\romitted_count\x18\x02 \x01(\x04\"9\n\x11GetReceiptRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x12\n\nwriter_max\x18\x02 \x01(\r\"\x85\x01\n\x12GetReceiptResponse\x12\x30\n\x07writers\x18\x01 \x03(\x0b\x32\x1f.runyard.query.v1.WriterReceipt\x12\x17\n\x0frecords_durable\x18\x02 \x01(\x04\x12\x16\n\tlast_step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_last_step\"\xcb\x02\n\rWriterReceipt\x12\x0e\n\x06writer\x18\x01 \x01(\r\x12\x17\n\x0frecords_durable\x18\x02 \x01(\x04\x12\x1b\n\x13\x63ontiguous_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12-\n\x04gaps\x18\x05 \x03(\x0b\x32\x1f.runyard.query.v1.SequenceRange\x12\x17\n\x0fpoints_rejected\x18\x06 \x01(\x04\x12\x17\n\x0fpoints_accepted\x18\x07 \x01(\x04\x12\r\n\x05label\x18\x08 \x01(\t\x12\x1c\n\x0frecords_written\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x17\n\x0frecords_refused\x18\n \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x11\n\thas_ended\x18\x0c \x01(\x08\x42\x12\n\x10_records_written\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"\xc0\x01\n\x10QueryRunsRequest\x12\x14\n\x0cproject_path\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x15\n\rname_contains\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.runyard.metadata.v1.RunState\x12\x13\n\x0b\x63onfig_keys\x18\x06 \x03(\t\x12\x14\n\x0csummary_keys\x18\x07 \x03(\t\"i\n\x11QueryRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.runyard.query.v1.RunRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"E\n\x06RunRow\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.runyard.metadata.v1.Run\x12\x14\n\x0csummary_json\x18\x02 \x01(\t*o\n\x10\x41ttemptSelection\x12!\n\x1d\x41TTEMPT_SELECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_SELECTION_CURRENT\x10\x01\x12\x19\n\x15\x41TTEMPT_SELECTION_ALL\x10\x02\x32\xad\x04\n\x0cQueryService\x12Z\n\x0bQuerySeries\x12$.runyard.query.v1.QuerySeriesRequest\x1a%.runyard.query.v1.QuerySeriesResponse\x12]\n\x0cQueryBuckets\x12%.runyard.query.v1.QueryBucketsRequest\x1a&.runyard.query.v1.QueryBucketsResponse\x12Z\n\x0bListMetrics\x12$.runyard.query.v1.ListMetricsRequest\x1a%.runyard.query.v1.ListMetricsResponse\x12W\n\nGetSummary\x12#.runyard.query.v1.GetSummaryRequest\x1a$.runyard.query.v1.GetSummaryResponse\x12W\n\nGetReceipt\x12#.runyard.query.v1.GetReceiptRequest\x1a$.runyard.query.v1.GetReceiptResponse\x12T\n\tQueryRuns\x12\".runyard.query.v1.QueryRunsRequest\x1a#.runyard.query.v1.QueryRunsResponseBP\n\x14\x64\x65v.runyard.query.v1P\x01Z6github.com/runyard/runyard/clients/go/query/v1;queryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunyard/query/v1/query.proto\x12\x10runyard.query.v1\x1a\x1erunyard/ingest/v1/ingest.proto\x1a\"runyard/metadata/v1/metadata.proto\"Y\n\tStepRange\x12\x17\n\nfirst_step\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tlast_step\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\r\n\x0b_first_stepB\x0c\n\n_last_step\"\xb9\x01\n\x12QuerySeriesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12*\n\x05range\x18\x03 \x01(\x0b\x32\x1b.runyard.query.v1.StepRange\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x34\n\x08\x61ttempts\x18\x05 \x01(\x0e\x32\".runyard.query.v1.AttemptSelection\x12\x0f\n\x07writers\x18\x06 \x03(\x07\"e\n\x13QuerySeriesResponse\x12(\n\x06series\x18\x01 \x03(\x0b\x32\x18.runyard.query.v1.Series\x12\x16\n\tnext_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_next_step\"_\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\x10\x12\x15\n\rtimes_unix_ns\x18\x03 \x03(\x10\x12\x0e\n\x06values\x18\x04 \x03(\x01\x12\x0f\n\x07writers\x18\x05 \x03(\x07\"\xc6\x01\n\x13QueryBucketsRequest\x12\x11\n\trun_paths\x18\x01 \x03(\t\x12\x0f\n\x07metrics\x18\x02 \x03(\t\x12*\n\x05range\x18\x03 \x01(\x0b\x32\x1b.runyard.query.v1.StepRange\x12\x18\n\x10\x62ucket_count_max\x18\x04 \x01(\r\x12\x34\n\x08\x61ttempts\x18\x05 \x01(\x0e\x32\".runyard.query.v1.AttemptSelection\x12\x0f\n\x07writers\x18\x06 \x03(\x07\"F\n\x14QueryBucketsResponse\x12.\n\x06series\x18\x01 \x03(\x0b\x32\x1e.runyard.query.v1.BucketSeries\"\xc7\x02\n\x0c\x42ucketSeries\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\x04\x12\x0e\n\x06is_raw\x18\x04 \x01(\x08\x12\x13\n\x0b\x66irst_steps\x18\x05 \x03(\x10\x12\x12\n\nlast_steps\x18\x06 \x03(\x10\x12\x15\n\rtimes_unix_ns\x18\x07 \x03(\x10\x12\x0c\n\x04lows\x18\x08 \x03(\x01\x12\r\n\x05highs\x18\t \x03(\x01\x12\r\n\x05means\x18\n \x03(\x01\x12\r\n\x05lasts\x18\x0b \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x0c \x03(\x06\x12\x12\n\nnan_counts\x18\r \x03(\x06\x12 \n\x18positive_infinity_counts\x18\x0e \x03(\x06\x12 \n\x18negative_infinity_counts\x18\x0f \x03(\x06\x12\x13\n\x0bpoint_count\x18\x10 \x01(\x04\"d\n\x12ListMetricsRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x15\n\rname_contains\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"s\n\x13ListMetricsResponse\x12.\n\x07metrics\x18\x01 \x03(\x0b\x32\x1d.runyard.query.v1.MetricStats\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"\x95\x01\n\x0bMetricStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nfirst_step\x18\x02 \x01(\x03\x12\x11\n\tlast_step\x18\x03 \x01(\x03\x12\x0c\n\x04last\x18\x04 \x01(\x01\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x0c\n\x04high\x18\x06 \x01(\x01\x12\x19\n\x11last_time_unix_ns\x18\x07 \x01(\x06\x12\r\n\x05\x66irst\x18\x08 \x01(\x01\"?\n\x11GetSummaryRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x18\n\x10metric_count_max\x18\x02 \x01(\r\"A\n\x12GetSummaryResponse\x12\x14\n\x0csummary_json\x18\x01 \x01(\t\x12\x15\n\romitted_count\x18\x02 \x01(\x04\"9\n\x11GetReceiptRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x12\n\nwriter_max\x18\x02 \x01(\r\"\x85\x01\n\x12GetReceiptResponse\x12\x30\n\x07writers\x18\x01 \x03(\x0b\x32\x1f.runyard.query.v1.WriterReceipt\x12\x17\n\x0frecords_durable\x18\x02 \x01(\x04\x12\x16\n\tlast_step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_last_step\"\xcb\x02\n\rWriterReceipt\x12\x0e\n\x06writer\x18\x01 \x01(\r\x12\x17\n\x0frecords_durable\x18\x02 \x01(\x04\x12\x1b\n\x13\x63ontiguous_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12-\n\x04gaps\x18\x05 \x03(\x0b\x32\x1f.runyard.query.v1.SequenceRange\x12\x17\n\x0fpoints_rejected\x18\x06 \x01(\x04\x12\x17\n\x0fpoints_accepted\x18\x07 \x01(\x04\x12\r\n\x05label\x18\x08 \x01(\t\x12\x1c\n\x0frecords_written\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x17\n\x0frecords_refused\x18\n \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x11\n\thas_ended\x18\x0c \x01(\x08\x42\x12\n\x10_records_written\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"\xc0\x01\n\x10QueryRunsRequest\x12\x14\n\x0cproject_path\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x15\n\rname_contains\x18\x04 \x01(\t\x12-\n\x06states\x18\x05 \x03(\x0e\x32\x1d.runyard.metadata.v1.RunState\x12\x13\n\x0b\x63onfig_keys\x18\x06 \x03(\t\x12\x14\n\x0csummary_keys\x18\x07 \x03(\t\"i\n\x11QueryRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.runyard.query.v1.RunRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\"E\n\x06RunRow\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.runyard.metadata.v1.Run\x12\x14\n\x0csummary_json\x18\x02 \x01(\t\"\x8e\x03\n\x17ListConsoleLinesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0f\n\x07writers\x18\x02 \x03(\x07\x12\x31\n\x07streams\x18\x03 \x03(\x0e\x32 .runyard.ingest.v1.ConsoleStream\x12\x10\n\x08\x63ontains\x18\x04 \x01(\t\x12\x0f\n\x07matches\x18\x05 \x01(\t\x12\x19\n\x11is_case_sensitive\x18\x06 \x01(\x08\x12\x1f\n\x12\x66irst_time_unix_ns\x18\x07 \x01(\x10H\x00\x88\x01\x01\x12\x1e\n\x11last_time_unix_ns\x18\x08 \x01(\x10H\x01\x88\x01\x01\x12\x17\n\x0fis_newest_first\x18\t \x01(\x08\x12\x11\n\tpage_size\x18\n \x01(\r\x12\x12\n\npage_token\x18\x0b \x01(\t\x12\x1a\n\x12\x63ontext_line_count\x18\x0c \x01(\r\x12\x15\n\rchanges_token\x18\r \x01(\tB\x15\n\x13_first_time_unix_nsB\x14\n\x12_last_time_unix_ns\"\xe5\x01\n\x18ListConsoleLinesResponse\x12\x0f\n\x07writers\x18\x01 \x03(\x07\x12\r\n\x05lines\x18\x02 \x03(\x06\x12\x15\n\rtimes_unix_ns\x18\x03 \x03(\x10\x12\x31\n\x07streams\x18\x04 \x03(\x0e\x32 .runyard.ingest.v1.ConsoleStream\x12\r\n\x05texts\x18\x05 \x03(\t\x12\x10\n\x08is_match\x18\x06 \x03(\x08\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\x12\x15\n\rchanges_token\x18\x08 \x01(\t\x12\x0e\n\x06is_cut\x18\t \x01(\x08\"%\n\x11GetConsoleRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\"F\n\x12GetConsoleResponse\x12\x30\n\x07writers\x18\x01 \x03(\x0b\x32\x1f.runyard.query.v1.ConsoleWriter\"\x80\x01\n\rConsoleWriter\x12\x0e\n\x06writer\x18\x01 \x01(\r\x12\x15\n\rlines_durable\x18\x02 \x01(\x04\x12\x11\n\tlast_line\x18\x03 \x01(\x04\x12\x1a\n\x12\x66irst_time_unix_ns\x18\x04 \x01(\x10\x12\x19\n\x11last_time_unix_ns\x18\x05 \x01(\x10*o\n\x10\x41ttemptSelection\x12!\n\x1d\x41TTEMPT_SELECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_SELECTION_CURRENT\x10\x01\x12\x19\n\x15\x41TTEMPT_SELECTION_ALL\x10\x02\x32\xf1\x05\n\x0cQueryService\x12Z\n\x0bQuerySeries\x12$.runyard.query.v1.QuerySeriesRequest\x1a%.runyard.query.v1.QuerySeriesResponse\x12]\n\x0cQueryBuckets\x12%.runyard.query.v1.QueryBucketsRequest\x1a&.runyard.query.v1.QueryBucketsResponse\x12Z\n\x0bListMetrics\x12$.runyard.query.v1.ListMetricsRequest\x1a%.runyard.query.v1.ListMetricsResponse\x12W\n\nGetSummary\x12#.runyard.query.v1.GetSummaryRequest\x1a$.runyard.query.v1.GetSummaryResponse\x12W\n\nGetReceipt\x12#.runyard.query.v1.GetReceiptRequest\x1a$.runyard.query.v1.GetReceiptResponse\x12T\n\tQueryRuns\x12\".runyard.query.v1.QueryRunsRequest\x1a#.runyard.query.v1.QueryRunsResponse\x12i\n\x10ListConsoleLines\x12).runyard.query.v1.ListConsoleLinesRequest\x1a*.runyard.query.v1.ListConsoleLinesResponse\x12W\n\nGetConsole\x12#.runyard.query.v1.GetConsoleRequest\x1a$.runyard.query.v1.GetConsoleResponseBP\n\x14\x64\x65v.runyard.query.v1P\x01Z6github.com/runyard/runyard/clients/go/query/v1;queryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,46 +24,56 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runyard_protos.query.v1.que
 if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024dev.runyard.query.v1P\001Z6github.com/runyard/runyard/clients/go/query/v1;queryv1'
-  _globals['_ATTEMPTSELECTION']._serialized_start=2619
-  _globals['_ATTEMPTSELECTION']._serialized_end=2730
-  _globals['_STEPRANGE']._serialized_start=86
-  _globals['_STEPRANGE']._serialized_end=175
-  _globals['_QUERYSERIESREQUEST']._serialized_start=178
-  _globals['_QUERYSERIESREQUEST']._serialized_end=363
-  _globals['_QUERYSERIESRESPONSE']._serialized_start=365
-  _globals['_QUERYSERIESRESPONSE']._serialized_end=466
-  _globals['_SERIES']._serialized_start=468
-  _globals['_SERIES']._serialized_end=563
-  _globals['_QUERYBUCKETSREQUEST']._serialized_start=566
-  _globals['_QUERYBUCKETSREQUEST']._serialized_end=764
-  _globals['_QUERYBUCKETSRESPONSE']._serialized_start=766
-  _globals['_QUERYBUCKETSRESPONSE']._serialized_end=836
-  _globals['_BUCKETSERIES']._serialized_start=839
-  _globals['_BUCKETSERIES']._serialized_end=1166
-  _globals['_LISTMETRICSREQUEST']._serialized_start=1168
-  _globals['_LISTMETRICSREQUEST']._serialized_end=1268
-  _globals['_LISTMETRICSRESPONSE']._serialized_start=1270
-  _globals['_LISTMETRICSRESPONSE']._serialized_end=1385
-  _globals['_METRICSTATS']._serialized_start=1388
-  _globals['_METRICSTATS']._serialized_end=1537
-  _globals['_GETSUMMARYREQUEST']._serialized_start=1539
-  _globals['_GETSUMMARYREQUEST']._serialized_end=1602
-  _globals['_GETSUMMARYRESPONSE']._serialized_start=1604
-  _globals['_GETSUMMARYRESPONSE']._serialized_end=1669
-  _globals['_GETRECEIPTREQUEST']._serialized_start=1671
-  _globals['_GETRECEIPTREQUEST']._serialized_end=1728
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=1731
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=1864
-  _globals['_WRITERRECEIPT']._serialized_start=1867
-  _globals['_WRITERRECEIPT']._serialized_end=2198
-  _globals['_SEQUENCERANGE']._serialized_start=2200
-  _globals['_SEQUENCERANGE']._serialized_end=2244
-  _globals['_QUERYRUNSREQUEST']._serialized_start=2247
-  _globals['_QUERYRUNSREQUEST']._serialized_end=2439
-  _globals['_QUERYRUNSRESPONSE']._serialized_start=2441
-  _globals['_QUERYRUNSRESPONSE']._serialized_end=2546
-  _globals['_RUNROW']._serialized_start=2548
-  _globals['_RUNROW']._serialized_end=2617
-  _globals['_QUERYSERVICE']._serialized_start=2733
-  _globals['_QUERYSERVICE']._serialized_end=3290
+  _globals['_ATTEMPTSELECTION']._serialized_start=3526
+  _globals['_ATTEMPTSELECTION']._serialized_end=3637
+  _globals['_STEPRANGE']._serialized_start=118
+  _globals['_STEPRANGE']._serialized_end=207
+  _globals['_QUERYSERIESREQUEST']._serialized_start=210
+  _globals['_QUERYSERIESREQUEST']._serialized_end=395
+  _globals['_QUERYSERIESRESPONSE']._serialized_start=397
+  _globals['_QUERYSERIESRESPONSE']._serialized_end=498
+  _globals['_SERIES']._serialized_start=500
+  _globals['_SERIES']._serialized_end=595
+  _globals['_QUERYBUCKETSREQUEST']._serialized_start=598
+  _globals['_QUERYBUCKETSREQUEST']._serialized_end=796
+  _globals['_QUERYBUCKETSRESPONSE']._serialized_start=798
+  _globals['_QUERYBUCKETSRESPONSE']._serialized_end=868
+  _globals['_BUCKETSERIES']._serialized_start=871
+  _globals['_BUCKETSERIES']._serialized_end=1198
+  _globals['_LISTMETRICSREQUEST']._serialized_start=1200
+  _globals['_LISTMETRICSREQUEST']._serialized_end=1300
+  _globals['_LISTMETRICSRESPONSE']._serialized_start=1302
+  _globals['_LISTMETRICSRESPONSE']._serialized_end=1417
+  _globals['_METRICSTATS']._serialized_start=1420
+  _globals['_METRICSTATS']._serialized_end=1569
+  _globals['_GETSUMMARYREQUEST']._serialized_start=1571
+  _globals['_GETSUMMARYREQUEST']._serialized_end=1634
+  _globals['_GETSUMMARYRESPONSE']._serialized_start=1636
+  _globals['_GETSUMMARYRESPONSE']._serialized_end=1701
+  _globals['_GETRECEIPTREQUEST']._serialized_start=1703
+  _globals['_GETRECEIPTREQUEST']._serialized_end=1760
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=1763
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=1896
+  _globals['_WRITERRECEIPT']._serialized_start=1899
+  _globals['_WRITERRECEIPT']._serialized_end=2230
+  _globals['_SEQUENCERANGE']._serialized_start=2232
+  _globals['_SEQUENCERANGE']._serialized_end=2276
+  _globals['_QUERYRUNSREQUEST']._serialized_start=2279
+  _globals['_QUERYRUNSREQUEST']._serialized_end=2471
+  _globals['_QUERYRUNSRESPONSE']._serialized_start=2473
+  _globals['_QUERYRUNSRESPONSE']._serialized_end=2578
+  _globals['_RUNROW']._serialized_start=2580
+  _globals['_RUNROW']._serialized_end=2649
+  _globals['_LISTCONSOLELINESREQUEST']._serialized_start=2652
+  _globals['_LISTCONSOLELINESREQUEST']._serialized_end=3050
+  _globals['_LISTCONSOLELINESRESPONSE']._serialized_start=3053
+  _globals['_LISTCONSOLELINESRESPONSE']._serialized_end=3282
+  _globals['_GETCONSOLEREQUEST']._serialized_start=3284
+  _globals['_GETCONSOLEREQUEST']._serialized_end=3321
+  _globals['_GETCONSOLERESPONSE']._serialized_start=3323
+  _globals['_GETCONSOLERESPONSE']._serialized_end=3393
+  _globals['_CONSOLEWRITER']._serialized_start=3396
+  _globals['_CONSOLEWRITER']._serialized_end=3524
+  _globals['_QUERYSERVICE']._serialized_start=3640
+  _globals['_QUERYSERVICE']._serialized_end=4393
 # @@protoc_insertion_point(module_scope)

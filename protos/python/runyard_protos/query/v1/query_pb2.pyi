@@ -9,6 +9,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import runyard_protos.ingest.v1.ingest_pb2
 import runyard_protos.metadata.v1.metadata_pb2
 import sys
 import typing
@@ -749,3 +750,214 @@ class RunRow(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["run", b"run", "summary_json", b"summary_json"]) -> None: ...
 
 global___RunRow = RunRow
+
+@typing.final
+class ListConsoleLinesRequest(google.protobuf.message.Message):
+    """Asks for lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
+    STREAMS_FIELD_NUMBER: builtins.int
+    CONTAINS_FIELD_NUMBER: builtins.int
+    MATCHES_FIELD_NUMBER: builtins.int
+    IS_CASE_SENSITIVE_FIELD_NUMBER: builtins.int
+    FIRST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    LAST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    IS_NEWEST_FIRST_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    CONTEXT_LINE_COUNT_FIELD_NUMBER: builtins.int
+    CHANGES_TOKEN_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    contains: builtins.str
+    """Only lines that contain this text, at most 512 bytes. Empty: all."""
+    matches: builtins.str
+    """Only lines in which this regular expression (RE2) is found, at most 512 bytes. Empty: all."""
+    is_case_sensitive: builtins.bool
+    """True: capital letters count in `contains` and `matches`."""
+    first_time_unix_ns: builtins.int
+    """Only lines from this time on, Unix nanoseconds. Absent: from the first."""
+    last_time_unix_ns: builtins.int
+    """Only lines up to this time. Absent: to the last."""
+    is_newest_first: builtins.bool
+    """True: the page holds the last lines, and further pages those before. Within each page lines ascend either way."""
+    page_size: builtins.int
+    """Most lines in one reply, context not counted; 0 means 1,000, more than 10,000 means 10,000. Fewer come where lines are long."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the beginning, or the end."""
+    context_line_count: builtins.int
+    """With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20."""
+    changes_token: builtins.str
+    """`changes_token` of an earlier reply: only lines that came or changed since come, and a few more; page_token is not used then.
+    A writer and a line number say which line it is: the newer text takes the place of the older one.
+    """
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Only lines of these writers, at most 1,000. Empty: all."""
+
+    @property
+    def streams(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[runyard_protos.ingest.v1.ingest_pb2.ConsoleStream.ValueType]:
+        """Only lines of these streams. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
+        streams: collections.abc.Iterable[runyard_protos.ingest.v1.ingest_pb2.ConsoleStream.ValueType] | None = ...,
+        contains: builtins.str = ...,
+        matches: builtins.str = ...,
+        is_case_sensitive: builtins.bool = ...,
+        first_time_unix_ns: builtins.int | None = ...,
+        last_time_unix_ns: builtins.int | None = ...,
+        is_newest_first: builtins.bool = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        context_line_count: builtins.int = ...,
+        changes_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns", "_last_time_unix_ns", b"_last_time_unix_ns", "first_time_unix_ns", b"first_time_unix_ns", "last_time_unix_ns", b"last_time_unix_ns"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns", "_last_time_unix_ns", b"_last_time_unix_ns", "changes_token", b"changes_token", "contains", b"contains", "context_line_count", b"context_line_count", "first_time_unix_ns", b"first_time_unix_ns", "is_case_sensitive", b"is_case_sensitive", "is_newest_first", b"is_newest_first", "last_time_unix_ns", b"last_time_unix_ns", "matches", b"matches", "page_size", b"page_size", "page_token", b"page_token", "run_path", b"run_path", "streams", b"streams", "writers", b"writers"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns"]) -> typing.Literal["first_time_unix_ns"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last_time_unix_ns", b"_last_time_unix_ns"]) -> typing.Literal["last_time_unix_ns"] | None: ...
+
+global___ListConsoleLinesRequest = ListConsoleLinesRequest
+
+@typing.final
+class ListConsoleLinesResponse(google.protobuf.message.Message):
+    """Lines, as columns of one length, by time; lines of one time by writer and number."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITERS_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
+    TIMES_UNIX_NS_FIELD_NUMBER: builtins.int
+    STREAMS_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    IS_MATCH_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    CHANGES_TOKEN_FIELD_NUMBER: builtins.int
+    IS_CUT_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last, for now."""
+    changes_token: builtins.str
+    """For asking what comes after this reply; see ListConsoleLinesRequest.changes_token."""
+    is_cut: builtins.bool
+    """With changes_token: true if more changed than came: read the page again."""
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Whose they are."""
+
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Their numbers; a writer's lines have all numbers from 1."""
+
+    @property
+    def times_unix_ns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """When each began, Unix nanoseconds (stored to the millisecond)."""
+
+    @property
+    def streams(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[runyard_protos.ingest.v1.ingest_pb2.ConsoleStream.ValueType]:
+        """Where they were printed."""
+
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What they say, ANSI colours included, without a newline."""
+
+    @property
+    def is_match(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bool]:
+        """False for lines that are context only. Empty: all are what was asked for."""
+
+    def __init__(
+        self,
+        *,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
+        lines: collections.abc.Iterable[builtins.int] | None = ...,
+        times_unix_ns: collections.abc.Iterable[builtins.int] | None = ...,
+        streams: collections.abc.Iterable[runyard_protos.ingest.v1.ingest_pb2.ConsoleStream.ValueType] | None = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+        is_match: collections.abc.Iterable[builtins.bool] | None = ...,
+        next_page_token: builtins.str = ...,
+        changes_token: builtins.str = ...,
+        is_cut: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes_token", b"changes_token", "is_cut", b"is_cut", "is_match", b"is_match", "lines", b"lines", "next_page_token", b"next_page_token", "streams", b"streams", "texts", b"texts", "times_unix_ns", b"times_unix_ns", "writers", b"writers"]) -> None: ...
+
+global___ListConsoleLinesResponse = ListConsoleLinesResponse
+
+@typing.final
+class GetConsoleRequest(google.protobuf.message.Message):
+    """Asks for the amount."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+
+global___GetConsoleRequest = GetConsoleRequest
+
+@typing.final
+class GetConsoleResponse(google.protobuf.message.Message):
+    """How much a run printed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITERS_FIELD_NUMBER: builtins.int
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConsoleWriter]:
+        """By number; writers without a line are left out."""
+
+    def __init__(
+        self,
+        *,
+        writers: collections.abc.Iterable[global___ConsoleWriter] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["writers", b"writers"]) -> None: ...
+
+global___GetConsoleResponse = GetConsoleResponse
+
+@typing.final
+class ConsoleWriter(google.protobuf.message.Message):
+    """What one writer's process and its children printed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    LINES_DURABLE_FIELD_NUMBER: builtins.int
+    LAST_LINE_FIELD_NUMBER: builtins.int
+    FIRST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    LAST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    writer: builtins.int
+    """The writer."""
+    lines_durable: builtins.int
+    """Lines that are durable."""
+    last_line: builtins.int
+    """Number of the last line; more than lines_durable if lines between are missing (for now)."""
+    first_time_unix_ns: builtins.int
+    """When the first line began, Unix nanoseconds."""
+    last_time_unix_ns: builtins.int
+    """When the last one began."""
+    def __init__(
+        self,
+        *,
+        writer: builtins.int = ...,
+        lines_durable: builtins.int = ...,
+        last_line: builtins.int = ...,
+        first_time_unix_ns: builtins.int = ...,
+        last_time_unix_ns: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_time_unix_ns", b"first_time_unix_ns", "last_line", b"last_line", "last_time_unix_ns", b"last_time_unix_ns", "lines_durable", b"lines_durable", "writer", b"writer"]) -> None: ...
+
+global___ConsoleWriter = ConsoleWriter

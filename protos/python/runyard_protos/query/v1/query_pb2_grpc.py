@@ -45,6 +45,16 @@ class QueryServiceStub(object):
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsRequest.SerializeToString,
                 response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsResponse.FromString,
                 )
+        self.ListConsoleLines = channel.unary_unary(
+                '/runyard.query.v1.QueryService/ListConsoleLines',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.FromString,
+                )
+        self.GetConsole = channel.unary_unary(
+                '/runyard.query.v1.QueryService/GetConsole',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.FromString,
+                )
 
 
 class QueryServiceServicer(object):
@@ -93,6 +103,21 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsoleLines(self, request, context):
+        """Lists lines that a run's processes printed, or what changed among them.
+        Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsole(self, request, context):
+        """Tells how much each writer of a run has printed, and whether any line is missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +150,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.QueryRuns,
                     request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsRequest.FromString,
                     response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsResponse.SerializeToString,
+            ),
+            'ListConsoleLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsoleLines,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.SerializeToString,
+            ),
+            'GetConsole': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsole,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -236,5 +271,39 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/QueryRuns',
             runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsRequest.SerializeToString,
             runyard_dot_query_dot_v1_dot_query__pb2.QueryRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListConsoleLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ListConsoleLines',
+            runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetConsole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/GetConsole',
+            runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -57,6 +57,20 @@ class QueryServiceStub:
     ]
     """Lists runs of a project, newest first."""
 
+    ListConsoleLines: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListConsoleLinesRequest,
+        runyard_protos.query.v1.query_pb2.ListConsoleLinesResponse,
+    ]
+    """Lists lines that a run's processes printed, or what changed among them.
+    Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
+    """
+
+    GetConsole: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.GetConsoleRequest,
+        runyard_protos.query.v1.query_pb2.GetConsoleResponse,
+    ]
+    """Tells how much each writer of a run has printed, and whether any line is missing."""
+
 class QueryServiceAsyncStub:
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
 
@@ -95,6 +109,20 @@ class QueryServiceAsyncStub:
         runyard_protos.query.v1.query_pb2.QueryRunsResponse,
     ]
     """Lists runs of a project, newest first."""
+
+    ListConsoleLines: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListConsoleLinesRequest,
+        runyard_protos.query.v1.query_pb2.ListConsoleLinesResponse,
+    ]
+    """Lists lines that a run's processes printed, or what changed among them.
+    Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
+    """
+
+    GetConsole: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.GetConsoleRequest,
+        runyard_protos.query.v1.query_pb2.GetConsoleResponse,
+    ]
+    """Tells how much each writer of a run has printed, and whether any line is missing."""
 
 class QueryServiceServicer(metaclass=abc.ABCMeta):
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
@@ -146,5 +174,23 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.query.v1.query_pb2.QueryRunsResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.QueryRunsResponse]]:
         """Lists runs of a project, newest first."""
+
+    @abc.abstractmethod
+    def ListConsoleLines(
+        self,
+        request: runyard_protos.query.v1.query_pb2.ListConsoleLinesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.ListConsoleLinesResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.ListConsoleLinesResponse]]:
+        """Lists lines that a run's processes printed, or what changed among them.
+        Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
+        """
+
+    @abc.abstractmethod
+    def GetConsole(
+        self,
+        request: runyard_protos.query.v1.query_pb2.GetConsoleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.GetConsoleResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.GetConsoleResponse]]:
+        """Tells how much each writer of a run has printed, and whether any line is missing."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

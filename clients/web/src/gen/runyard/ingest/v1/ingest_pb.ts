@@ -4,8 +4,8 @@
 // @generated from file runyard/ingest/v1/ingest.proto (package runyard.ingest.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ErrorReason } from "../../errors/v1/errors_pb";
 import { file_runyard_errors_v1_errors } from "../../errors/v1/errors_pb";
 import type { PointTable } from "../../points/v1/points_pb";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/ingest/v1/ingest.proto.
  */
 export const file_runyard_ingest_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIuMBChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2UiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIkIKEVB1cmdlUnVuc1Jlc3BvbnNlEi0KBnRhYmxlcxgBIAMoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLlRhYmxlUHVyZ2UiOAoKVGFibGVQdXJnZRINCgV0YWJsZRgBIAEoCRIMCgRyb3dzGAIgAygEEg0KBWJ5dGVzGAMgASgEMsIBCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZRJWCglQdXJnZVJ1bnMSIy5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXF1ZXN0GiQucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUwoVZGV2LnJ1bnlhcmQuaW5nZXN0LnYxUAFaOGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vaW5nZXN0L3YxO2luZ2VzdHYxYgZwcm90bzM", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
+  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIskCChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2USKwoHam91cm5hbBgIIAEoDjIaLnJ1bnlhcmQuaW5nZXN0LnYxLkpvdXJuYWwSNwoOY29uc29sZV9ibG9ja3MYCSADKAsyHy5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlQmxvY2singEKDENvbnNvbGVCbG9jaxIQCghzZXF1ZW5jZRgBIAEoBBISCgpmaXJzdF9saW5lGAIgASgEEhIKCmxpbmVfY291bnQYAyABKA0SMAoGc3RyZWFtGAQgASgOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIUCgx0aW1lX3VuaXhfbnMYBSABKBASDAoEdGV4dBgGIAEoCSJCCg1TdW1tYXJ5Q2hhbmdlEhAKCHNlcXVlbmNlGAEgASgEEgsKA2tleRgCIAEoCRISCgp2YWx1ZV9qc29uGAMgASgJIogBChJXcml0ZUJhdGNoUmVzcG9uc2USFgoOZmlyc3Rfc2VxdWVuY2UYASABKAQSFQoNbGFzdF9zZXF1ZW5jZRgCIAEoBBIwCgpyZWplY3Rpb25zGAMgAygLMhwucnVueWFyZC5pbmdlc3QudjEuUmVqZWN0aW9uEhEKCWlzX3JlcGVhdBgEIAEoCCJsCglSZWplY3Rpb24SDgoGbWV0cmljGAEgASgJEi4KBnJlYXNvbhgCIAEoDjIeLnJ1bnlhcmQuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSDgoGcG9pbnRzGAQgASgEIiQKEFB1cmdlUnVuc1JlcXVlc3QSEAoIcnVuX2tleXMYASADKAYiQgoRUHVyZ2VSdW5zUmVzcG9uc2USLQoGdGFibGVzGAEgAygLMh0ucnVueWFyZC5pbmdlc3QudjEuVGFibGVQdXJnZSI4CgpUYWJsZVB1cmdlEg0KBXRhYmxlGAEgASgJEgwKBHJvd3MYAiADKAQSDQoFYnl0ZXMYAyABKAQqSAoHSm91cm5hbBIXChNKT1VSTkFMX1VOU1BFQ0lGSUVEEAASDwoLSk9VUk5BTF9SVU4QARITCg9KT1VSTkFMX0NPTlNPTEUQAip+Cg1Db25zb2xlU3RyZWFtEh4KGkNPTlNPTEVfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGQoVQ09OU09MRV9TVFJFQU1fU1RET1VUEAESGQoVQ09OU09MRV9TVFJFQU1fU1RERVJSEAISFwoTQ09OU09MRV9TVFJFQU1fTk9URRADMsIBCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZRJWCglQdXJnZVJ1bnMSIy5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXF1ZXN0GiQucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUwoVZGV2LnJ1bnlhcmQuaW5nZXN0LnYxUAFaOGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vaW5nZXN0L3YxO2luZ2VzdHYxYgZwcm90bzM", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
 
 /**
  * Holds a gapless range of one writer's journal records. At most 4 MiB.
@@ -73,6 +73,20 @@ export type WriteBatchRequest = Message<"runyard.ingest.v1.WriteBatchRequest"> &
    * @generated from field: repeated runyard.ingest.v1.SummaryChange summary_changes = 7;
    */
   summaryChanges: SummaryChange[];
+
+  /**
+   * Which of the writer's journals the records are of; each has sequences of its own. Unset: JOURNAL_RUN.
+   *
+   * @generated from field: runyard.ingest.v1.Journal journal = 8;
+   */
+  journal: Journal;
+
+  /**
+   * What the writer's process printed, in the order of the records; in batches of JOURNAL_CONSOLE, which hold nothing else.
+   *
+   * @generated from field: repeated runyard.ingest.v1.ConsoleBlock console_blocks = 9;
+   */
+  consoleBlocks: ConsoleBlock[];
 };
 
 /**
@@ -81,6 +95,62 @@ export type WriteBatchRequest = Message<"runyard.ingest.v1.WriteBatchRequest"> &
  */
 export const WriteBatchRequestSchema: GenMessage<WriteBatchRequest> = /*@__PURE__*/
   messageDesc(file_runyard_ingest_v1_ingest, 0);
+
+/**
+ * Lines that follow each other.
+ *
+ * @generated from message runyard.ingest.v1.ConsoleBlock
+ */
+export type ConsoleBlock = Message<"runyard.ingest.v1.ConsoleBlock"> & {
+  /**
+   * The journal record that holds the block, within the batch's range. Of a line that is told again the highest sequence wins.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * Number of the first line; the writer's first line has 1. At most 2^40.
+   *
+   * @generated from field: uint64 first_line = 2;
+   */
+  firstLine: bigint;
+
+  /**
+   * How many lines there are, at least 1.
+   *
+   * @generated from field: uint32 line_count = 3;
+   */
+  lineCount: number;
+
+  /**
+   * Where they were printed.
+   *
+   * @generated from field: runyard.ingest.v1.ConsoleStream stream = 4;
+   */
+  stream: ConsoleStream;
+
+  /**
+   * When the first byte of each came, Unix nanoseconds.
+   *
+   * @generated from field: sfixed64 time_unix_ns = 5;
+   */
+  timeUnixNs: bigint;
+
+  /**
+   * The lines, joined by newlines: exactly line_count - 1 of these. Each line has at most 64 KiB. ANSI colours are kept.
+   *
+   * @generated from field: string text = 6;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message runyard.ingest.v1.ConsoleBlock.
+ * Use `create(ConsoleBlockSchema)` to create a new message.
+ */
+export const ConsoleBlockSchema: GenMessage<ConsoleBlock> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 1);
 
 /**
  * Sets or removes one key of the run's summary.
@@ -115,7 +185,7 @@ export type SummaryChange = Message<"runyard.ingest.v1.SummaryChange"> & {
  * Use `create(SummaryChangeSchema)` to create a new message.
  */
 export const SummaryChangeSchema: GenMessage<SummaryChange> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 1);
+  messageDesc(file_runyard_ingest_v1_ingest, 2);
 
 /**
  * Says that the batch is durable.
@@ -157,7 +227,7 @@ export type WriteBatchResponse = Message<"runyard.ingest.v1.WriteBatchResponse">
  * Use `create(WriteBatchResponseSchema)` to create a new message.
  */
 export const WriteBatchResponseSchema: GenMessage<WriteBatchResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 2);
+  messageDesc(file_runyard_ingest_v1_ingest, 3);
 
 /**
  * Tells of a refused series. Its points are not stored; sending them again is of no use.
@@ -199,7 +269,7 @@ export type Rejection = Message<"runyard.ingest.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 3);
+  messageDesc(file_runyard_ingest_v1_ingest, 4);
 
 /**
  * Names deleted runs.
@@ -220,7 +290,7 @@ export type PurgeRunsRequest = Message<"runyard.ingest.v1.PurgeRunsRequest"> & {
  * Use `create(PurgeRunsRequestSchema)` to create a new message.
  */
 export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 4);
+  messageDesc(file_runyard_ingest_v1_ingest, 5);
 
 /**
  * What was freed.
@@ -241,7 +311,7 @@ export type PurgeRunsResponse = Message<"runyard.ingest.v1.PurgeRunsResponse"> &
  * Use `create(PurgeRunsResponseSchema)` to create a new message.
  */
 export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 5);
+  messageDesc(file_runyard_ingest_v1_ingest, 6);
 
 /**
  * What was freed in one table.
@@ -276,7 +346,82 @@ export type TablePurge = Message<"runyard.ingest.v1.TablePurge"> & {
  * Use `create(TablePurgeSchema)` to create a new message.
  */
 export const TablePurgeSchema: GenMessage<TablePurge> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 6);
+  messageDesc(file_runyard_ingest_v1_ingest, 7);
+
+/**
+ * Names a journal of a writer.
+ *
+ * @generated from enum runyard.ingest.v1.Journal
+ */
+export enum Journal {
+  /**
+   * As JOURNAL_RUN.
+   *
+   * @generated from enum value: JOURNAL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * What the training process logs. Its ranges are in the run's receipt.
+   *
+   * @generated from enum value: JOURNAL_RUN = 1;
+   */
+  RUN = 1,
+
+  /**
+   * What it and its children print. Its receipt are the lines themselves, which are numbered without a gap.
+   *
+   * @generated from enum value: JOURNAL_CONSOLE = 2;
+   */
+  CONSOLE = 2,
+}
+
+/**
+ * Describes the enum runyard.ingest.v1.Journal.
+ */
+export const JournalSchema: GenEnum<Journal> = /*@__PURE__*/
+  enumDesc(file_runyard_ingest_v1_ingest, 0);
+
+/**
+ * Where a line was printed.
+ *
+ * @generated from enum runyard.ingest.v1.ConsoleStream
+ */
+export enum ConsoleStream {
+  /**
+   * Not set. Never sent.
+   *
+   * @generated from enum value: CONSOLE_STREAM_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Standard output.
+   *
+   * @generated from enum value: CONSOLE_STREAM_STDOUT = 1;
+   */
+  STDOUT = 1,
+
+  /**
+   * Standard error.
+   *
+   * @generated from enum value: CONSOLE_STREAM_STDERR = 2;
+   */
+  STDERR = 2,
+
+  /**
+   * Not printed: said by the client in place of lines that it could not keep.
+   *
+   * @generated from enum value: CONSOLE_STREAM_NOTE = 3;
+   */
+  NOTE = 3,
+}
+
+/**
+ * Describes the enum runyard.ingest.v1.ConsoleStream.
+ */
+export const ConsoleStreamSchema: GenEnum<ConsoleStream> = /*@__PURE__*/
+  enumDesc(file_runyard_ingest_v1_ingest, 1);
 
 /**
  * Takes what writers stream. An answer without error means: durable in the store.

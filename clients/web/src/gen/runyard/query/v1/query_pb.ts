@@ -6,6 +6,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ConsoleStream } from "../../ingest/v1/ingest_pb";
+import { file_runyard_ingest_v1_ingest } from "../../ingest/v1/ingest_pb";
 import type { Run, RunState } from "../../metadata/v1/metadata_pb";
 import { file_runyard_metadata_v1_metadata } from "../../metadata/v1/metadata_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/query/v1/query.proto.
  */
 export const file_runyard_query_v1_query: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSpvChBBdHRlbXB0U2VsZWN0aW9uEiEKHUFUVEVNUFRfU0VMRUNUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQVRURU1QVF9TRUxFQ1RJT05fQ1VSUkVOVBABEhkKFUFUVEVNUFRfU0VMRUNUSU9OX0FMTBACMq0ECgxRdWVyeVNlcnZpY2USWgoLUXVlcnlTZXJpZXMSJC5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U2VyaWVzUmVxdWVzdBolLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTZXJpZXNSZXNwb25zZRJdCgxRdWVyeUJ1Y2tldHMSJS5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5QnVja2V0c1JlcXVlc3QaJi5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5QnVja2V0c1Jlc3BvbnNlEloKC0xpc3RNZXRyaWNzEiQucnVueWFyZC5xdWVyeS52MS5MaXN0TWV0cmljc1JlcXVlc3QaJS5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RNZXRyaWNzUmVzcG9uc2USVwoKR2V0U3VtbWFyeRIjLnJ1bnlhcmQucXVlcnkudjEuR2V0U3VtbWFyeVJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldFN1bW1hcnlSZXNwb25zZRJXCgpHZXRSZWNlaXB0EiMucnVueWFyZC5xdWVyeS52MS5HZXRSZWNlaXB0UmVxdWVzdBokLnJ1bnlhcmQucXVlcnkudjEuR2V0UmVjZWlwdFJlc3BvbnNlElQKCVF1ZXJ5UnVucxIiLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlSdW5zUmVxdWVzdBojLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlSdW5zUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQucXVlcnkudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9xdWVyeS92MTtxdWVyeXYxYgZwcm90bzM", [file_runyard_metadata_v1_metadata]);
+  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSKOAwoXTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHd3JpdGVycxgCIAMoBxIxCgdzdHJlYW1zGAMgAygOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIQCghjb250YWlucxgEIAEoCRIPCgdtYXRjaGVzGAUgASgJEhkKEWlzX2Nhc2Vfc2Vuc2l0aXZlGAYgASgIEh8KEmZpcnN0X3RpbWVfdW5peF9ucxgHIAEoEEgAiAEBEh4KEWxhc3RfdGltZV91bml4X25zGAggASgQSAGIAQESFwoPaXNfbmV3ZXN0X2ZpcnN0GAkgASgIEhEKCXBhZ2Vfc2l6ZRgKIAEoDRISCgpwYWdlX3Rva2VuGAsgASgJEhoKEmNvbnRleHRfbGluZV9jb3VudBgMIAEoDRIVCg1jaGFuZ2VzX3Rva2VuGA0gASgJQhUKE19maXJzdF90aW1lX3VuaXhfbnNCFAoSX2xhc3RfdGltZV91bml4X25zIuUBChhMaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USDwoHd3JpdGVycxgBIAMoBxINCgVsaW5lcxgCIAMoBhIVCg10aW1lc191bml4X25zGAMgAygQEjEKB3N0cmVhbXMYBCADKA4yIC5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlU3RyZWFtEg0KBXRleHRzGAUgAygJEhAKCGlzX21hdGNoGAYgAygIEhcKD25leHRfcGFnZV90b2tlbhgHIAEoCRIVCg1jaGFuZ2VzX3Rva2VuGAggASgJEg4KBmlzX2N1dBgJIAEoCCIlChFHZXRDb25zb2xlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJGChJHZXRDb25zb2xlUmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuQ29uc29sZVdyaXRlciKAAQoNQ29uc29sZVdyaXRlchIOCgZ3cml0ZXIYASABKA0SFQoNbGluZXNfZHVyYWJsZRgCIAEoBBIRCglsYXN0X2xpbmUYAyABKAQSGgoSZmlyc3RfdGltZV91bml4X25zGAQgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAUgASgQKm8KEEF0dGVtcHRTZWxlY3Rpb24SIQodQVRURU1QVF9TRUxFQ1RJT05fVU5TUEVDSUZJRUQQABIdChlBVFRFTVBUX1NFTEVDVElPTl9DVVJSRU5UEAESGQoVQVRURU1QVF9TRUxFQ1RJT05fQUxMEAIy8QUKDFF1ZXJ5U2VydmljZRJaCgtRdWVyeVNlcmllcxIkLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTZXJpZXNSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1Jlc3BvbnNlEl0KDFF1ZXJ5QnVja2V0cxIlLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVxdWVzdBomLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVzcG9uc2USWgoLTGlzdE1ldHJpY3MSJC5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RNZXRyaWNzUmVxdWVzdBolLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXNwb25zZRJXCgpHZXRTdW1tYXJ5EiMucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVxdWVzdBokLnJ1bnlhcmQucXVlcnkudjEuR2V0U3VtbWFyeVJlc3BvbnNlElcKCkdldFJlY2VpcHQSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRSZWNlaXB0UmVzcG9uc2USVAoJUXVlcnlSdW5zEiIucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXF1ZXN0GiMucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXNwb25zZRJpChBMaXN0Q29uc29sZUxpbmVzEikucnVueWFyZC5xdWVyeS52MS5MaXN0Q29uc29sZUxpbmVzUmVxdWVzdBoqLnJ1bnlhcmQucXVlcnkudjEuTGlzdENvbnNvbGVMaW5lc1Jlc3BvbnNlElcKCkdldENvbnNvbGUSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldENvbnNvbGVSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRDb25zb2xlUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQucXVlcnkudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9xdWVyeS92MTtxdWVyeXYxYgZwcm90bzM", [file_runyard_ingest_v1_ingest, file_runyard_metadata_v1_metadata]);
 
 /**
  * A closed range of steps.
@@ -904,6 +906,280 @@ export const RunRowSchema: GenMessage<RunRow> = /*@__PURE__*/
   messageDesc(file_runyard_query_v1_query, 18);
 
 /**
+ * Asks for lines.
+ *
+ * @generated from message runyard.query.v1.ListConsoleLinesRequest
+ */
+export type ListConsoleLinesRequest = Message<"runyard.query.v1.ListConsoleLinesRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * Only lines of these writers, at most 1,000. Empty: all.
+   *
+   * @generated from field: repeated fixed32 writers = 2;
+   */
+  writers: number[];
+
+  /**
+   * Only lines of these streams. Empty: all.
+   *
+   * @generated from field: repeated runyard.ingest.v1.ConsoleStream streams = 3;
+   */
+  streams: ConsoleStream[];
+
+  /**
+   * Only lines that contain this text, at most 512 bytes. Empty: all.
+   *
+   * @generated from field: string contains = 4;
+   */
+  contains: string;
+
+  /**
+   * Only lines in which this regular expression (RE2) is found, at most 512 bytes. Empty: all.
+   *
+   * @generated from field: string matches = 5;
+   */
+  matches: string;
+
+  /**
+   * True: capital letters count in `contains` and `matches`.
+   *
+   * @generated from field: bool is_case_sensitive = 6;
+   */
+  isCaseSensitive: boolean;
+
+  /**
+   * Only lines from this time on, Unix nanoseconds. Absent: from the first.
+   *
+   * @generated from field: optional sfixed64 first_time_unix_ns = 7;
+   */
+  firstTimeUnixNs?: bigint | undefined;
+
+  /**
+   * Only lines up to this time. Absent: to the last.
+   *
+   * @generated from field: optional sfixed64 last_time_unix_ns = 8;
+   */
+  lastTimeUnixNs?: bigint | undefined;
+
+  /**
+   * True: the page holds the last lines, and further pages those before. Within each page lines ascend either way.
+   *
+   * @generated from field: bool is_newest_first = 9;
+   */
+  isNewestFirst: boolean;
+
+  /**
+   * Most lines in one reply, context not counted; 0 means 1,000, more than 10,000 means 10,000. Fewer come where lines are long.
+   *
+   * @generated from field: uint32 page_size = 10;
+   */
+  pageSize: number;
+
+  /**
+   * From an earlier reply. Empty: from the beginning, or the end.
+   *
+   * @generated from field: string page_token = 11;
+   */
+  pageToken: string;
+
+  /**
+   * With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20.
+   *
+   * @generated from field: uint32 context_line_count = 12;
+   */
+  contextLineCount: number;
+
+  /**
+   * `changes_token` of an earlier reply: only lines that came or changed since come, and a few more; page_token is not used then.
+   * A writer and a line number say which line it is: the newer text takes the place of the older one.
+   *
+   * @generated from field: string changes_token = 13;
+   */
+  changesToken: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.ListConsoleLinesRequest.
+ * Use `create(ListConsoleLinesRequestSchema)` to create a new message.
+ */
+export const ListConsoleLinesRequestSchema: GenMessage<ListConsoleLinesRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 19);
+
+/**
+ * Lines, as columns of one length, by time; lines of one time by writer and number.
+ *
+ * @generated from message runyard.query.v1.ListConsoleLinesResponse
+ */
+export type ListConsoleLinesResponse = Message<"runyard.query.v1.ListConsoleLinesResponse"> & {
+  /**
+   * Whose they are.
+   *
+   * @generated from field: repeated fixed32 writers = 1;
+   */
+  writers: number[];
+
+  /**
+   * Their numbers; a writer's lines have all numbers from 1.
+   *
+   * @generated from field: repeated fixed64 lines = 2;
+   */
+  lines: bigint[];
+
+  /**
+   * When each began, Unix nanoseconds (stored to the millisecond).
+   *
+   * @generated from field: repeated sfixed64 times_unix_ns = 3;
+   */
+  timesUnixNs: bigint[];
+
+  /**
+   * Where they were printed.
+   *
+   * @generated from field: repeated runyard.ingest.v1.ConsoleStream streams = 4;
+   */
+  streams: ConsoleStream[];
+
+  /**
+   * What they say, ANSI colours included, without a newline.
+   *
+   * @generated from field: repeated string texts = 5;
+   */
+  texts: string[];
+
+  /**
+   * False for lines that are context only. Empty: all are what was asked for.
+   *
+   * @generated from field: repeated bool is_match = 6;
+   */
+  isMatch: boolean[];
+
+  /**
+   * For the next page. Empty: this was the last, for now.
+   *
+   * @generated from field: string next_page_token = 7;
+   */
+  nextPageToken: string;
+
+  /**
+   * For asking what comes after this reply; see ListConsoleLinesRequest.changes_token.
+   *
+   * @generated from field: string changes_token = 8;
+   */
+  changesToken: string;
+
+  /**
+   * With changes_token: true if more changed than came: read the page again.
+   *
+   * @generated from field: bool is_cut = 9;
+   */
+  isCut: boolean;
+};
+
+/**
+ * Describes the message runyard.query.v1.ListConsoleLinesResponse.
+ * Use `create(ListConsoleLinesResponseSchema)` to create a new message.
+ */
+export const ListConsoleLinesResponseSchema: GenMessage<ListConsoleLinesResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 20);
+
+/**
+ * Asks for the amount.
+ *
+ * @generated from message runyard.query.v1.GetConsoleRequest
+ */
+export type GetConsoleRequest = Message<"runyard.query.v1.GetConsoleRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.GetConsoleRequest.
+ * Use `create(GetConsoleRequestSchema)` to create a new message.
+ */
+export const GetConsoleRequestSchema: GenMessage<GetConsoleRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 21);
+
+/**
+ * How much a run printed.
+ *
+ * @generated from message runyard.query.v1.GetConsoleResponse
+ */
+export type GetConsoleResponse = Message<"runyard.query.v1.GetConsoleResponse"> & {
+  /**
+   * By number; writers without a line are left out.
+   *
+   * @generated from field: repeated runyard.query.v1.ConsoleWriter writers = 1;
+   */
+  writers: ConsoleWriter[];
+};
+
+/**
+ * Describes the message runyard.query.v1.GetConsoleResponse.
+ * Use `create(GetConsoleResponseSchema)` to create a new message.
+ */
+export const GetConsoleResponseSchema: GenMessage<GetConsoleResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 22);
+
+/**
+ * What one writer's process and its children printed.
+ *
+ * @generated from message runyard.query.v1.ConsoleWriter
+ */
+export type ConsoleWriter = Message<"runyard.query.v1.ConsoleWriter"> & {
+  /**
+   * The writer.
+   *
+   * @generated from field: uint32 writer = 1;
+   */
+  writer: number;
+
+  /**
+   * Lines that are durable.
+   *
+   * @generated from field: uint64 lines_durable = 2;
+   */
+  linesDurable: bigint;
+
+  /**
+   * Number of the last line; more than lines_durable if lines between are missing (for now).
+   *
+   * @generated from field: uint64 last_line = 3;
+   */
+  lastLine: bigint;
+
+  /**
+   * When the first line began, Unix nanoseconds.
+   *
+   * @generated from field: sfixed64 first_time_unix_ns = 4;
+   */
+  firstTimeUnixNs: bigint;
+
+  /**
+   * When the last one began.
+   *
+   * @generated from field: sfixed64 last_time_unix_ns = 5;
+   */
+  lastTimeUnixNs: bigint;
+};
+
+/**
+ * Describes the message runyard.query.v1.ConsoleWriter.
+ * Use `create(ConsoleWriterSchema)` to create a new message.
+ */
+export const ConsoleWriterSchema: GenMessage<ConsoleWriter> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 23);
+
+/**
  * Which attempts of a run are read.
  *
  * @generated from enum runyard.query.v1.AttemptSelection
@@ -1002,6 +1278,27 @@ export const QueryService: GenService<{
     methodKind: "unary";
     input: typeof QueryRunsRequestSchema;
     output: typeof QueryRunsResponseSchema;
+  },
+  /**
+   * Lists lines that a run's processes printed, or what changed among them.
+   * Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
+   *
+   * @generated from rpc runyard.query.v1.QueryService.ListConsoleLines
+   */
+  listConsoleLines: {
+    methodKind: "unary";
+    input: typeof ListConsoleLinesRequestSchema;
+    output: typeof ListConsoleLinesResponseSchema;
+  },
+  /**
+   * Tells how much each writer of a run has printed, and whether any line is missing.
+   *
+   * @generated from rpc runyard.query.v1.QueryService.GetConsole
+   */
+  getConsole: {
+    methodKind: "unary";
+    input: typeof GetConsoleRequestSchema;
+    output: typeof GetConsoleResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_query_v1_query, 0);

@@ -1,0 +1,183 @@
+"""Reads what runs print from ClickHouse: the port ConsoleReader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.run import RunKey
+from runyard_server.storage.clickhouse.engine import ClickHouse
+from runyard_server.storage.ports.console import LineFilter, LinePlace, LineRows, WriterLines
+
+_COLUMNS: Final = "writer, line, time, stream, text"
+# An index may pass over the newer text of a line whose older text is found: the exact mode reads that too.
+_SETTINGS: Final = (
+    "SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1,"
+    " use_skip_indexes_if_final_exact_mode = 1"
+)
+_CANNOT_COMPILE: Final = 427
+"""CANNOT_COMPILE_REGEXP."""
+
+
+class ClickHouseConsoleReader:
+    """The port ConsoleReader over ClickHouse. Holds no state."""
+
+    def __init__(self, store: ClickHouse) -> None:
+        self._store = store
+
+    async def read_lines(
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        after: LinePlace | None,
+        is_newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> LineRows:
+        """Returns a page of lines; see the port."""
+        conditions, parameters = await self._conditions(run_key, where)
+        if after is not None:
+            sign = "<" if is_newest_first else ">"
+            place = (after.time_unix_ms, after.writer, after.line)
+            # The first condition is what the index on time can use.
+            conditions.append(f"time {sign}= {after.time_unix_ms}")
+            conditions.append(f"(time, writer, line) {sign} {place}")
+        return await self._read(
+            conditions,
+            parameters,
+            is_newest_first=is_newest_first,
+            limit=limit,
+            bytes_max=bytes_max,
+        )
+
+    async def read_changes(
+        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+    ) -> LineRows:
+        """Returns lines of later blocks; see the port."""
+        conditions, parameters = await self._conditions(run_key, where)
+        conditions.append(f"block > {int(since_block)}")
+        return await self._read(
+            conditions, parameters, is_newest_first=True, limit=limit, bytes_max=bytes_max
+        )
+
+    async def read_around(
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+    ) -> LineRows:
+        """Returns lines and their neighbours; see the port."""
+        spans = [
+            f"(writer = {p.writer} AND line BETWEEN {max(0, p.line - count)} AND {p.line + count})"
+            for p in places
+        ]
+        if not spans:
+            return LineRows([], [], [], [], [])
+        table = await self._store.query_arrow(
+            f"SELECT {_COLUMNS} FROM console FINAL WHERE run = {int(run_key)} AND ({' OR '.join(spans)})"
+            f"\nORDER BY time, writer, line {_SETTINGS}"
+        )
+        return _rows(table, has_more=False)
+
+    async def last_block(self, run_key: RunKey) -> int:
+        """Returns the latest block; see the port."""
+        table = await self._store.query_arrow(
+            f"SELECT max(block) AS latest FROM console WHERE run = {int(run_key)}"
+        )
+        return int(table["latest"][0].as_py())
+
+    async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
+        """Returns how much each writer printed; see the port."""
+        table = await self._store.query_arrow(
+            "SELECT writer, count() AS line_count, max(line) AS last_line, min(time) AS first_time, max(time) AS last_time"
+            f"\nFROM console FINAL WHERE run = {int(run_key)} GROUP BY writer ORDER BY writer {_SETTINGS}"
+        )
+        return [WriterLines(*row.values()) for row in table.to_pylist()]
+
+    async def _read(
+        self,
+        conditions: Sequence[str],
+        parameters: Mapping[str, Any],
+        *,
+        is_newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> LineRows:
+        direction = " DESC" if is_newest_first else ""
+        order = ", ".join(f"{name}{direction}" for name in ("time", "writer", "line"))
+        table = await self._store.query_arrow(
+            f"""SELECT {_COLUMNS}, found FROM (
+    SELECT {_COLUMNS}, count() OVER () AS found, row_number() OVER ways AS place,
+        sum(length(text)) OVER ways AS bytes
+    FROM (
+        SELECT {_COLUMNS} FROM console FINAL WHERE {" AND ".join(conditions)}
+        ORDER BY {order} LIMIT {limit + 1}
+    )
+    WINDOW ways AS (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE place <= {limit} AND (bytes <= {bytes_max} OR place = 1) ORDER BY time, writer, line {_SETTINGS}""",
+            parameters,
+        )
+        found = int(table["found"][0].as_py()) if table.num_rows else 0
+        return _rows(table, has_more=found > table.num_rows)
+
+    async def _conditions(
+        self, run_key: RunKey, where: LineFilter
+    ) -> tuple[list[str], dict[str, Any]]:
+        conditions, parameters = [f"run = {int(run_key)}"], {}
+        if where.writers:
+            conditions.append(f"writer IN ({', '.join(str(int(one)) for one in where.writers)})")
+        if where.streams:
+            conditions.append(f"stream IN ({', '.join(str(int(one)) for one in where.streams)})")
+        if where.first_time_unix_ms is not None:
+            conditions.append(f"time >= {int(where.first_time_unix_ms)}")
+        if where.last_time_unix_ms is not None:
+            conditions.append(f"time <= {int(where.last_time_unix_ms)}")
+        if where.contains:
+            pattern = f"%{_escaped(where.contains)}%"
+            conditions.append("lower(text) LIKE lower({contains:String})")
+            if where.is_case_sensitive:
+                conditions.append("text LIKE {contains:String}")
+            parameters["contains"] = pattern
+        if where.matches:
+            expression = where.matches if where.is_case_sensitive else f"(?i){where.matches}"
+            await self._check_expression(expression, where.matches)
+            conditions.append("match(text, {matches:String})")
+            parameters["matches"] = expression
+        return conditions, parameters
+
+    async def _check_expression(self, expression: str, shown: str) -> None:
+        """Raises InvalidArgument if the store cannot read the regular expression."""
+        try:
+            await self._store.query_arrow(
+                "SELECT match(materialize('a'), {matches:String})", {"matches": expression}
+            )
+        except ClickHouseError as error:
+            if getattr(error, "code", None) != _CANNOT_COMPILE and "REGEXP" not in str(error):
+                raise
+            raise InvalidArgument(
+                "FIELD_INVALID",
+                f"matches is {shown!r}: it is no regular expression of RE2 (https://github.com/google/re2/wiki/Syntax)",
+                metadata={"field": "matches", "value": shown},
+            ) from error
+
+
+def _rows(table: pa.Table, *, has_more: bool) -> LineRows:
+    return LineRows(
+        writers=table["writer"].to_pylist(),
+        lines=table["line"].to_pylist(),
+        times_unix_ms=table["time"].to_pylist(),
+        streams=table["stream"].to_pylist(),
+        texts=[
+            text if isinstance(text, str) else text.decode("utf-8", "replace")
+            for text in table["text"].to_pylist()
+        ],
+        has_more=has_more,
+    )
+
+
+def _escaped(text: str) -> str:
+    """Returns the text as LIKE finds it literally."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,173 @@
+"""The reference of ConsoleReader, and of what PointWriter promises about lines: a dictionary of lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.points import Batch
+from runyard_server.domain.run import RunKey
+from runyard_server.storage.ports.console import LineFilter, LinePlace, LineRows, WriterLines
+
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    sequence: int
+    time_unix_ms: int
+    stream: int
+    text: str
+    block: int
+
+
+class MemoryConsole:
+    """Keeps lines in memory, by run, writer and number."""
+
+    def __init__(self) -> None:
+        self._lines: dict[RunKey, dict[tuple[int, int], _Line]] = {}
+        self._block = 0
+
+    def insert(self, batches: Iterable[Batch]) -> None:
+        """Stores the lines of one block."""
+        self._block += 1
+        for batch in batches:
+            for block in batch.console_blocks:
+                kept = self._lines.setdefault(batch.run_key, {})
+                for place, text in enumerate(block.text.decode().split("\n")):
+                    key = (batch.writer, block.first_line + place)
+                    known = kept.get(key)
+                    if known is None or known.sequence <= block.sequence:
+                        kept[key] = _Line(
+                            block.sequence,
+                            block.time_unix_ns // _NS_PER_MS,
+                            block.stream,
+                            text,
+                            self._block,
+                        )
+
+    def purge(self, run_keys: Sequence[RunKey]) -> None:
+        """Removes the lines of runs."""
+        for run_key in run_keys:
+            self._lines.pop(run_key, None)
+
+    async def read_lines(
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        after: LinePlace | None,
+        is_newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> LineRows:
+        """Returns a page of lines; see ConsoleReader."""
+        found = self._find(run_key, where)
+        if after is not None:
+            found = [p for p in found if (p < after if is_newest_first else p > after)]
+        return self._page(
+            run_key, found, is_newest_first=is_newest_first, limit=limit, bytes_max=bytes_max
+        )
+
+    async def read_changes(
+        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+    ) -> LineRows:
+        """Returns lines of later blocks; see ConsoleReader."""
+        lines = self._lines.get(run_key, {})
+        found = [
+            p for p in self._find(run_key, where) if lines[p.writer, p.line].block > since_block
+        ]
+        return self._page(run_key, found, is_newest_first=True, limit=limit, bytes_max=bytes_max)
+
+    async def read_around(
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+    ) -> LineRows:
+        """Returns lines and their neighbours; see ConsoleReader."""
+        found = [
+            place
+            for place in self._find(run_key, LineFilter())
+            if any(p.writer == place.writer and abs(p.line - place.line) <= count for p in places)
+        ]
+        return self._rows(run_key, found, has_more=False)
+
+    async def last_block(self, run_key: RunKey) -> int:
+        """Returns the latest block; see ConsoleReader."""
+        return max((line.block for line in self._lines.get(run_key, {}).values()), default=0)
+
+    async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
+        """Returns how much each writer printed; see ConsoleReader."""
+        lines = self._lines.get(run_key, {})
+        found = []
+        for writer in sorted({writer for writer, _ in lines}):
+            numbers = [number for one, number in lines if one == writer]
+            times = [lines[writer, number].time_unix_ms for number in numbers]
+            found.append(WriterLines(writer, len(numbers), max(numbers), min(times), max(times)))
+        return found
+
+    def _find(self, run_key: RunKey, where: LineFilter) -> list[LinePlace]:
+        matches = _matcher(where)
+        return sorted(
+            LinePlace(line.time_unix_ms, writer, number)
+            for (writer, number), line in self._lines.get(run_key, {}).items()
+            if (not where.writers or writer in where.writers)
+            and (not where.streams or line.stream in where.streams)
+            and (where.first_time_unix_ms is None or line.time_unix_ms >= where.first_time_unix_ms)
+            and (where.last_time_unix_ms is None or line.time_unix_ms <= where.last_time_unix_ms)
+            and _contains(line.text, where)
+            and (matches is None or matches.search(line.text))
+        )
+
+    def _page(
+        self,
+        run_key: RunKey,
+        found: list[LinePlace],
+        *,
+        is_newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> LineRows:
+        kept: list[LinePlace] = []
+        size_bytes = 0
+        for place in reversed(found) if is_newest_first else found:
+            size_bytes += len(self._lines[run_key][place.writer, place.line].text.encode())
+            if len(kept) == limit or (kept and size_bytes > bytes_max):
+                break
+            kept.append(place)
+        return self._rows(run_key, sorted(kept), has_more=len(kept) < len(found))
+
+    def _rows(self, run_key: RunKey, places: list[LinePlace], *, has_more: bool) -> LineRows:
+        lines = [self._lines[run_key][place.writer, place.line] for place in places]
+        return LineRows(
+            writers=[place.writer for place in places],
+            lines=[place.line for place in places],
+            times_unix_ms=[place.time_unix_ms for place in places],
+            streams=[line.stream for line in lines],
+            texts=[line.text for line in lines],
+            has_more=has_more,
+        )
+
+
+def _contains(text: str, where: LineFilter) -> bool:
+    if where.is_case_sensitive:
+        return where.contains in text
+    return _lower(where.contains) in _lower(text)
+
+
+def _lower(text: str) -> str:
+    """Returns the text with small letters for the capital ones of ASCII."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def _matcher(where: LineFilter) -> re.Pattern[str] | None:
+    if not where.matches:
+        return None
+    try:
+        return re.compile(where.matches, 0 if where.is_case_sensitive else re.IGNORECASE)
+    except re.error as error:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"matches is {where.matches!r}: {error}",
+            metadata={"field": "matches", "value": where.matches},
+        ) from error

@@ -1,0 +1,104 @@
+"""Promises of the store of what runs print; it is written as part of blocks, see PointWriter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runyard_server.domain.run import RunKey
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LinePlace:
+    """Where a line stands among those of its run: by time, writer and number."""
+
+    time_unix_ms: int
+    writer: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineFilter:
+    """Which lines are wanted; () and "" and None leave nothing out."""
+
+    writers: tuple[int, ...] = ()
+    streams: tuple[int, ...] = ()
+    contains: str = ""
+    matches: str = ""
+    """A regular expression of RE2 that is found anywhere in the line."""
+    is_case_sensitive: bool = False
+    """False: capital letters of ASCII are as small ones."""
+    first_time_unix_ms: int | None = None
+    last_time_unix_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineRows:
+    """Lines, as columns of one length, in the order of LinePlace."""
+
+    writers: list[int]
+    lines: list[int]
+    times_unix_ms: list[int]
+    streams: list[int]
+    texts: list[str]
+    has_more: bool = False
+    """Whether a limit left lines out."""
+
+    def place(self, index: int) -> LinePlace:
+        """Returns where a line stands."""
+        return LinePlace(self.times_unix_ms[index], self.writers[index], self.lines[index])
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLines:
+    """How much a writer printed."""
+
+    writer: int
+    line_count: int
+    last_line: int
+    first_time_unix_ms: int
+    last_time_unix_ms: int
+
+
+class ConsoleReader(Protocol):
+    """Reads lines. Of a line that was told several times only the text with the highest sequence MUST be seen, also by filters.
+
+    Raises Unavailable, and InvalidArgument for a regular expression that cannot be.
+    """
+
+    async def read_lines(
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        after: LinePlace | None,
+        is_newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> LineRows:
+        """Returns the first lines behind `after`, or with `is_newest_first` the last ones before it; ascending either way.
+
+        At most `limit`, and so many that their texts have about `bytes_max` bytes together, but at least one if there is one.
+        """
+        ...
+
+    async def read_changes(
+        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+    ) -> LineRows:
+        """Returns the last of the lines that blocks later than that one brought, as they are now."""
+        ...
+
+    async def read_around(
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+    ) -> LineRows:
+        """Returns the lines of the places and `count` lines of the same writer before and behind each, each once."""
+        ...
+
+    async def last_block(self, run_key: RunKey) -> int:
+        """Returns the latest block that brought lines of the run; 0 if none did."""
+        ...
+
+    async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
+        """Returns how much each writer printed, by number."""
+        ...
