@@ -13,11 +13,13 @@ import pytest
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import Unavailable
 from runyard_server.domain.run import Cut, HistoryPart
+from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.ports.points import BlockEntry, Scope
+from tests.contract.console_store import ConsoleStore, ConsoleStoreSuite
 from tests.contract.point_store import PointStore, PointStoreSuite
 from tests.stores import batch, new_run_key
 
@@ -76,6 +78,15 @@ class TestServerClickHousePoints(PointStoreSuite):
     @pytest.fixture
     def store(self, server: ClickHouse) -> PointStore:
         return ClickHousePoints(server)
+
+
+class TestServerClickHouseConsole(ConsoleStoreSuite):
+    """Lines, over the same HTTP client and front."""
+
+    @pytest.fixture
+    def store(self, server: ClickHouse) -> ConsoleStore:
+        points = ClickHousePoints(server)
+        return ConsoleStore(points, points, ClickHouseConsoleReader(server))
 
 
 async def test_a_block_that_the_engine_refuses_is_not_stored(clickhouse: ClickHouse) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runyard_server.domain.console import ConsoleBlock, Journal
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import SEQUENCE_MAX, WRITER_MAX, Batch, SummaryChange
 from runyard_server.domain.run import RunKey
@@ -44,9 +45,29 @@ def test_a_good_batch_passes_untouched() -> None:
     valid = validate_batch(GOOD, LIMITS)
     assert valid.batch is GOOD
     assert valid.rejections == ()
+    longest = replace(LINES, line_count=1, text=b"x" * 65_536)
+    lines = replace(CONSOLE, console_blocks=(LINES, longest))
+    assert validate_batch(lines, LIMITS).batch is lines
+
+
+LINES = ConsoleBlock(5, 1, 2, 1, 0, b"a\nb")
+CONSOLE = Batch(RUN, 1, 5, 9, (), (), journal=Journal.CONSOLE, console_blocks=(LINES,))
+
+
+def with_lines(**changes: Any) -> Batch:
+    return replace(CONSOLE, console_blocks=(LINES, replace(LINES, sequence=6, **changes)))
 
 
 MALFORMED: list[tuple[str, Batch, str, str]] = [
+    ("lines in the run's", replace(GOOD, console_blocks=(LINES,)), "FIELD_INVALID", "journal"),
+    ("points in the console's", replace(CONSOLE, metric_names=("a",)), "FIELD_INVALID", "journal"),
+    ("line 0", with_lines(first_line=0), "FIELD_INVALID", "console_blocks[1].first_line"),
+    ("no lines", with_lines(line_count=0), "FIELD_INVALID", "console_blocks[1].line_count"),
+    ("lines lacking", with_lines(line_count=3), "COLUMN_LENGTH_MISMATCH", "console_blocks[1].text"),
+    ("stream", with_lines(stream=4), "FIELD_INVALID", "console_blocks[1].stream"),
+    ("line long", with_lines(line_count=1, text=b"x" * 65_537), "FIELD_TOO_LARGE", "console_blocks[1].text"),
+    ("back", replace(CONSOLE, console_blocks=(replace(LINES, sequence=7), LINES)), "FIELD_INVALID", "console_blocks[1].sequence"),
+    ("beyond", replace(CONSOLE, console_blocks=(replace(LINES, sequence=10),)), "FIELD_INVALID", "console_blocks[0].sequence"),
     ("run", replace(GOOD, run_key=RunKey(0)), "FIELD_INVALID", "run_key"),
     ("writer 0", replace(GOOD, writer=0), "FIELD_INVALID", "writer"),
     ("writer high", replace(GOOD, writer=WRITER_MAX + 1), "FIELD_INVALID", "writer"),

@@ -35,6 +35,8 @@ READ_BYTES_MAX = 1 << 20
 TICK_S = 0.25
 END_WAIT_S = 3.0
 """Longest wait for the marks that end the streams."""
+LINGER_S = 60.0
+"""Longest wait for a terminal that is slow, when all is kept and nobody prints any more."""
 ECHO_WAIT_S = 2.0
 """Longest wait at the end for a terminal that is slow."""
 IGNORED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE", "SIGTTOU", "SIGTSTP")
@@ -90,8 +92,8 @@ class Keeper:
         while not all(one.is_over for one in self._inputs):
             self._turn()
         self._end_record()
-        for echo in {id(one.echo): one.echo for one in self._inputs}.values():
-            echo.close()
+        for one in self._inputs:
+            one.echo.wait(LINGER_S)
 
     def _turn(self) -> None:
         for one in self._inputs:

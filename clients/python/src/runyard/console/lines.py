@@ -22,6 +22,8 @@ SLOW_FACTOR = 8
 """How much more a chunk costs in which the cursor moves."""
 
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\x1b") + b"\x7f"
+_TITLE = re.compile(rb"\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?")
+"""What sets a window's title and the like (OSC)."""
 _ESCAPED_MOVE = re.compile(rb"\x1b\[\d*[ABEFGJK]")
 _TOKEN = re.compile(
     rb"(?P<newline>\r?\n)|(?P<return>\r)|(?P<back>\x08)|\x1b\[(?P<count>\d*)(?P<move>[ABEFGJK])"
@@ -152,7 +154,8 @@ class ConsoleLines:
         if last.text or last.line:  # the line that was begun before keeps its time, and its number
             start = data.find(b"\n") + 1
             self._put(screen, data[: start - 1], time_unix_ns)
-            blocks += self._tell(stream, [last])
+            if last.is_changed or not last.line:
+                blocks += self._tell(stream, [last])
             screen.rows.append(_Row())
         if end >= start:
             body = self._clean(data[start:end])
@@ -201,6 +204,8 @@ class ConsoleLines:
         return self._tell(stream, ended)
 
     def _put(self, screen: _Screen, text: bytes, time_unix_ns: int) -> None:
+        if not text:
+            return
         row = screen.rows[screen.at]
         row.text = text if row.is_returned else row.text + text
         row.time_unix_ns = row.time_unix_ns or time_unix_ns
@@ -252,7 +257,9 @@ class ConsoleLines:
         return self.next_line - 1
 
     def _clean(self, text: bytes) -> bytes:
-        """Returns the text as UTF-8 without control characters and secrets."""
+        """Returns the text as UTF-8 without control characters, titles and secrets."""
+        if b"\x1b]" in text:
+            text = _TITLE.sub(b"", text)
         text = self._redact(text.translate(None, _CONTROL))
         return text if text.isascii() else text.decode("utf-8", "replace").encode()
 
