@@ -11,6 +11,7 @@ HTTP ?= 127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
 DATA_DIR ?= .runyard
 SEEDS ?= 500
+BUG_SEEDS ?= 1000
 SEED ?=
 KILLS ?= 20
 MINUTES ?= 60
@@ -130,8 +131,8 @@ sim: $(PYTHON_READY) ## simulation under drawn faults (SEEDS=500, or SEED=17 to 
 	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_SIM_SEED=$(SEED) $(BIN)/pytest tests/simulation $(PYTEST_ARGS)
 
 .PHONY: sim-bugs
-sim-bugs: $(PYTHON_READY) ## put known bugs back, one at a time, and see that the simulation finds each (SEEDS=500)
-	@$(BIN)/python -m tests.simulation.known_bugs $(SEEDS)
+sim-bugs: $(PYTHON_READY) ## put known bugs back, one at a time, and see that the simulation finds each (BUG_SEEDS=1000)
+	@$(BIN)/python -m tests.simulation.known_bugs $(BUG_SEEDS)
 
 .PHONY: robust
 robust: setup ## kill -9 of real processes (KILLS=20)

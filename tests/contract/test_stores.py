@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import Unavailable
@@ -87,6 +88,18 @@ class TestServerClickHouseConsole(ConsoleStoreSuite):
     def store(self, server: ClickHouse) -> ConsoleStore:
         points = ClickHousePoints(server)
         return ConsoleStore(points, points, ClickHouseConsoleReader(server))
+
+
+async def test_a_query_that_fails_spoils_no_other(clickhouse: ClickHouse) -> None:
+    """What a query that failed halfway had already said is not put in front of the answer to the next one."""
+    for number in range(12):  # more often than there are connections
+        with pytest.raises(ClickHouseError):
+            await clickhouse.query_arrow("SELECT match(materialize('a'), {m:String})", {"m": "("})
+        for _ in range(3):
+            table = await clickhouse.query_arrow(f"SELECT toUInt64({number}) AS n")
+            assert table["n"].to_pylist() == [number]
+        found = await clickhouse.query_np(f"SELECT toUInt64({number}) AS n")
+        assert found.ravel().tolist() == [number]
 
 
 async def test_a_block_that_the_engine_refuses_is_not_stored(clickhouse: ClickHouse) -> None:

@@ -7,12 +7,13 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runyard import extended_json, rpc_lives, rpc_stops, rpc_trash
+from runyard import extended_json, rpc_console, rpc_lives, rpc_stops, rpc_trash
 from runyard.api_files import File
 from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows, spread_rows
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
 from runyard.records import ROW_KEYS, Columns, Receipt, RunRecord
 from runyard.rpc import Client
+from runyard.rpc_console import ConsoleLine
 from runyard.rpc_lives import AttemptRecord, EventRecord, RunLiveness, WriterRecord
 from runyard.rpc_stops import StopState
 from runyard.rpc_trash import DeletedRun
@@ -196,6 +197,38 @@ class Run:
     def liveness(self) -> RunLiveness:
         """Returns how far each writer of a live run is, and when it last beat; raises Unavailable without the monitor."""
         return rpc_lives.read_liveness(self._client.connection, self.path)
+
+    def logs(
+        self,
+        contains: str = "",
+        *,
+        regex: str = "",
+        case_sensitive: bool = False,
+        writers: Sequence[int] = (),
+        streams: Sequence[str] = (),
+        since_s: float | None = None,
+        until_s: float | None = None,
+        context: int = 0,
+        tail: int | None = None,
+    ) -> Iterator[ConsoleLine]:
+        """Yields lines that the run's processes printed, by time: all, or those found, or the last `tail` of them.
+
+        `contains` is found anywhere in a line, `regex` (RE2) as well; with `context`, lines around what was found come too.
+        `streams` are "stdout", "stderr" and "note"; times are Unix seconds. Raises InvalidArgument for an expression that cannot be.
+        """
+        query = rpc_console.LineQuery(
+            writers=tuple(writers),
+            streams=(streams,) if isinstance(streams, str) else tuple(streams),
+            contains=contains,
+            matches=regex,
+            is_case_sensitive=case_sensitive,
+            since_s=since_s,
+            until_s=until_s,
+            context=context,
+        )
+        if tail is None:
+            return rpc_console.list_lines(self._client.connection, self.path, query)
+        return iter(rpc_console.last_lines(self._client.connection, self.path, query, tail)[0])
 
     def stop(
         self,

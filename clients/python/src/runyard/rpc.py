@@ -33,7 +33,7 @@ from runyard_protos.query.v1 import query_pb2
 TIMEOUT_S = 60.0
 ERROR_BODY_BYTES_MAX = 1 << 20
 METADATA = "/runyard.metadata.v1.MetadataService/"
-_QUERY = "/runyard.query.v1.QueryService/"
+QUERY = "/runyard.query.v1.QueryService/"
 _FILES = "/runyard.files.v1.FilesService/"
 
 _Reply = TypeVar("_Reply", bound=message.Message)
@@ -188,7 +188,7 @@ class Client:
             config_keys=["*"],
             summary_keys=["*"],
         )
-        reply = self._connection.call(_QUERY + "QueryRuns", request, query_pb2.QueryRunsResponse)
+        reply = self._connection.call(QUERY + "QueryRuns", request, query_pb2.QueryRunsResponse)
         rows = [_run(row.run, row.summary_json or "{}") for row in reply.runs]
         return rows, reply.next_page_token, reply.total_count
 
@@ -201,7 +201,7 @@ class Client:
                 run_path=path, page_size=10_000, page_token=token
             )
             reply = self._connection.call(
-                _QUERY + "ListMetrics", request, query_pb2.ListMetricsResponse
+                QUERY + "ListMetrics", request, query_pb2.ListMetricsResponse
             )
             names.extend(metric.name for metric in reply.metrics)
             token = reply.next_page_token
@@ -211,13 +211,13 @@ class Client:
     def summary_json(self, path: str) -> str:
         """Returns the run's summary as an extended JSON object."""
         request = query_pb2.GetSummaryRequest(run_path=path, metric_count_max=100_000)
-        reply = self._connection.call(_QUERY + "GetSummary", request, query_pb2.GetSummaryResponse)
+        reply = self._connection.call(QUERY + "GetSummary", request, query_pb2.GetSummaryResponse)
         return reply.summary_json or "{}"
 
     def receipt(self, path: str) -> Receipt:
         """Returns what is durable of the run."""
         request = query_pb2.GetReceiptRequest(run_path=path)
-        reply = self._connection.call(_QUERY + "GetReceipt", request, query_pb2.GetReceiptResponse)
+        reply = self._connection.call(QUERY + "GetReceipt", request, query_pb2.GetReceiptResponse)
         last_step = reply.last_step if reply.HasField("last_step") else None
         writers = tuple(_writer_receipt(writer) for writer in reply.writers)
         return Receipt(reply.records_durable, last_step, writers)
@@ -244,9 +244,7 @@ class Client:
             if is_every_attempt
             else query_pb2.ATTEMPT_SELECTION_CURRENT,
         )
-        reply = self._connection.call(
-            _QUERY + "QuerySeries", request, query_pb2.QuerySeriesResponse
-        )
+        reply = self._connection.call(QUERY + "QuerySeries", request, query_pb2.QuerySeriesResponse)
         columns = [
             Columns(s.metric, list(s.steps), list(s.times_unix_ns), list(s.values), list(s.writers))
             for s in reply.series
@@ -270,7 +268,7 @@ class Client:
             bucket_count_max=bucket_count_max,
         )
         reply = self._connection.call(
-            _QUERY + "QueryBuckets", request, query_pb2.QueryBucketsResponse
+            QUERY + "QueryBuckets", request, query_pb2.QueryBucketsResponse
         )
         return [
             Columns(

@@ -302,6 +302,9 @@ class _Pool:
         link = self._free.popleft()  # one per thread, so there is always one
         try:
             return action(link)
+        except Exception:
+            link.recover()
+            raise
         finally:
             self._free.append(link)
 

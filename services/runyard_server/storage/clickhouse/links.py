@@ -31,6 +31,10 @@ class Link(Protocol):
         """Inserts a block in that format (Native or Arrow), given in parts; it is durable when this returns. Raises ClickHouseError."""
         ...
 
+    def recover(self) -> None:
+        """Makes the link fit for use after a statement that failed. Never raises."""
+        ...
+
     def close(self) -> None:
         """Gives the connection up."""
         ...
@@ -62,6 +66,9 @@ class ServerLink:
     ) -> None:
         """Inserts a block; see Link."""
         self.client.raw_insert(table, names, b"".join(parts), fmt=form)
+
+    def recover(self) -> None:
+        """Does nothing: each request stands alone."""
 
     def close(self) -> None:
         """Closes the client."""
@@ -101,6 +108,15 @@ class EmbeddedLink:
             except RuntimeError as error:
                 code = _ERROR_CODE.search(str(error))
                 raise DatabaseError(str(error), code=int(code[1]) if code else None) from error
+
+    def recover(self) -> None:
+        """Takes up what a query that failed halfway has left: the engine puts it in front of the connection's next answer."""
+        for _ in range(2):
+            try:
+                self.client.query("SELECT 1")
+            except Exception:  # that answer itself, spoilt
+                continue
+            return
 
     def close(self) -> None:
         """Closes both connections."""
