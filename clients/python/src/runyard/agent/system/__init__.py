@@ -1,0 +1,1 @@
+"""Samples what the machine, its GPUs and the training processes do: the metrics under "system/"."""
