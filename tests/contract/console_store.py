@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from runyard_server.domain.console import ConsoleBlock, Journal
+from runyard_server.domain.console import ConsoleBlock
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.points import Batch
+from runyard_server.domain.points import Batch, Journal
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.ports.console import (
     ConsoleReader,

@@ -9,9 +9,9 @@ from runyard.agent.budget import Budget
 from runyard.agent.heartbeat import Heart
 from runyard.agent.ports import Batch, Beat, BeatAnswer, FilePart, Rejection
 from runyard.agent.retry import Reach, Repeater
-from runyard.agent.run import Server, World
 from runyard.agent.transport import CALL_TIMEOUT_S, ServerTransport
 from runyard.agent.uploader import IN_FLIGHT_COUNT_MAX
+from runyard.agent.world import Server, World
 from tests.simulation.checker import Violation
 from tests.simulation.disk import Disk
 from tests.simulation.servers import Servers

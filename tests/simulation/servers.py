@@ -174,6 +174,7 @@ class QueryNode(Node):
             QueryConfig(),
             points=servers.points,
             console=servers.points.console,
+            system=servers.points.system,
             runs=servers.index,
             siblings=servers,
             clock=servers.clock,

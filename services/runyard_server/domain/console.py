@@ -9,13 +9,6 @@ LINE_MAX = 1 << 40
 LINE_BYTES_MAX = 64 * 1024
 
 
-class Journal(IntEnum):
-    """Which of a writer's journals a batch is of; values are those of ingest.v1.Journal."""
-
-    RUN = 1
-    CONSOLE = 2
-
-
 class ConsoleStream(IntEnum):
     """Where a line was printed; values are those of ingest.v1.ConsoleStream, and are stored."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runyard_server.domain.console import ConsoleBlock, Journal
+from runyard_server.domain.console import ConsoleBlock
 from runyard_server.domain.run import RunKey
 
 Int64Column: TypeAlias = NDArray[np.int64]
@@ -24,6 +25,14 @@ SEQUENCE_MAX = (1 << 40) - 1
 _METRIC_IDS_CACHED = 65_536
 _NS_PER_MS = 1_000_000
 _TIME_UNIX_MS_MIN = -(2**63 // _NS_PER_MS)
+
+
+class Journal(IntEnum):
+    """Which of a writer's journals a batch is of; values are those of ingest.v1.Journal."""
+
+    RUN = 1
+    CONSOLE = 2
+    SYSTEM = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from runyard_protos.errors.v1 import errors_pb2
 from runyard_protos.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from runyard_protos.points.v1 import points_pb2
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.console import ConsoleBlock, Journal
+from runyard_server.domain.console import ConsoleBlock
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.points import Batch, PointTable, Rejection, SummaryChange
+from runyard_server.domain.points import Batch, Journal, PointTable, Rejection, SummaryChange
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
 from runyard_server.rpc.calls import current_call

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, Internal, Unavailable
-from runyard_server.domain.points import Batch, Rejection, metric_id
+from runyard_server.domain.points import Batch, Journal, Rejection, metric_id
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest import counters
 from runyard_server.ingest.batcher import Batcher, Block, BlockLimits
@@ -153,6 +153,8 @@ class Pipeline:
 
     async def _apply_census(self, valid: ValidBatch) -> ValidBatch:
         batch = valid.batch
+        if batch.journal != Journal.RUN:  # the machine's metrics are few, and not the run's
+            return valid
         refused = {rejection.metric for rejection in valid.rejections}
         positions = [
             position for position, name in enumerate(batch.metric_names) if name not in refused

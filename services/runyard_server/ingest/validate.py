@@ -13,7 +13,6 @@ from runyard_server.domain.console import (
     LINE_MAX,
     ConsoleBlock,
     ConsoleStream,
-    Journal,
 )
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.extended_json import read_object
@@ -22,6 +21,7 @@ from runyard_server.domain.points import (
     SEQUENCE_MAX,
     WRITER_MAX,
     Batch,
+    Journal,
     PointTable,
     Rejection,
     SummaryChange,
@@ -181,6 +181,8 @@ def _check_table(batch: Batch, table: PointTable, position: int) -> None:
 
 def _check_console(batch: Batch) -> None:
     is_console = batch.journal == Journal.CONSOLE
+    if batch.journal == Journal.SYSTEM and batch.summary_changes:
+        raise _invalid("journal", batch.journal.name, "such a batch holds tables only")
     if is_console and (batch.metric_names or batch.tables or batch.summary_changes):
         raise _invalid("journal", batch.journal.name, "such a batch holds console_blocks only")
     if not is_console and batch.console_blocks:

@@ -44,6 +44,7 @@ from runyard_server.storage.clickhouse.purge import (
 )
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
+from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.database import Database, SqlConfig
 from runyard_server.storage.sql.files import SqlFileStore
@@ -289,6 +290,7 @@ class _Wiring:
             self._config.section("query", query.QueryConfig),
             points=ClickHousePointReader(store),
             console=ClickHouseConsoleReader(store),
+            system=ClickHouseSystemReader(store),
             runs=ClickHouseRunIndex(store),
             siblings=self._siblings,
             clock=self._clock,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
-import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
 from runyard_server.query.console_handler import console_ask, console_counts, console_page
+from runyard_server.query.packed import pack_columns
 from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
 from runyard_server.query.requests import PathBuckets, RunRow, RunsAsk
+from runyard_server.query.system_handler import system_ask, system_series, system_stats
 from runyard_server.rpc import message_values, run_messages
 from runyard_server.storage.ports.points import MetricStats, SeriesPoints
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from runyard_server.query.service import QueryService
 
 _FULL_NAME = "runyard.query.v1.QueryService"
-_WIRE_TYPE_LENGTH: Final = 2
 _SERIES_FIELDS: Final = pb.Series.DESCRIPTOR.fields_by_name
 _BUCKET_FIELDS: Final = pb.BucketSeries.DESCRIPTOR.fields_by_name
 _BUCKET_COLUMNS: Final = (
@@ -135,32 +133,20 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
     ) -> pb.ListConsoleLinesResponse:
         return console_page(await self._service.console.list_lines(console_ask(request)))
 
+    async def ListSystemMetrics(
+        self, request: pb.ListSystemMetricsRequest, context: Any
+    ) -> pb.ListSystemMetricsResponse:
+        return system_stats(await self._service.system.list_metrics(request.run_path))
+
+    async def QuerySystemMetrics(
+        self, request: pb.QuerySystemMetricsRequest, context: Any
+    ) -> pb.QuerySystemMetricsResponse:
+        return system_series(await self._service.system.read_series(system_ask(request)))
+
     async def GetConsole(
         self, request: pb.GetConsoleRequest, context: Any
     ) -> pb.GetConsoleResponse:
         return console_counts(await self._service.console.count_lines(request.run_path))
-
-
-def pack_columns(message: Message, columns: Sequence[tuple[int, _Column]]) -> None:
-    """Sets packed fields, given by number, by merging their wire form: no Python object per element.
-
-    Each array MUST have the field's width and be a little-endian integer or IEEE float, as packed fixed fields are.
-    """
-    parts: list[bytes] = []
-    for number, column in columns:
-        if len(column):
-            body = np.ascontiguousarray(column).tobytes()
-            parts += (_varint(number << 3 | _WIRE_TYPE_LENGTH), _varint(len(body)), body)
-    message.MergeFromString(b"".join(parts))
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def _steps(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Steps:

@@ -35,10 +35,12 @@ from runyard_server.query.requests import (
 )
 from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
+from runyard_server.query.system import SystemQueries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
 from runyard_server.storage.ports.console import ConsoleReader
 from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
+from runyard_server.storage.ports.system import SystemReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,20 @@ def build(
     *,
     points: PointReader,
     console: ConsoleReader,
+    system: SystemReader,
     runs: RunIndex,
     siblings: QuerySiblings,
     clock: Clock,
 ) -> QueryService:
     """Returns the service, not started."""
     return QueryService(
-        config, points=points, console=console, runs=runs, siblings=siblings, clock=clock
+        config,
+        points=points,
+        console=console,
+        system=system,
+        runs=runs,
+        siblings=siblings,
+        clock=clock,
     )
 
 
@@ -75,6 +84,7 @@ class QueryService:
         *,
         points: PointReader,
         console: ConsoleReader,
+        system: SystemReader,
         runs: RunIndex,
         siblings: QuerySiblings,
         clock: Clock,
@@ -85,6 +95,8 @@ class QueryService:
         self._finder = RunFinder(config, index=runs, source=siblings, clock=clock)
         self.console = ConsoleQueries(console, self._finder)
         """Reads of what runs print."""
+        self.system = SystemQueries(system, self._finder)
+        """Reads of what machines did."""
         self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_server.domain.console import ConsoleBlock, Journal
+from runyard_server.domain.console import ConsoleBlock
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.domain.points import SEQUENCE_MAX, WRITER_MAX, Batch, SummaryChange
+from runyard_server.domain.points import SEQUENCE_MAX, WRITER_MAX, Batch, Journal, SummaryChange
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.validate import (
     BatchLimits,

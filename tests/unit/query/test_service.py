@@ -29,7 +29,8 @@ from runyard_server.domain.run import (
     TransitionCause,
 )
 from runyard_server.domain.writers import Writer, WriterEnd
-from runyard_server.query.handler import QueryHandler, pack_columns
+from runyard_server.query.handler import QueryHandler
+from runyard_server.query.packed import pack_columns
 from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.runs import MemoryRunIndex
@@ -88,6 +89,8 @@ class World:
         service = build(
             QueryConfig(cache_count_max=100),
             points=self.points,
+            console=self.points.console,
+            system=self.points.system,
             runs=self.index,
             siblings=self.metadata,
             clock=self.clock,

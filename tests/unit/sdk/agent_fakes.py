@@ -28,7 +28,8 @@ from runyard.agent.ports import (
     UploadPlan,
 )
 from runyard.agent.retry import Reach, Repeater
-from runyard.agent.run import RunUpload, Server, World
+from runyard.agent.run import RunUpload
+from runyard.agent.world import Server, World
 from runyard.errors import Error, ResourceExhausted, Unavailable
 from runyard.journal import JournalWriter, RowSchema
 

@@ -16,7 +16,7 @@ from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.main import is_named, take_lock
-from runyard.agent.run import World
+from runyard.agent.world import World
 
 
 def no_server(url: str) -> NoReturn:

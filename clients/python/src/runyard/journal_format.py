@@ -18,8 +18,10 @@ ROW_HEAD = struct.Struct("<qq")
 """step, time_unix_ns; the values follow."""
 CONSOLE_HEAD = struct.Struct("<QqII")
 """first_line, time_unix_ns, stream, line_count; the lines follow, joined by newlines."""
-JOURNAL_FOLDERS = ("journal", "console")
-"""The journals of a run folder: the training process's own, and what it printed."""
+RUN_JOURNAL, CONSOLE_JOURNAL, SYSTEM_JOURNAL = "journal", "console", "system"
+"""Folders of the journals of a run: what the training process logs, what it prints, what the agent samples."""
+SIDE_JOURNALS = (CONSOLE_JOURNAL, SYSTEM_JOURNAL)
+JOURNAL_FOLDERS = (RUN_JOURNAL, *SIDE_JOURNALS)
 
 START = 1
 SCHEMA = 2

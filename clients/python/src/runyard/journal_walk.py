@@ -128,6 +128,17 @@ def walk(segments: list[Segment], *, from_sequence: int = 0) -> Iterator[Place |
                 yield found
 
 
+def end_of(path: Path) -> tuple[int, int]:
+    """Returns the number of the last segment and the last record of a journal, for a writer that goes on; zeros where there is none."""
+    try:
+        segments = segments_of(path)
+    except UsageError:
+        return 0, 0
+    sequences = [segment.first_sequence - 1 for segment in segments if segment.first_sequence]
+    sequences += [one.frame.sequence for one in walk(segments[-1:]) if isinstance(one, Place)]
+    return int(segments[-1].path.stem), max(sequences, default=0)
+
+
 def _is_removed(segments: list[Segment], index: int) -> bool:
     """Returns whether the segments before this one were deleted because they are durable: the first, with START, stays."""
     names = (segments[0].path.name, segments[index].path.name)

@@ -339,8 +339,20 @@ def _start_content(parts: RunParts, config: Mapping[str, Any]) -> dict[str, Any]
         "writer_label": settings.writer_label,
         "start_time_unix_ns": parts.start_time_unix_ns,
         "host": extended_json.plain(describe_host()),
+        "system": _system_wishes(settings),
     }
     return {key: value for key, value in fields.items() if value not in ("", [], {})}
+
+
+def _system_wishes(settings: ResolvedSettings) -> dict[str, Any]:
+    """Returns what the agent shall sample, where that is not what it does anyway."""
+    wishes: dict[str, Any] = {}
+    if settings.system_interval_s != ResolvedSettings.system_interval_s:
+        wishes["interval_s"] = settings.system_interval_s
+    if settings.open_metrics_endpoints:
+        wishes["open_metrics_endpoints"] = dict(settings.open_metrics_endpoints)
+        wishes["open_metrics_filters"] = extended_json.plain(settings.open_metrics_filters)
+    return wishes
 
 
 def _await_answer(

@@ -82,6 +82,12 @@ class ResolvedSettings:
     """What is printed faster than this, for longer than a few seconds, is counted and not kept."""
     redact: bool = True
     """Whether values of environment variables that look like credentials are taken out of what is printed before it is kept."""
+    system_interval_s: float = 10.0
+    """Seconds between two samples of the machine (CPU, memory, disks, network, GPUs). 0: nothing is sampled."""
+    open_metrics_endpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Addresses of metrics in the text format of OpenMetrics or Prometheus, by the name that they get in the run."""
+    open_metrics_filters: Any = None
+    """Which of their metrics are wanted: patterns of ENDPOINT.METRIC, each with patterns of labels; None: all."""
     journal_bytes_max: int = 0
     """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
     journal_keep_days: float = 0.0
@@ -103,6 +109,9 @@ _ALIASES = {
     "init_timeout": "init_timeout_s",
     "finish_timeout": "finish_timeout_s",
     "host": "base_url",
+    "x_stats_sampling_interval": "system_interval_s",
+    "x_stats_open_metrics_endpoints": "open_metrics_endpoints",
+    "x_stats_open_metrics_filters": "open_metrics_filters",
 }
 """Names under which scripts written for wandb, or the environment, give a setting."""
 _ENVIRONMENT = {
@@ -131,6 +140,8 @@ _ENVIRONMENT = {
     "RUNYARD_CONSOLE": "console",
     "RUNYARD_CONSOLE_BYTES_PER_S_MAX": "console_bytes_per_s_max",
     "RUNYARD_REDACT": "redact",
+    "RUNYARD_SYSTEM_INTERVAL_S": "system_interval_s",
+    "RUNYARD_OPEN_METRICS_ENDPOINTS": "open_metrics_endpoints",
 }
 
 
@@ -210,6 +221,10 @@ def resolve(
 def parse_setting(name: str, value: Any, *, source: str) -> Any:
     """Returns the value in the type of the setting; raises InvalidArgument naming source, value and what is allowed."""
     default = FIELDS[name].default
+    if name == "open_metrics_endpoints":
+        return _parse_endpoints(value, source)
+    if name == "open_metrics_filters":
+        return value
     if isinstance(default, bool):
         return _parse_bool(value, source)
     if name == "journal_bytes_max":
@@ -344,6 +359,18 @@ def _parse_number(value: Any, kind: type, source: str) -> float:
             f"{source}: {value!r} is not a number of at least 0", reason="FIELD_INVALID"
         )
     return number
+
+
+def _parse_endpoints(value: Any, source: str) -> dict[str, str]:
+    """Returns addresses by name, from a mapping or from "name=http://…,name=http://…"."""
+    if isinstance(value, str):
+        value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(
+            f"{source}: {value!r} gives no addresses; it looks like {{'node': 'http://127.0.0.1:9100/metrics'}}",
+            reason="FIELD_INVALID",
+        )
+    return {str(name): _parse_url(str(url), source) for name, url in value.items()}
 
 
 def _parse_choice(name: str, value: str, choices: tuple[str, ...], source: str) -> str:

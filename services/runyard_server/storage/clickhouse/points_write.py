@@ -12,8 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.console import Journal
-from runyard_server.domain.points import UInt64Column
+from runyard_server.domain.points import Journal, UInt64Column
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.console_block import line_rows
 from runyard_server.storage.clickhouse.engine import ClickHouse
@@ -22,6 +21,7 @@ from runyard_server.storage.clickhouse.points_block import (
     SeriesColumns,
     expand_block,
 )
+from runyard_server.storage.clickhouse.system_block import sample_rows
 from runyard_server.storage.ports.points import BlockEntry
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
@@ -47,6 +47,7 @@ class _Rows:
     series: pa.Table | None
     summaries: pa.Table | None
     lines: pa.Table | None
+    samples: pa.Table | None
     receipts: Columns
 
 
@@ -74,6 +75,8 @@ class ClickHousePointWriter:
             inserts.append(self._clickhouse.insert_arrow("summaries", rows.summaries))
         if rows.lines is not None:
             inserts.append(self._clickhouse.insert_arrow("console", rows.lines))
+        if rows.samples is not None:
+            inserts.append(self._clickhouse.insert_arrow("system_points", rows.samples))
         # All end before this call does: a repeat must not race with a part of the first try that is still going on.
         results = await asyncio.gather(*inserts, return_exceptions=True)
         for result in results:
@@ -97,7 +100,8 @@ class ClickHousePointWriter:
 
 
 def _make_rows(entries: Sequence[BlockEntry], block_unix_ns: int) -> _Rows:
-    expanded = expand_block(entries)
+    own = [entry for entry in entries if entry.batch.journal == Journal.RUN]
+    expanded = expand_block(own)
     points = series = None
     if expanded is not None:
         points = _point_columns(expanded[0], block_unix_ns)
@@ -105,9 +109,10 @@ def _make_rows(entries: Sequence[BlockEntry], block_unix_ns: int) -> _Rows:
     return _Rows(
         points,
         series,
-        _summary_rows(entries),
+        _summary_rows(own),
         line_rows([entry.batch for entry in entries], block_unix_ns),
-        _receipt_columns([entry for entry in entries if entry.batch.journal == Journal.RUN]),
+        sample_rows([entry.batch for entry in entries]),
+        _receipt_columns(own),
     )
 
 

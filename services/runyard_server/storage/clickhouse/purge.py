@@ -27,6 +27,7 @@ STREAM_TABLES: Final = (
     "buckets",
     "rollups",
     "console",
+    "system_points",
 )
 """All tables of what runs stream; each has a column `run`."""
 INDEX_TABLES: Final = ("runs",)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from runyard_server.domain.console import Journal
-from runyard_server.domain.points import Batch, PointTable, UInt64Column, metric_ids
+from runyard_server.domain.points import Batch, Journal, PointTable, UInt64Column, metric_ids
 from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import HistoryPart, RunKey
 from runyard_server.storage.memory.buckets import make_buckets, mean_of_finite
 from runyard_server.storage.memory.console import MemoryConsole
+from runyard_server.storage.memory.system import MemorySystem
 from runyard_server.storage.ports.points import (
     NO_SCOPES,
     BlockEntry,
@@ -58,12 +58,15 @@ class MemoryPoints:
         self._receipts: dict[tuple[RunKey, int, int, int], ReceiptRange] = {}
         self._purged: dict[RunKey, int] = {}
         self.console = MemoryConsole()
+        self.system = MemorySystem()
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
         """Stores the block; see PointWriter."""
         self.console.insert(entry.batch for entry in entries)
+        self.system.insert(entry.batch for entry in entries)
         for entry in entries:
-            self._insert(entry)
+            if entry.batch.journal == Journal.RUN:
+                self._insert(entry)
 
     async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
         """Removes all of the runs; see RunPurger. Bytes are not known here."""
@@ -74,6 +77,7 @@ class MemoryPoints:
             self._purged[run_key] = max(count, self._purged.get(run_key, 0))
             removed.append(self._purged[run_key])
         self.console.purge(run_keys)
+        self.system.purge(run_keys)
         gone = frozenset(run_keys)
         self._summaries = {k: v for k, v in self._summaries.items() if k[0] not in gone}
         self._receipts = {k: v for k, v in self._receipts.items() if k[0] not in gone}
@@ -199,8 +203,6 @@ class MemoryPoints:
             known_change = self._summaries.get((batch.run_key, change.key))
             if known_change is None or known_change[0] <= version:
                 self._summaries[batch.run_key, change.key] = (version, change.value_json)
-        if batch.journal != Journal.RUN:
-            return
         receipt = ReceiptRange(
             writer=batch.writer,
             first_sequence=batch.first_sequence,

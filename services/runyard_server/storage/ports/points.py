@@ -125,7 +125,8 @@ class PointWriter(Protocol):
     """Stores blocks."""
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
-        """Stores all batches of the block, their metric names, summary changes, lines (see ConsoleReader) and receipts.
+        """Stores all batches of the block, their metric names, summary changes, lines (see ConsoleReader), samples of
+        machines (see SystemReader) and receipts.
 
         Batches of other journals than the run's have no receipt.
 

@@ -11,8 +11,9 @@ from runyard import journal_format as form
 from runyard.agent.deleted import remove_data
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.ports import Disk
-from runyard.agent.run import RunUpload, Server, World
+from runyard.agent.run import RunUpload
 from runyard.agent.start import keep_days, read_start
+from runyard.agent.world import Server, World
 
 LOOK_INTERVAL_S = 0.1
 """Pause between two looks at the root."""

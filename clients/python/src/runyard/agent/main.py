@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
@@ -25,7 +26,10 @@ from runyard.agent.heartbeat import Heart
 from runyard.agent.kubernetes import Pod
 from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.retry import Reach, Repeater
-from runyard.agent.run import Server, World
+from runyard.agent.world import Server, World
+
+if TYPE_CHECKING:
+    from runyard.agent.system_watch import SystemWatch
 
 try:
     import fcntl
@@ -73,6 +77,7 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    system = _system_watch()
     agent = Agent(
         root,
         base_url=options.base_url,
@@ -82,6 +87,7 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
             time.time_ns,
             processes=LocalProcesses(),
             pod=Pod(os.environ, socket.gethostname()),
+            system=system,
         ),
         make_server=lambda url: make_server(url, api_key=api_key_for(url, options.base_url)),
         idle_exit_s=options.idle_exit_s,
@@ -108,6 +114,16 @@ async def _serve(root: str, lock: int, options: argparse.Namespace) -> None:
     finally:
         cleaning.cancel()
         await asyncio.wait_for(agent.stop(), 5.0)
+        await system.close()
+
+
+def _system_watch() -> SystemWatch:
+    """Returns what samples this machine; imported here, so that the first run is not kept waiting."""
+    from runyard.agent.system.amd import AmdSampler
+    from runyard.agent.system.nvidia import NvidiaSampler
+    from runyard.agent.system_watch import SystemWatch as Watch
+
+    return Watch(gpus=(NvidiaSampler(), AmdSampler()), time_unix_ns=time.time_ns)
 
 
 async def _clean_now_and_then(root: str) -> None:

@@ -135,9 +135,9 @@ def write_batch_request(batch: Batch) -> bytes:
             for c in batch.summary_changes
         ],
     )
-    if batch.is_console:
-        request.journal = ingest_pb2.JOURNAL_CONSOLE
-        request.console_blocks.extend(_console_block(event) for event in batch.console)
+    if batch.journal != form.RUN_JOURNAL:
+        request.journal = ingest_pb2.Journal.Value(f"JOURNAL_{batch.journal.upper()}")
+    request.console_blocks.extend(_console_block(event) for event in batch.console)
     indexes: dict[str, int] = {}
     for table in batch.tables:
         if not indexes:

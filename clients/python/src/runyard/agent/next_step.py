@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runyard.agent.ports import StartedRun
 
 if TYPE_CHECKING:
-    from runyard.agent.run import Server
+    from runyard.agent.world import Server
 
 
 async def next_step(start: Mapping[str, Any], run: StartedRun, server: Server) -> int:

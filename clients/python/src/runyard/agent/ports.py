@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runyard import journal_format as form
+
 if TYPE_CHECKING:
     from runyard.agent.columns import Event, RowTable
 
@@ -55,8 +57,8 @@ class Batch:
     summary_changes: Sequence[SummaryChange]
     console: Sequence[Event] = ()
     """CONSOLE records; a batch of the console's journal holds nothing else."""
-    is_console: bool = False
-    """Whether it is of the console's journal."""
+    journal: str = form.RUN_JOURNAL
+    """Which journal it is of."""
 
 
 @dataclasses.dataclass(frozen=True)

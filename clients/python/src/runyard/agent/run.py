@@ -12,23 +12,17 @@ from typing import TYPE_CHECKING, Any, Callable
 from runyard import journal_format as form
 from runyard.agent import endings
 from runyard.agent import mark as marks
-from runyard.agent.budget import Budget
 from runyard.agent.deleted import RUN_DELETED, drop_data
-from runyard.agent.heartbeat import Heart
 from runyard.agent.lifeline import Lifeline
 from runyard.agent.next_step import next_step
 from runyard.agent.ports import (
     Beat,
-    Disk,
     Ending,
-    Pod,
-    Processes,
     StartedRun,
-    Transport,
 )
-from runyard.agent.retry import Reach, Repeater
 from runyard.agent.start import keep_days
 from runyard.agent.stopping import Stopping
+from runyard.agent.world import Server, World
 from runyard.errors import Error
 
 if TYPE_CHECKING:
@@ -53,30 +47,6 @@ REMOVE_INTERVAL_S = 1.0
 TICK_S = 1.0
 
 _log = logging.getLogger("runyard.agent")
-
-
-@dataclasses.dataclass(frozen=True)
-class World:
-    """What all runs of an agent share."""
-
-    disk: Disk
-    budget: Budget
-    time_unix_ns: Callable[[], int]
-    processes: Processes | None = None
-    """None: only locks tell whether a training process lives."""
-    pod: Pod | None = None
-    """None: nobody is asked why a process was ended."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Server:
-    """One server, and what is known of it."""
-
-    base_url: str
-    transport: Transport
-    reach: Reach
-    repeater: Repeater
-    heart: Heart
 
 
 class RunUpload:
@@ -186,9 +156,9 @@ class RunUpload:
 
     async def _follow(self, run: StartedRun) -> str:
         # Only now, so that StartRun does not wait for numpy.
-        from runyard.agent.console import ConsoleUpload
         from runyard.agent.files import FileUploads
         from runyard.agent.reader import JournalFollower
+        from runyard.agent.side_journals import SideJournals
         from runyard.agent.uploader import Uploader
 
         server, disk = self.server, self._world.disk
@@ -207,7 +177,8 @@ class RunUpload:
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
         self._journal = journal
-        console = ConsoleUpload(run, self.folder, world=self._world, server=server)
+        sides = SideJournals(run, self.folder, world=self._world, server=server)
+        stop_sampling = self._sample(run)
         self._stopping = stopping = Stopping(
             disk,
             self.folder,
@@ -224,7 +195,8 @@ class RunUpload:
                 await files.finish()
             await uploader.drain()
             if uploader.refusal is None and not journal.blocked:
-                await console.finish(is_live=self._is_current)
+                stop_sampling()
+                await sides.finish(is_live=self._is_current)
             if uploader.refusal is not None:
                 self._refuse(uploader.refusal)
                 return REFUSED
@@ -237,15 +209,22 @@ class RunUpload:
             outcome = await self._finish(run, journal)
             if outcome == COMPLETE and not self._is_kept:
                 files.remove_copies()
-                console.remove_all()
+                sides.remove_all()
             return outcome
         finally:
             stop_beating()
             await stopping.stop()
             await uploader.stop()
-            await console.stop()
+            stop_sampling()
+            await sides.stop()
             await files.stop()
             journal.close()
+
+    def _sample(self, run: StartedRun) -> Callable[[], None]:
+        """Has the machine sampled for the run; returns what ends that."""
+        if self._world.system is None or self._is_foreground:
+            return lambda: None
+        return self._world.system.add(self.folder, run.path, self._start_record)
 
     @property
     def _is_current(self) -> bool:

@@ -18,7 +18,7 @@ from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server
 from runyard.agent.process_watch import LocalProcesses
-from runyard.agent.run import RunUpload, Server, World
+from runyard.agent.run import RunUpload
 from runyard.agent.sync_job import (
     DAMAGED,
     EMPTY,
@@ -28,6 +28,7 @@ from runyard.agent.sync_job import (
 )
 from runyard.agent.sync_locks import RootLocks
 from runyard.agent.sync_progress import Progress
+from runyard.agent.world import Server, World
 from runyard.journal_clean import remove_expired
 from runyard.journal_status import find_run_folders, read_status
 from runyard.text_format import count_text

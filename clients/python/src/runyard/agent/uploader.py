@@ -59,7 +59,7 @@ class Uploader:
         mark: Mark,
         *,
         budget: Budget,
-        is_console: bool = False,
+        journal: str = form.RUN_JOURNAL,
         on_change: Callable[[], Any] = lambda: None,
     ) -> None:
         self.refusal: Error | None = None
@@ -70,7 +70,7 @@ class Uploader:
         self._run = run
         self._mark = mark
         self._budget = budget
-        self._is_console = is_console
+        self._journal = journal
         self._on_change = on_change
         self._window = AckWindow(mark.durable_sequence)
         self._submitted_sequence = mark.durable_sequence
@@ -163,7 +163,7 @@ class Uploader:
             piece.tables,
             summary_changes,
             [event for event in piece.events if event.kind == form.CONSOLE],
-            self._is_console,
+            self._journal,
         )
         try:
             rejections = await self._repeater.call(lambda: self._transport.write_batch(batch))

@@ -11,10 +11,9 @@ from typing import Any, Callable
 from runyard import journal_format as form
 from runyard.console.lines import Block, ConsoleLines
 from runyard.console.redaction import Redaction
-from runyard.errors import UsageError
 from runyard.journal import JournalWriter
 from runyard.journal_room import JournalRoom
-from runyard.journal_walk import Damage, segments_of, walk
+from runyard.journal_walk import Place, end_of, segments_of, walk
 from runyard.text_format import bytes_text
 
 FLUSH_INTERVAL_S = 1.0
@@ -39,9 +38,9 @@ class ConsoleRecorder:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         redaction = Redaction(environ if is_redacting else {})
-        segment_number, sequence, line = _end_of(folder)
+        goes_on_from = end_of(folder)
         self._lines = ConsoleLines(
-            first_line=line + 1,
+            first_line=_last_line(folder) + 1 if goes_on_from[0] else 1,
             redact=redaction.redact,
             ends_inside=redaction.ends_inside,
             secret_bytes_max=redaction.longest,
@@ -50,7 +49,7 @@ class ConsoleRecorder:
             folder,
             room=room,
             held_frame_count_max=HELD_FRAME_COUNT_MAX,
-            goes_on_from=(segment_number, sequence),
+            goes_on_from=goes_on_from,
         )
         self._monotonic = monotonic
         self._rate = bytes_per_s_max
@@ -137,19 +136,11 @@ class ConsoleRecorder:
             self._journal.append(form.CONSOLE, head + block.text)
 
 
-def _end_of(folder: Path) -> tuple[int, int, int]:
-    """Returns the number of the last segment, its last record and the last line, as an earlier recorder left them; zeros at first."""
-    try:
-        segments = segments_of(folder)
-    except UsageError:
-        return 0, 0, 0
-    sequence = line = 0
-    for one in walk(segments):
-        if isinstance(one, Damage):
-            continue
-        sequence = one.frame.sequence
-        if one.frame.kind == form.CONSOLE and len(one.frame.payload) >= form.CONSOLE_HEAD.size:
+def _last_line(folder: Path) -> int:
+    """Returns the number of the last line that an earlier recorder left; 0 at first."""
+    line = 0
+    for one in walk(segments_of(folder)):
+        if isinstance(one, Place) and one.frame.kind == form.CONSOLE and not one.problem:
             first, _, _, count = form.CONSOLE_HEAD.unpack_from(one.frame.payload)
             line = max(line, first + count - 1)
-    known = [segment.first_sequence for segment in segments if segment.first_sequence]
-    return int(segments[-1].path.stem), max([sequence, *(first - 1 for first in known)]), line
+    return line

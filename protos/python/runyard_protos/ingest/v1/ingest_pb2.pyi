@@ -33,6 +33,8 @@ class _JournalEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     """What the training process logs. Its ranges are in the run's receipt."""
     JOURNAL_CONSOLE: _Journal.ValueType  # 2
     """What it and its children print. Its receipt are the lines themselves, which are numbered without a gap."""
+    JOURNAL_SYSTEM: _Journal.ValueType  # 3
+    """What its machine did: batches hold points (`tables`) only, whose steps mean nothing; their times count, to the millisecond."""
 
 class Journal(_Journal, metaclass=_JournalEnumTypeWrapper):
     """Names a journal of a writer."""
@@ -43,6 +45,8 @@ JOURNAL_RUN: Journal.ValueType  # 1
 """What the training process logs. Its ranges are in the run's receipt."""
 JOURNAL_CONSOLE: Journal.ValueType  # 2
 """What it and its children print. Its receipt are the lines themselves, which are numbered without a gap."""
+JOURNAL_SYSTEM: Journal.ValueType  # 3
+"""What its machine did: batches hold points (`tables`) only, whose steps mean nothing; their times count, to the millisecond."""
 global___Journal = Journal
 
 class _ConsoleStream:

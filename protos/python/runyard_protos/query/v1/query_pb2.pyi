@@ -961,3 +961,218 @@ class ConsoleWriter(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["first_time_unix_ns", b"first_time_unix_ns", "last_line", b"last_line", "last_time_unix_ns", b"last_time_unix_ns", "lines_durable", b"lines_durable", "writer", b"writer"]) -> None: ...
 
 global___ConsoleWriter = ConsoleWriter
+
+@typing.final
+class ListSystemMetricsRequest(google.protobuf.message.Message):
+    """Asks for the system metrics that there are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+
+global___ListSystemMetricsRequest = ListSystemMetricsRequest
+
+@typing.final
+class ListSystemMetricsResponse(google.protobuf.message.Message):
+    """The system metrics of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: builtins.int
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SystemMetricStats]:
+        """By name in byte order."""
+
+    def __init__(
+        self,
+        *,
+        metrics: collections.abc.Iterable[global___SystemMetricStats] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+
+global___ListSystemMetricsResponse = ListSystemMetricsResponse
+
+@typing.final
+class SystemMetricStats(google.protobuf.message.Message):
+    """What is known of one system metric."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
+    FIRST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    LAST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    LOW_FIELD_NUMBER: builtins.int
+    HIGH_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The metric: "system/cpu", "system/gpu.0.powerWatts"."""
+    first_time_unix_ns: builtins.int
+    """Time of the first sample, Unix nanoseconds."""
+    last_time_unix_ns: builtins.int
+    """Time of the last one."""
+    last: builtins.float
+    """The last value; of several writers the one of the latest sample."""
+    low: builtins.float
+    """Smallest finite value; NaN if none."""
+    high: builtins.float
+    """Largest finite value; NaN if none."""
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The writers whose agents sampled it, by number, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
+        first_time_unix_ns: builtins.int = ...,
+        last_time_unix_ns: builtins.int = ...,
+        last: builtins.float = ...,
+        low: builtins.float = ...,
+        high: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_time_unix_ns", b"first_time_unix_ns", "high", b"high", "last", b"last", "last_time_unix_ns", b"last_time_unix_ns", "low", b"low", "name", b"name", "writers", b"writers"]) -> None: ...
+
+global___SystemMetricStats = SystemMetricStats
+
+@typing.final
+class QuerySystemMetricsRequest(google.protobuf.message.Message):
+    """Asks for system metrics over time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
+    FIRST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    LAST_TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    BUCKET_COUNT_MAX_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
+    IS_BY_WRITER_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    first_time_unix_ns: builtins.int
+    """Only samples from this time on, Unix nanoseconds. Absent: from the first."""
+    last_time_unix_ns: builtins.int
+    """Only samples up to this time. Absent: to the last."""
+    bucket_count_max: builtins.int
+    """Most buckets per series; 0 means 500, more than 10,000 means 10,000. metrics x buckets at most 500,000."""
+    is_by_writer: builtins.bool
+    """True: one series for each writer. False: one over all of them, its lows, highs and means over writers."""
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of metrics, 1 to 1,000."""
+
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Only samples of these writers, at most 1,000. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        metrics: collections.abc.Iterable[builtins.str] | None = ...,
+        first_time_unix_ns: builtins.int | None = ...,
+        last_time_unix_ns: builtins.int | None = ...,
+        bucket_count_max: builtins.int = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
+        is_by_writer: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns", "_last_time_unix_ns", b"_last_time_unix_ns", "first_time_unix_ns", b"first_time_unix_ns", "last_time_unix_ns", b"last_time_unix_ns"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns", "_last_time_unix_ns", b"_last_time_unix_ns", "bucket_count_max", b"bucket_count_max", "first_time_unix_ns", b"first_time_unix_ns", "is_by_writer", b"is_by_writer", "last_time_unix_ns", b"last_time_unix_ns", "metrics", b"metrics", "run_path", b"run_path", "writers", b"writers"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_first_time_unix_ns", b"_first_time_unix_ns"]) -> typing.Literal["first_time_unix_ns"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last_time_unix_ns", b"_last_time_unix_ns"]) -> typing.Literal["last_time_unix_ns"] | None: ...
+
+global___QuerySystemMetricsRequest = QuerySystemMetricsRequest
+
+@typing.final
+class QuerySystemMetricsResponse(google.protobuf.message.Message):
+    """System metrics over time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: builtins.int
+    @property
+    def series(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SystemSeries]:
+        """By metric, as asked, then by writer; those without samples are left out."""
+
+    def __init__(
+        self,
+        *,
+        series: collections.abc.Iterable[global___SystemSeries] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["series", b"series"]) -> None: ...
+
+global___QuerySystemMetricsResponse = QuerySystemMetricsResponse
+
+@typing.final
+class SystemSeries(google.protobuf.message.Message):
+    """One system metric over time, as columns of one length. A bucket holds the samples with floor(Unix ms / width_ms) equal."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    WIDTH_MS_FIELD_NUMBER: builtins.int
+    TIMES_UNIX_NS_FIELD_NUMBER: builtins.int
+    LOWS_FIELD_NUMBER: builtins.int
+    HIGHS_FIELD_NUMBER: builtins.int
+    MEANS_FIELD_NUMBER: builtins.int
+    LASTS_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    metric: builtins.str
+    """The metric."""
+    writer: builtins.int
+    """The writer; 0: all that were asked for."""
+    width_ms: builtins.int
+    """Milliseconds per bucket, a power of two."""
+    @property
+    def times_unix_ns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Time of the first sample in the bucket, Unix nanoseconds, ascending."""
+
+    @property
+    def lows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Smallest finite value; NaN if none."""
+
+    @property
+    def highs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Largest finite value; NaN if none."""
+
+    @property
+    def means(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Mean of the finite values; NaN if none."""
+
+    @property
+    def lasts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Value of the last sample."""
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Samples in the bucket."""
+
+    def __init__(
+        self,
+        *,
+        metric: builtins.str = ...,
+        writer: builtins.int = ...,
+        width_ms: builtins.int = ...,
+        times_unix_ns: collections.abc.Iterable[builtins.int] | None = ...,
+        lows: collections.abc.Iterable[builtins.float] | None = ...,
+        highs: collections.abc.Iterable[builtins.float] | None = ...,
+        means: collections.abc.Iterable[builtins.float] | None = ...,
+        lasts: collections.abc.Iterable[builtins.float] | None = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "highs", b"highs", "lasts", b"lasts", "lows", b"lows", "means", b"means", "metric", b"metric", "times_unix_ns", b"times_unix_ns", "width_ms", b"width_ms", "writer", b"writer"]) -> None: ...
+
+global___SystemSeries = SystemSeries

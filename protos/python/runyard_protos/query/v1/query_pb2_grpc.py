@@ -50,6 +50,16 @@ class QueryServiceStub(object):
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.SerializeToString,
                 response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.FromString,
                 )
+        self.ListSystemMetrics = channel.unary_unary(
+                '/runyard.query.v1.QueryService/ListSystemMetrics',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsResponse.FromString,
+                )
+        self.QuerySystemMetrics = channel.unary_unary(
+                '/runyard.query.v1.QueryService/QuerySystemMetrics',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsResponse.FromString,
+                )
         self.GetConsole = channel.unary_unary(
                 '/runyard.query.v1.QueryService/GetConsole',
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.SerializeToString,
@@ -111,6 +121,20 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSystemMetrics(self, request, context):
+        """Lists the system metrics of a run: what its machines did, sampled by the agents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuerySystemMetrics(self, request, context):
+        """Returns system metrics over time, downsampled to aligned buckets as QueryBuckets does it over steps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetConsole(self, request, context):
         """Tells how much each writer of a run has printed, and whether any line is missing.
         """
@@ -155,6 +179,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.ListConsoleLines,
                     request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.FromString,
                     response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.SerializeToString,
+            ),
+            'ListSystemMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSystemMetrics,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsResponse.SerializeToString,
+            ),
+            'QuerySystemMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuerySystemMetrics,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsResponse.SerializeToString,
             ),
             'GetConsole': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConsole,
@@ -288,6 +322,40 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ListConsoleLines',
             runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesRequest.SerializeToString,
             runyard_dot_query_dot_v1_dot_query__pb2.ListConsoleLinesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListSystemMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ListSystemMetrics',
+            runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.ListSystemMetricsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def QuerySystemMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/QuerySystemMetrics',
+            runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.QuerySystemMetricsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -65,6 +65,18 @@ class QueryServiceStub:
     Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
     """
 
+    ListSystemMetrics: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListSystemMetricsRequest,
+        runyard_protos.query.v1.query_pb2.ListSystemMetricsResponse,
+    ]
+    """Lists the system metrics of a run: what its machines did, sampled by the agents."""
+
+    QuerySystemMetrics: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QuerySystemMetricsRequest,
+        runyard_protos.query.v1.query_pb2.QuerySystemMetricsResponse,
+    ]
+    """Returns system metrics over time, downsampled to aligned buckets as QueryBuckets does it over steps."""
+
     GetConsole: grpc.UnaryUnaryMultiCallable[
         runyard_protos.query.v1.query_pb2.GetConsoleRequest,
         runyard_protos.query.v1.query_pb2.GetConsoleResponse,
@@ -117,6 +129,18 @@ class QueryServiceAsyncStub:
     """Lists lines that a run's processes printed, or what changed among them.
     Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
     """
+
+    ListSystemMetrics: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListSystemMetricsRequest,
+        runyard_protos.query.v1.query_pb2.ListSystemMetricsResponse,
+    ]
+    """Lists the system metrics of a run: what its machines did, sampled by the agents."""
+
+    QuerySystemMetrics: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QuerySystemMetricsRequest,
+        runyard_protos.query.v1.query_pb2.QuerySystemMetricsResponse,
+    ]
+    """Returns system metrics over time, downsampled to aligned buckets as QueryBuckets does it over steps."""
 
     GetConsole: grpc.aio.UnaryUnaryMultiCallable[
         runyard_protos.query.v1.query_pb2.GetConsoleRequest,
@@ -184,6 +208,22 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         """Lists lines that a run's processes printed, or what changed among them.
         Errors: RUN_NOT_FOUND, FIELD_INVALID (a regular expression that cannot be, too), PAGE_TOKEN_INVALID.
         """
+
+    @abc.abstractmethod
+    def ListSystemMetrics(
+        self,
+        request: runyard_protos.query.v1.query_pb2.ListSystemMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.ListSystemMetricsResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.ListSystemMetricsResponse]]:
+        """Lists the system metrics of a run: what its machines did, sampled by the agents."""
+
+    @abc.abstractmethod
+    def QuerySystemMetrics(
+        self,
+        request: runyard_protos.query.v1.query_pb2.QuerySystemMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.QuerySystemMetricsResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.QuerySystemMetricsResponse]]:
+        """Returns system metrics over time, downsampled to aligned buckets as QueryBuckets does it over steps."""
 
     @abc.abstractmethod
     def GetConsole(

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/query/v1/query.proto.
  */
 export const file_runyard_query_v1_query: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSKOAwoXTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHd3JpdGVycxgCIAMoBxIxCgdzdHJlYW1zGAMgAygOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIQCghjb250YWlucxgEIAEoCRIPCgdtYXRjaGVzGAUgASgJEhkKEWlzX2Nhc2Vfc2Vuc2l0aXZlGAYgASgIEh8KEmZpcnN0X3RpbWVfdW5peF9ucxgHIAEoEEgAiAEBEh4KEWxhc3RfdGltZV91bml4X25zGAggASgQSAGIAQESFwoPaXNfbmV3ZXN0X2ZpcnN0GAkgASgIEhEKCXBhZ2Vfc2l6ZRgKIAEoDRISCgpwYWdlX3Rva2VuGAsgASgJEhoKEmNvbnRleHRfbGluZV9jb3VudBgMIAEoDRIVCg1jaGFuZ2VzX3Rva2VuGA0gASgJQhUKE19maXJzdF90aW1lX3VuaXhfbnNCFAoSX2xhc3RfdGltZV91bml4X25zIuUBChhMaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USDwoHd3JpdGVycxgBIAMoBxINCgVsaW5lcxgCIAMoBhIVCg10aW1lc191bml4X25zGAMgAygQEjEKB3N0cmVhbXMYBCADKA4yIC5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlU3RyZWFtEg0KBXRleHRzGAUgAygJEhAKCGlzX21hdGNoGAYgAygIEhcKD25leHRfcGFnZV90b2tlbhgHIAEoCRIVCg1jaGFuZ2VzX3Rva2VuGAggASgJEg4KBmlzX2N1dBgJIAEoCCIlChFHZXRDb25zb2xlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJGChJHZXRDb25zb2xlUmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuQ29uc29sZVdyaXRlciKAAQoNQ29uc29sZVdyaXRlchIOCgZ3cml0ZXIYASABKA0SFQoNbGluZXNfZHVyYWJsZRgCIAEoBBIRCglsYXN0X2xpbmUYAyABKAQSGgoSZmlyc3RfdGltZV91bml4X25zGAQgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAUgASgQKm8KEEF0dGVtcHRTZWxlY3Rpb24SIQodQVRURU1QVF9TRUxFQ1RJT05fVU5TUEVDSUZJRUQQABIdChlBVFRFTVBUX1NFTEVDVElPTl9DVVJSRU5UEAESGQoVQVRURU1QVF9TRUxFQ1RJT05fQUxMEAIy8QUKDFF1ZXJ5U2VydmljZRJaCgtRdWVyeVNlcmllcxIkLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTZXJpZXNSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1Jlc3BvbnNlEl0KDFF1ZXJ5QnVja2V0cxIlLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVxdWVzdBomLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlCdWNrZXRzUmVzcG9uc2USWgoLTGlzdE1ldHJpY3MSJC5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RNZXRyaWNzUmVxdWVzdBolLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXNwb25zZRJXCgpHZXRTdW1tYXJ5EiMucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVxdWVzdBokLnJ1bnlhcmQucXVlcnkudjEuR2V0U3VtbWFyeVJlc3BvbnNlElcKCkdldFJlY2VpcHQSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRSZWNlaXB0UmVzcG9uc2USVAoJUXVlcnlSdW5zEiIucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXF1ZXN0GiMucnVueWFyZC5xdWVyeS52MS5RdWVyeVJ1bnNSZXNwb25zZRJpChBMaXN0Q29uc29sZUxpbmVzEikucnVueWFyZC5xdWVyeS52MS5MaXN0Q29uc29sZUxpbmVzUmVxdWVzdBoqLnJ1bnlhcmQucXVlcnkudjEuTGlzdENvbnNvbGVMaW5lc1Jlc3BvbnNlElcKCkdldENvbnNvbGUSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldENvbnNvbGVSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRDb25zb2xlUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQucXVlcnkudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9xdWVyeS92MTtxdWVyeXYxYgZwcm90bzM", [file_runyard_ingest_v1_ingest, file_runyard_metadata_v1_metadata]);
+  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSKOAwoXTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHd3JpdGVycxgCIAMoBxIxCgdzdHJlYW1zGAMgAygOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIQCghjb250YWlucxgEIAEoCRIPCgdtYXRjaGVzGAUgASgJEhkKEWlzX2Nhc2Vfc2Vuc2l0aXZlGAYgASgIEh8KEmZpcnN0X3RpbWVfdW5peF9ucxgHIAEoEEgAiAEBEh4KEWxhc3RfdGltZV91bml4X25zGAggASgQSAGIAQESFwoPaXNfbmV3ZXN0X2ZpcnN0GAkgASgIEhEKCXBhZ2Vfc2l6ZRgKIAEoDRISCgpwYWdlX3Rva2VuGAsgASgJEhoKEmNvbnRleHRfbGluZV9jb3VudBgMIAEoDRIVCg1jaGFuZ2VzX3Rva2VuGA0gASgJQhUKE19maXJzdF90aW1lX3VuaXhfbnNCFAoSX2xhc3RfdGltZV91bml4X25zIuUBChhMaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USDwoHd3JpdGVycxgBIAMoBxINCgVsaW5lcxgCIAMoBhIVCg10aW1lc191bml4X25zGAMgAygQEjEKB3N0cmVhbXMYBCADKA4yIC5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlU3RyZWFtEg0KBXRleHRzGAUgAygJEhAKCGlzX21hdGNoGAYgAygIEhcKD25leHRfcGFnZV90b2tlbhgHIAEoCRIVCg1jaGFuZ2VzX3Rva2VuGAggASgJEg4KBmlzX2N1dBgJIAEoCCIlChFHZXRDb25zb2xlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJGChJHZXRDb25zb2xlUmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuQ29uc29sZVdyaXRlciKAAQoNQ29uc29sZVdyaXRlchIOCgZ3cml0ZXIYASABKA0SFQoNbGluZXNfZHVyYWJsZRgCIAEoBBIRCglsYXN0X2xpbmUYAyABKAQSGgoSZmlyc3RfdGltZV91bml4X25zGAQgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAUgASgQIiwKGExpc3RTeXN0ZW1NZXRyaWNzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJRChlMaXN0U3lzdGVtTWV0cmljc1Jlc3BvbnNlEjQKB21ldHJpY3MYASADKAsyIy5ydW55YXJkLnF1ZXJ5LnYxLlN5c3RlbU1ldHJpY1N0YXRzIpIBChFTeXN0ZW1NZXRyaWNTdGF0cxIMCgRuYW1lGAEgASgJEg8KB3dyaXRlcnMYAiADKAcSGgoSZmlyc3RfdGltZV91bml4X25zGAMgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAQgASgQEgwKBGxhc3QYBSABKAESCwoDbG93GAYgASgBEgwKBGhpZ2gYByABKAEi7QEKGVF1ZXJ5U3lzdGVtTWV0cmljc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHbWV0cmljcxgCIAMoCRIfChJmaXJzdF90aW1lX3VuaXhfbnMYAyABKBBIAIgBARIeChFsYXN0X3RpbWVfdW5peF9ucxgEIAEoEEgBiAEBEhgKEGJ1Y2tldF9jb3VudF9tYXgYBSABKA0SDwoHd3JpdGVycxgGIAMoBxIUCgxpc19ieV93cml0ZXIYByABKAhCFQoTX2ZpcnN0X3RpbWVfdW5peF9uc0IUChJfbGFzdF90aW1lX3VuaXhfbnMiTAoaUXVlcnlTeXN0ZW1NZXRyaWNzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5TeXN0ZW1TZXJpZXMiogEKDFN5c3RlbVNlcmllcxIOCgZtZXRyaWMYASABKAkSDgoGd3JpdGVyGAIgASgNEhAKCHdpZHRoX21zGAMgASgEEhUKDXRpbWVzX3VuaXhfbnMYBCADKBASDAoEbG93cxgFIAMoARINCgVoaWdocxgGIAMoARINCgVtZWFucxgHIAMoARINCgVsYXN0cxgIIAMoARIOCgZjb3VudHMYCSADKAYqbwoQQXR0ZW1wdFNlbGVjdGlvbhIhCh1BVFRFTVBUX1NFTEVDVElPTl9VTlNQRUNJRklFRBAAEh0KGUFUVEVNUFRfU0VMRUNUSU9OX0NVUlJFTlQQARIZChVBVFRFTVBUX1NFTEVDVElPTl9BTEwQAjLQBwoMUXVlcnlTZXJ2aWNlEloKC1F1ZXJ5U2VyaWVzEiQucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1JlcXVlc3QaJS5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U2VyaWVzUmVzcG9uc2USXQoMUXVlcnlCdWNrZXRzEiUucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXF1ZXN0GiYucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXNwb25zZRJaCgtMaXN0TWV0cmljcxIkLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5MaXN0TWV0cmljc1Jlc3BvbnNlElcKCkdldFN1bW1hcnkSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFN1bW1hcnlSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVzcG9uc2USVwoKR2V0UmVjZWlwdBIjLnJ1bnlhcmQucXVlcnkudjEuR2V0UmVjZWlwdFJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXNwb25zZRJUCglRdWVyeVJ1bnMSIi5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1JlcXVlc3QaIy5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1Jlc3BvbnNlEmkKEExpc3RDb25zb2xlTGluZXMSKS5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RDb25zb2xlTGluZXNSZXF1ZXN0GioucnVueWFyZC5xdWVyeS52MS5MaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USbAoRTGlzdFN5c3RlbU1ldHJpY3MSKi5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RTeXN0ZW1NZXRyaWNzUmVxdWVzdBorLnJ1bnlhcmQucXVlcnkudjEuTGlzdFN5c3RlbU1ldHJpY3NSZXNwb25zZRJvChJRdWVyeVN5c3RlbU1ldHJpY3MSKy5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U3lzdGVtTWV0cmljc1JlcXVlc3QaLC5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U3lzdGVtTWV0cmljc1Jlc3BvbnNlElcKCkdldENvbnNvbGUSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldENvbnNvbGVSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRDb25zb2xlUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQucXVlcnkudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9xdWVyeS92MTtxdWVyeXYxYgZwcm90bzM", [file_runyard_ingest_v1_ingest, file_runyard_metadata_v1_metadata]);
 
 /**
  * A closed range of steps.
@@ -1180,6 +1180,272 @@ export const ConsoleWriterSchema: GenMessage<ConsoleWriter> = /*@__PURE__*/
   messageDesc(file_runyard_query_v1_query, 23);
 
 /**
+ * Asks for the system metrics that there are.
+ *
+ * @generated from message runyard.query.v1.ListSystemMetricsRequest
+ */
+export type ListSystemMetricsRequest = Message<"runyard.query.v1.ListSystemMetricsRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.ListSystemMetricsRequest.
+ * Use `create(ListSystemMetricsRequestSchema)` to create a new message.
+ */
+export const ListSystemMetricsRequestSchema: GenMessage<ListSystemMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 24);
+
+/**
+ * The system metrics of a run.
+ *
+ * @generated from message runyard.query.v1.ListSystemMetricsResponse
+ */
+export type ListSystemMetricsResponse = Message<"runyard.query.v1.ListSystemMetricsResponse"> & {
+  /**
+   * By name in byte order.
+   *
+   * @generated from field: repeated runyard.query.v1.SystemMetricStats metrics = 1;
+   */
+  metrics: SystemMetricStats[];
+};
+
+/**
+ * Describes the message runyard.query.v1.ListSystemMetricsResponse.
+ * Use `create(ListSystemMetricsResponseSchema)` to create a new message.
+ */
+export const ListSystemMetricsResponseSchema: GenMessage<ListSystemMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 25);
+
+/**
+ * What is known of one system metric.
+ *
+ * @generated from message runyard.query.v1.SystemMetricStats
+ */
+export type SystemMetricStats = Message<"runyard.query.v1.SystemMetricStats"> & {
+  /**
+   * The metric: "system/cpu", "system/gpu.0.powerWatts".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The writers whose agents sampled it, by number, at most 1,000.
+   *
+   * @generated from field: repeated fixed32 writers = 2;
+   */
+  writers: number[];
+
+  /**
+   * Time of the first sample, Unix nanoseconds.
+   *
+   * @generated from field: sfixed64 first_time_unix_ns = 3;
+   */
+  firstTimeUnixNs: bigint;
+
+  /**
+   * Time of the last one.
+   *
+   * @generated from field: sfixed64 last_time_unix_ns = 4;
+   */
+  lastTimeUnixNs: bigint;
+
+  /**
+   * The last value; of several writers the one of the latest sample.
+   *
+   * @generated from field: double last = 5;
+   */
+  last: number;
+
+  /**
+   * Smallest finite value; NaN if none.
+   *
+   * @generated from field: double low = 6;
+   */
+  low: number;
+
+  /**
+   * Largest finite value; NaN if none.
+   *
+   * @generated from field: double high = 7;
+   */
+  high: number;
+};
+
+/**
+ * Describes the message runyard.query.v1.SystemMetricStats.
+ * Use `create(SystemMetricStatsSchema)` to create a new message.
+ */
+export const SystemMetricStatsSchema: GenMessage<SystemMetricStats> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 26);
+
+/**
+ * Asks for system metrics over time.
+ *
+ * @generated from message runyard.query.v1.QuerySystemMetricsRequest
+ */
+export type QuerySystemMetricsRequest = Message<"runyard.query.v1.QuerySystemMetricsRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * Names of metrics, 1 to 1,000.
+   *
+   * @generated from field: repeated string metrics = 2;
+   */
+  metrics: string[];
+
+  /**
+   * Only samples from this time on, Unix nanoseconds. Absent: from the first.
+   *
+   * @generated from field: optional sfixed64 first_time_unix_ns = 3;
+   */
+  firstTimeUnixNs?: bigint | undefined;
+
+  /**
+   * Only samples up to this time. Absent: to the last.
+   *
+   * @generated from field: optional sfixed64 last_time_unix_ns = 4;
+   */
+  lastTimeUnixNs?: bigint | undefined;
+
+  /**
+   * Most buckets per series; 0 means 500, more than 10,000 means 10,000. metrics x buckets at most 500,000.
+   *
+   * @generated from field: uint32 bucket_count_max = 5;
+   */
+  bucketCountMax: number;
+
+  /**
+   * Only samples of these writers, at most 1,000. Empty: all.
+   *
+   * @generated from field: repeated fixed32 writers = 6;
+   */
+  writers: number[];
+
+  /**
+   * True: one series for each writer. False: one over all of them, its lows, highs and means over writers.
+   *
+   * @generated from field: bool is_by_writer = 7;
+   */
+  isByWriter: boolean;
+};
+
+/**
+ * Describes the message runyard.query.v1.QuerySystemMetricsRequest.
+ * Use `create(QuerySystemMetricsRequestSchema)` to create a new message.
+ */
+export const QuerySystemMetricsRequestSchema: GenMessage<QuerySystemMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 27);
+
+/**
+ * System metrics over time.
+ *
+ * @generated from message runyard.query.v1.QuerySystemMetricsResponse
+ */
+export type QuerySystemMetricsResponse = Message<"runyard.query.v1.QuerySystemMetricsResponse"> & {
+  /**
+   * By metric, as asked, then by writer; those without samples are left out.
+   *
+   * @generated from field: repeated runyard.query.v1.SystemSeries series = 1;
+   */
+  series: SystemSeries[];
+};
+
+/**
+ * Describes the message runyard.query.v1.QuerySystemMetricsResponse.
+ * Use `create(QuerySystemMetricsResponseSchema)` to create a new message.
+ */
+export const QuerySystemMetricsResponseSchema: GenMessage<QuerySystemMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 28);
+
+/**
+ * One system metric over time, as columns of one length. A bucket holds the samples with floor(Unix ms / width_ms) equal.
+ *
+ * @generated from message runyard.query.v1.SystemSeries
+ */
+export type SystemSeries = Message<"runyard.query.v1.SystemSeries"> & {
+  /**
+   * The metric.
+   *
+   * @generated from field: string metric = 1;
+   */
+  metric: string;
+
+  /**
+   * The writer; 0: all that were asked for.
+   *
+   * @generated from field: uint32 writer = 2;
+   */
+  writer: number;
+
+  /**
+   * Milliseconds per bucket, a power of two.
+   *
+   * @generated from field: uint64 width_ms = 3;
+   */
+  widthMs: bigint;
+
+  /**
+   * Time of the first sample in the bucket, Unix nanoseconds, ascending.
+   *
+   * @generated from field: repeated sfixed64 times_unix_ns = 4;
+   */
+  timesUnixNs: bigint[];
+
+  /**
+   * Smallest finite value; NaN if none.
+   *
+   * @generated from field: repeated double lows = 5;
+   */
+  lows: number[];
+
+  /**
+   * Largest finite value; NaN if none.
+   *
+   * @generated from field: repeated double highs = 6;
+   */
+  highs: number[];
+
+  /**
+   * Mean of the finite values; NaN if none.
+   *
+   * @generated from field: repeated double means = 7;
+   */
+  means: number[];
+
+  /**
+   * Value of the last sample.
+   *
+   * @generated from field: repeated double lasts = 8;
+   */
+  lasts: number[];
+
+  /**
+   * Samples in the bucket.
+   *
+   * @generated from field: repeated fixed64 counts = 9;
+   */
+  counts: bigint[];
+};
+
+/**
+ * Describes the message runyard.query.v1.SystemSeries.
+ * Use `create(SystemSeriesSchema)` to create a new message.
+ */
+export const SystemSeriesSchema: GenMessage<SystemSeries> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 29);
+
+/**
  * Which attempts of a run are read.
  *
  * @generated from enum runyard.query.v1.AttemptSelection
@@ -1289,6 +1555,26 @@ export const QueryService: GenService<{
     methodKind: "unary";
     input: typeof ListConsoleLinesRequestSchema;
     output: typeof ListConsoleLinesResponseSchema;
+  },
+  /**
+   * Lists the system metrics of a run: what its machines did, sampled by the agents.
+   *
+   * @generated from rpc runyard.query.v1.QueryService.ListSystemMetrics
+   */
+  listSystemMetrics: {
+    methodKind: "unary";
+    input: typeof ListSystemMetricsRequestSchema;
+    output: typeof ListSystemMetricsResponseSchema;
+  },
+  /**
+   * Returns system metrics over time, downsampled to aligned buckets as QueryBuckets does it over steps.
+   *
+   * @generated from rpc runyard.query.v1.QueryService.QuerySystemMetrics
+   */
+  querySystemMetrics: {
+    methodKind: "unary";
+    input: typeof QuerySystemMetricsRequestSchema;
+    output: typeof QuerySystemMetricsResponseSchema;
   },
   /**
    * Tells how much each writer of a run has printed, and whether any line is missing.

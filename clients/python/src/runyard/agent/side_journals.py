@@ -1,41 +1,64 @@
-"""Carries the console's journal of a run to the server, beside the run's own."""
+"""Carries the journals beside a run's own to the server: what it printed, and what its machine did."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from runyard import journal_format as form
 from runyard.agent import mark as marks
 from runyard.agent.ports import StartedRun
 from runyard.agent.reader import JournalFollower
 from runyard.agent.uploader import Uploader
 
 if TYPE_CHECKING:
-    from runyard.agent.run import Server, World
+    from runyard.agent.world import Server, World
 
 POLL_S = 0.2
-END_WAIT_S = 10.0
+KEEPER_WAIT_S = 10.0
 """How long the end of a run waits for a keeper that lives and does not end its journal."""
-START_WAIT_S = 1.0
+KEEPER_START_WAIT_S = 1.0
 """How long it waits for one that may just be starting."""
 REMOVE_INTERVAL_S = 1.0
 
 _log = logging.getLogger("runyard.agent")
 
 
-class ConsoleUpload:
-    """Follows `console` in a run folder until `finish`."""
+class SideJournals:
+    """All of one run; those that are not there cost next to nothing."""
+
+    def __init__(self, run: StartedRun, folder: str, *, world: World, server: Server) -> None:
+        self._journals = [
+            SideJournal(run, folder, name, world=world, server=server)
+            for name in form.SIDE_JOURNALS
+        ]
+
+    async def finish(self, *, is_live: bool) -> None:
+        """Returns when all of them is durable or refused, and nothing is to come; with `is_live`, what is there by now."""
+        for one in self._journals:
+            await one.finish(is_live=is_live)
+
+    def remove_all(self) -> None:
+        """Removes the segments of a run that is complete."""
+        for one in self._journals:
+            one.remove_all()
+
+    async def stop(self) -> None:
+        """Ends all that is in flight."""
+        for one in self._journals:
+            await one.stop()
+
+
+class SideJournal:
+    """Follows one of them until `finish`."""
 
     def __init__(
-        self,
-        run: StartedRun,
-        folder: str,
-        *,
-        world: World,
-        server: Server,
+        self, run: StartedRun, folder: str, name: str, *, world: World, server: Server
     ) -> None:
-        self.folder = f"{folder}/console"
+        self.name = name
+        self.folder = f"{folder}/{name}"
         self._disk = world.disk
         self.mark = marks.Mark(world.disk, self.folder, time_unix_ns=world.time_unix_ns)
         self._uploader = Uploader(
@@ -44,31 +67,20 @@ class ConsoleUpload:
             run,
             self.mark,
             budget=world.budget,
-            is_console=True,
+            journal=name,
         )
         self._journal = JournalFollower(
             world.disk, self.folder, durable_sequence=self.mark.durable_sequence
         )
-        self._task = asyncio.get_running_loop().create_task(self._follow())
         self._is_last = False
+        self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def finish(self, *, is_live: bool) -> None:
-        """Returns when all that was printed is durable or refused; nothing of the run is printed any more.
-
-        With `is_live` it is: only what is there by now is sent.
-        """
+        """Returns when all of it is durable or refused; see SideJournals."""
         if not self.is_there:
             return
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
-        while not is_live and self._journal.finish is None and self._uploader.refusal is None:
-            waited_s = loop.time() - started_s
-            is_kept = self._disk.is_locked(f"{self.folder}/keeper.lock")
-            if waited_s >= (END_WAIT_S if is_kept else START_WAIT_S):
-                break
-            if not is_kept and self._journal.next_sequence > 1:
-                break
-            await asyncio.sleep(POLL_S / 4)
+        if self.name == form.CONSOLE_JOURNAL and not is_live:
+            await self._await_keeper()
         self._is_last = True
         await asyncio.gather(self._task, return_exceptions=True)
         if self._uploader.refusal is None:
@@ -78,7 +90,7 @@ class ConsoleUpload:
 
     @property
     def is_there(self) -> bool:
-        """Returns whether anything is or was kept of the console."""
+        """Returns whether there is or was anything of it."""
         return self._disk.stamp(self.folder) is not None
 
     def remove_all(self) -> None:
@@ -96,6 +108,19 @@ class ConsoleUpload:
             self.mark.write()
         self._journal.close()
 
+    async def _await_keeper(self) -> None:
+        """Returns when the keeper of a dead process's console has ended its journal, or will not."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        while self._journal.finish is None and self._uploader.refusal is None:
+            waited_s = loop.time() - started_s
+            is_kept = self._disk.is_locked(f"{self.folder}/keeper.lock")
+            if waited_s >= (KEEPER_WAIT_S if is_kept else KEEPER_START_WAIT_S):
+                return
+            if not is_kept and self._journal.next_sequence > 1:
+                return
+            await asyncio.sleep(POLL_S / 4)
+
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         remove_time_s = 0.0
@@ -111,17 +136,17 @@ class ConsoleUpload:
                 self.mark.written_sequence, self._journal.next_sequence - 1
             )
             if self._journal.blocked:
-                _log.error("console_blocked %s: %s", self.folder, self._journal.blocked)
+                _log.error("side_journal_blocked %s: %s", self.folder, self._journal.blocked)
                 return
             if (is_last or self._journal.finish is not None) and not has_grown:
                 return
             if loop.time() >= remove_time_s:
                 remove_time_s = loop.time() + REMOVE_INTERVAL_S
-                self._remove_durable()
+                self._remove_durable(self._journal.removable(self.mark.durable_sequence))
             await asyncio.sleep(POLL_S)
 
-    def _remove_durable(self) -> None:
-        for path, first, last in self._journal.removable(self.mark.durable_sequence):
+    def _remove_durable(self, removable: Sequence[tuple[str, int, int]]) -> None:
+        for path, first, last in removable:
             if not self.mark.is_refused(first, last):
                 self._remove(path)
 
