@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_written(
     with runyard.init() as run:
         run.log({"a": 1.0})
     assert "cannot be written" in capsys.readouterr().err
-    assert len(list((tmp_path / "other").rglob("*.seg"))) == 1
+    assert len(list((tmp_path / "other").rglob("journal/*.seg"))) == 1
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     with runyard.init() as run:
         run.log({"a": 1.0})
@@ -62,7 +62,7 @@ def test_a_folder_without_room(
         run.log({"a": 1.0})
     assert "No space left on device" in " ".join(capsys.readouterr().err.split())
     assert list((tmp_path / "journals").iterdir()) == []
-    assert len(list((tmp_path / "other").rglob("*.seg"))) == 1
+    assert len(list((tmp_path / "other").rglob("journal/*.seg"))) == 1
 
 
 def test_a_working_folder_that_is_gone(
@@ -77,7 +77,7 @@ def test_a_working_folder_that_is_gone(
     with runyard.init() as run:
         run.log({"a": 1.0})
     assert "cannot be written" in capsys.readouterr().err
-    assert len(list((tmp_path / "other").rglob("*.seg"))) == 1
+    assert len(list((tmp_path / "other").rglob("journal/*.seg"))) == 1
 
 
 def test_a_resumed_run_shows_what_earlier_attempts_left(tmp_path: Path) -> None:

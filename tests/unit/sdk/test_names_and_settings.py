@@ -132,12 +132,10 @@ def test_values_that_cannot_be_name_their_source(env: dict[str, str], message: s
 
 def test_names_of_wandb_settings_are_taken() -> None:
     """Settings(run_name=…, init_timeout=…) mean ours; unknown ones are listed, not refused."""
-    given = Settings(
-        run_name="n", init_timeout=3, run_tags=["a", "a", "b"], x_stats_sampling_interval=1
-    )
+    given = Settings(run_name="n", init_timeout=3, run_tags=["a", "a", "b"], x_stats_pid=1)
     s = resolved(settings=given)
     assert (s.name, s.init_timeout_s, s.tags) == ("n", 3.0, ("a", "b"))
-    assert given.ignored == ["x_stats_sampling_interval"]
+    assert given.ignored == ["x_stats_pid"]
     assert given.run_name == "n" and given.quiet is False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from runyard.errors import InvalidArgument
 from runyard.rpc import QUERY, Connection
@@ -168,10 +168,8 @@ def _pages(
 def _call(
     connection: Connection, request: query_pb2.ListConsoleLinesRequest
 ) -> query_pb2.ListConsoleLinesResponse:
-    reply: Any = connection.call(
-        QUERY + "ListConsoleLines", request, query_pb2.ListConsoleLinesResponse
-    )
-    return reply  # type: ignore[no-any-return]
+    kind = query_pb2.ListConsoleLinesResponse
+    return connection.call(QUERY + "ListConsoleLines", request, kind)
 
 
 def _lines(reply: query_pb2.ListConsoleLinesResponse) -> Iterator[ConsoleLine]:

@@ -302,7 +302,7 @@ class _Pool:
         link = self._free.popleft()  # one per thread, so there is always one
         try:
             return action(link)
-        except Exception:
+        except Exception:  # passed on: whatever it was, the link is made fit again
             link.recover()
             raise
         finally:

@@ -27,7 +27,7 @@ try:
     import termios
     import tty
 except ImportError:  # Windows
-    fcntl = pty = termios = tty = None  # type: ignore[assignment]
+    fcntl = pty = termios = tty = None  # type: ignore[assignment]  # absent there
 
 PIPE_BYTES = 1 << 20
 """Most that may be printed at once by code that gives way to nobody."""

@@ -24,11 +24,12 @@ from typing import Any
 from runyard.console.echo import PENDING_BYTES_MAX, Echo
 from runyard.console.recorder import ConsoleRecorder
 from runyard.journal_room import JournalRoom
+from runyard.settings import launcher_environment
 
 try:
     import fcntl
 except ImportError:  # Windows: there nothing is taken at descriptors
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # the module is absent there
 
 LOCK_NAME = "keeper.lock"
 READ_BYTES_MAX = 1 << 20
@@ -48,7 +49,7 @@ def main() -> None:
     for name in IGNORED_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    Keeper(json.loads(sys.argv[1]), os.environ).run()
+    Keeper(json.loads(sys.argv[1]), launcher_environment()).run()
 
 
 class _Input:
