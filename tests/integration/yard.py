@@ -271,7 +271,14 @@ class Yard:
         return Part(name, command, self.folder / f"{name}.log")
 
 
+ORIGIN_OFF = dict.fromkeys(
+    ("RUNYARD_SAVE_CODE", "RUNYARD_SAVE_GIT", "RUNYARD_SAVE_REQUIREMENTS", "RUNYARD_SAVE_MACHINE"),
+    "0",
+)
+"""What is found out beside the script comes some time: many tests count records and files, or processes, exactly."""
+
+
 def clean_environment(more: dict[str, str]) -> dict[str, str]:
-    """Returns this process's environment without anything of runyard's, and with `more`."""
+    """Returns this process's environment without anything of runyard's, with ORIGIN_OFF and then with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+    return {**kept, "PYTHONUNBUFFERED": "1", **ORIGIN_OFF, **more}

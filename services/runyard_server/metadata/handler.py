@@ -444,6 +444,7 @@ def _run_change(change: pb.RunChange) -> RunChange:
         preemption_notice=change.preemption_notice
         if change.HasField("preemption_notice")
         else None,
+        host_facts_json=change.host_facts_json,
     )
 
 

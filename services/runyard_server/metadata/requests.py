@@ -133,6 +133,7 @@ class RunChange:
     tags: tuple[str, ...] | None = None
     alert: Alert | None = None
     preemption_notice: str | None = None
+    host_facts_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

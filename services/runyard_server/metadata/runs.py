@@ -15,6 +15,7 @@ from runyard_server.domain.events import RunEvent, RunEventKind
 from runyard_server.domain.extended_json import merge_config, read_object, write_object
 from runyard_server.domain.run import (
     LIVE_STATES,
+    Host,
     RunDocument,
     RunKey,
     RunState,
@@ -34,6 +35,7 @@ from runyard_server.metadata.requests import (
     RunLimits,
     check_change,
     check_edit,
+    check_host,
 )
 from runyard_server.storage.ports.run_store import RunTransaction
 
@@ -75,6 +77,8 @@ def apply_changes(
         changed = _apply_change(changed, check_change(change, limits), limits)
     config_json = _apply_config_changes(document.config_json, fresh, limits)
     changed = replace(changed, config_json=config_json)
+    if any(change.host_facts_json for change in fresh) and _tells_of_host(tx, document, author):
+        changed = replace(changed, host=_with_host_facts(document.host, fresh, limits))
     tx.save_writer(replace(author, applied_sequence=fresh[-1].sequence))
     saved = save(tx, document, Change(changed), now_unix_ns=now_unix_ns)
     for change in fresh:
@@ -261,6 +265,27 @@ def _apply_config_changes(config_json: str, changes: Sequence[RunChange], limits
         )
         config = merge_config(config, changes=added, removed_keys=change.config_removed_keys)
     return config_text(config, limits)
+
+
+def _tells_of_host(tx: RunTransaction, document: RunDocument, author: Writer) -> bool:
+    """Returns whether the document's host is the writer's to tell of: its attempt is the current one, which it began or leads."""
+    if author.attempt != document.attempt_count:
+        return False
+    attempt = tx.find_attempt(document.run_key, author.attempt)
+    is_first = attempt is None or attempt.first_writer == author.writer
+    return is_first or author.identity.rank == 0
+
+
+def _with_host_facts(host: Host, changes: Sequence[RunChange], limits: RunLimits) -> Host:
+    """Returns the host with the facts of all changes; raises InvalidArgument if they are no object, or too large."""
+    bytes_max = limits.host_field_bytes_max
+    facts = read_object(host.extra_json, field="host.extra_json", bytes_max=bytes_max)
+    for change in changes:
+        added = read_object(change.host_facts_json, field="host_facts_json", bytes_max=bytes_max)
+        facts = merge_config(facts, changes=added, removed_keys=())
+    told = replace(host, extra_json=write_object(facts))
+    check_host(told, limits)
+    return told
 
 
 def make_transition(

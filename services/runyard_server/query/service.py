@@ -243,7 +243,11 @@ class QueryService:
         summaries = await read_summaries(self._points, page, summary_keys)
         rows = tuple(
             RunRow(
-                dataclasses.replace(d, config_json=select_config(d.config_json, config_keys)),
+                dataclasses.replace(
+                    d,
+                    config_json=select_config(d.config_json, config_keys),
+                    host=dataclasses.replace(d.host, extra_json=""),
+                ),
                 summaries.get(d.run_key, ""),
             )
             for d in page

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runyard_server.domain.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
-from runyard_server.domain.run import MetricDefinition, RunKey, RunState, TransitionCause
+from runyard_server.domain.run import Host, MetricDefinition, RunKey, RunState, TransitionCause
+from runyard_server.domain.writers import WriterIdentity
 from runyard_server.metadata.requests import (
     RecordTransition,
     RunChange,
@@ -341,3 +342,56 @@ def test_cut_evidence_keeps_its_limit(text: str, limit: int) -> None:
     assert len(kept.encode()) <= limit
     if len(text.encode()) + 2 * text.count("\0") <= limit:
         assert text.replace("\0", "\ufffd") == kept
+
+
+async def test_facts_of_the_host_are_set_once_beside_those_of_the_start() -> None:
+    """What was found out later joins what the start told; a repeat, and a resumed attempt's predecessor, change nothing."""
+    desk = Desk()
+    host = Host(hostname="h", extra_json='{"program":"a.py","git":{"branch":"main"}}')
+    first = await desk.start("x", host=host)
+    key = first.run.run_key
+    told = RunChange(2, host_facts_json='{"git":{"commit":"c"},"gpu":{"count":8}}')
+    for _ in range(2):
+        assert await desk.service.apply_changes(key, 1, [told]) == 2
+    expected = {"program": "a.py", "git": {"commit": "c"}, "gpu": {"count": 8}}
+    document = await desk.read(first)
+    assert (document.host.hostname, json.loads(document.host.extra_json)) == ("h", expected)
+    await desk.finish(first)
+    await desk.start("x", host=Host(hostname="i", extra_json='{"program":"b.py"}'))
+    late = RunChange(3, host_facts_json='{"gpu":{"count":1}}')
+    assert await desk.service.apply_changes(key, 1, [late]) == 3
+    now = RunChange(2, host_facts_json='{"gpu":{"count":2}}')
+    assert await desk.service.apply_changes(key, 2, [now]) == 2
+    document = await desk.read(first)
+    assert json.loads(document.host.extra_json) == {"program": "b.py", "gpu": {"count": 2}}
+
+
+async def test_of_many_ranks_the_first_tells_of_the_host() -> None:
+    """Facts come from the writer that began the attempt, and from rank 0 where that joined later; others are passed over."""
+    desk = Desk()
+    first = await desk.start("x", identity=WriterIdentity(rank=1, world_size=3))
+    for rank in (2, 0):
+        await desk.start("x", identity=WriterIdentity(rank=rank, world_size=3))
+    for writer, found in ((1, {"n": 1}), (2, {"n": 1}), (3, {"n": 3})):
+        change = RunChange(2, host_facts_json=json.dumps({"n": writer}))
+        assert await desk.service.apply_changes(first.run.run_key, writer, [change]) == 2
+        assert found == json.loads((await desk.read(first)).host.extra_json)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "FIELD_INVALID"),
+        ('{"a":NaN}', "FIELD_INVALID"),
+        ('{"a":"' + "x" * 2**20 + '"}', "FIELD_TOO_LARGE"),
+    ],
+)
+async def test_facts_that_cannot_be_kept_are_refused(text: str, reason: str) -> None:
+    """Facts that are no object, or too large, are refused, and leave the host as it was."""
+    desk = Desk()
+    started = await desk.start(host=Host(hostname="h"))
+    call = desk.service.apply_changes(started.run.run_key, 1, [RunChange(2, host_facts_json=text)])
+    with pytest.raises(InvalidArgument) as caught:
+        await call
+    assert caught.value.reason == reason
+    assert (await desk.read(started)).host == Host(hostname="h")

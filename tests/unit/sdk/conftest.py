@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 import runyard
+from tests.integration.yard import ORIGIN_OFF
 from tests.unit.sdk.answering import Yard
+
+
+@pytest.fixture(autouse=True)
+def without_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process looks where runs come from unless a test asks for it: its records come some time."""
+    for name, value in ORIGIN_OFF.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
     import runyard as wandb
 
     run = wandb.init(
-        project="p", save_code=True, sync_tensorboard=True, monitor_gym=True, anonymous="allow", force=True,
+        project="p", save_code=False, sync_tensorboard=True, monitor_gym=True, anonymous="allow", force=True,
         magic=True, allow_val_change=True, settings=wandb.Settings(start_method="thread"), resume="allow",
     )  # fmt: skip
     wandb.watch(None, log="all")
@@ -203,7 +203,7 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
         change.get("alert") for change in changes
     ]
     assert "mark_preempting()" in [change.get("preemption_notice") for change in changes]
-    for word in ("save_code", "sync_tensorboard", "start_method", "watch()"):
+    for word in ("sync_tensorboard", "start_method", "watch()"):
         assert err.count(f"NOTE {word}") + err.count(f"({word}") + err.count(f"'{word}'") == 1, (
             word,
             err,

@@ -18,7 +18,7 @@ RESTART_PAUSE_S = 2.0
 RESTART_PAUSE_MAX_S = 60.0
 
 _processes: list[subprocess.Popen[bytes]] = []
-"""Agents that this process started; kept so that they are reaped, and are not mistaken for forgotten ones."""
+"""Agents, and other processes beside this one, that it started; kept so that they are reaped, and are not mistaken for forgotten ones."""
 
 
 class AgentLink:
@@ -61,7 +61,7 @@ class AgentLink:
                 )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return str(error)
-        _processes.append(self._process)
+        keep_process(self._process)
         return ""
 
     def failure(self) -> str:
@@ -106,8 +106,14 @@ class AgentLink:
             return not Path("/proc/self").exists()
 
 
+def keep_process(process: subprocess.Popen[bytes]) -> None:
+    """Watches a process that is to outlive this one."""
+    _reap()
+    _processes.append(process)
+
+
 def let_go() -> None:
-    """Stops watching the agents, which outlive this process by intent: the interpreter's end need not warn of them."""
+    """Stops watching these processes, which outlive this process by intent: the interpreter's end need not warn of them."""
     for process in _processes:
         if process.poll() is None:
             process.returncode = 0

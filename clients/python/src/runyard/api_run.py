@@ -32,6 +32,7 @@ class Run:
         self._client = client
         self._base_url = base_url
         self._summary: dict[str, Any] | None = None
+        self._host: dict[str, Any] | None = None
         self._take(record)
 
     @property
@@ -58,6 +59,16 @@ class Run:
             self._summary = summary = dict(extended_json.loads(text))
             return summary
         return self._summary
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Returns where the run came from: `hostname`, `command` …, and `git`, `gpu`, `environment` … where they are known.
+
+        See metadata.v1.Host, whose extra facts stand among the others here.
+        """
+        if self._host is None:
+            self._host = self._client.get_run(self.path).host
+        return self._host
 
     @property
     def metrics(self) -> list[str]:
@@ -308,7 +319,6 @@ class Run:
         self.project = record.project
         self.state = record.state
         self.exit_code = record.exit_code
-        self.metadata = record.host
         self.name = record.display_name
         self.notes = record.notes
         self.tags = list(record.tags)
@@ -316,6 +326,7 @@ class Run:
         self.job_type = record.job_type
         self.config: dict[str, Any] = extended_json.loads(record.config_json)
         self._summary = None
+        self._host = None if record.summary_json else record.host  # a list has it in part
         self._as_read = self._editable()
 
     def _editable(self) -> dict[str, Any]:

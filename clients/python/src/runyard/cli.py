@@ -13,6 +13,7 @@ from typing import Any
 
 from runyard import cli_journal, cli_lives, cli_logs, cli_projects, cli_stop, cli_sync, cli_trash
 from runyard.errors import Error
+from runyard.host_text import host_lines
 from runyard.text_format import bytes_text, table_lines
 from runyard.version import VERSION
 
@@ -120,6 +121,8 @@ def _shown(name: str, value: Any) -> Sequence[str]:
         return [f"tags: {', '.join(value)}"]
     if name == "transitions":
         lines = table_lines([cli_lives.transition_cells(one) for one in value])
+    elif name == "host":
+        lines = table_lines(host_lines(value))
     elif name == "files":
         lines = table_lines([(one["name"], bytes_text(one["size_bytes"])) for one in value])
     elif isinstance(value, dict):

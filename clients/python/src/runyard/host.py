@@ -1,61 +1,117 @@
-"""Where and how the training process runs: what the run's overview shows of it."""
+"""Where and how the training process runs, as far as it can be told at once; see runyard.origin for what takes longer."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import platform
 import shlex
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import extended_json
+from runyard import extended_json, machine
+from runyard.console.redaction import is_secret_name, redact_addresses, redact_arguments
+from runyard.settings import ResolvedSettings
 from runyard.version import VERSION
 
 COMMAND_LENGTH_MAX = 16_000
+"""Characters of the command line, and of the arguments together."""
+VARIABLE_LENGTH_MAX = 4_096
+VARIABLE_COUNT_MAX = 256
 
 
-def describe_host() -> dict[str, Any]:
-    """Returns the fields of metadata.v1.Host; what cannot be known is left out."""
-    folder, git = _whereabouts()
-    extra = {"git": git} if git else {}
+def describe_host(settings: ResolvedSettings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of metadata.v1.Host that the settings do not switch off; what cannot be known is left out."""
+    folder = working_folder()
     fields: dict[str, Any] = {
         "hostname": socket.gethostname(),
         "username": _username(),
         "os": platform.platform(),
         "python_version": platform.python_version(),
         "python_executable": sys.executable or "",
-        "command": _command(),
+        "command": _command() if settings.save_command else "",
         "working_directory": folder,
         "pid": os.getpid(),
         "client_version": f"runyard-python/{VERSION}",
-        "cpu_count": _cpu_count(),
-        "extra_json": extended_json.dumps(extra) if extra else "",
+        "cpu_count": _cpu_count() if settings.save_machine else 0,
     }
+    extra = _extra(folder, settings, environ)
+    if extra:
+        fields["extra_json"] = extended_json.dumps(extended_json.plain(extra))
     return {key: value for key, value in fields.items() if value}
 
 
-def _whereabouts() -> tuple[str, dict[str, str]]:
-    """Returns the working folder and the state of its repository; as much as there is and may be read."""
-    folder = ""
+def _extra(folder: str, settings: ResolvedSettings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the facts that Host.extra_json holds from the start."""
+    extra: dict[str, Any] = {}
+    if settings.save_command:
+        extra["program"] = program()
+        extra["arguments"] = _cut(redact_arguments(sys.argv[1:]))
+    if settings.save_git:
+        extra["git"] = git_state(Path(folder)) if folder else {}
+    if settings.save_machine:
+        extra.update(machine.describe_machine(folder, environ))
+    if settings.save_environment:
+        extra["environment"] = environment_facts(environ, settings.environment_names)
+    return {key: value for key, value in extra.items() if value}
+
+
+def working_folder() -> str:
+    """Returns the working directory; "" where it was removed, or one above it may not be searched."""
     try:
-        folder = str(Path.cwd())
-        return folder, git_state(Path(folder))
-    except OSError:  # the folder was removed, or one above it may not be searched
-        return folder, {}
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def program() -> str:
+    """Returns the script's absolute path, "-m MODULE" for a module, "" where there is neither (a prompt, a notebook)."""
+    main = sys.modules.get("__main__")
+    module = str(getattr(getattr(main, "__spec__", None), "name", None) or "")
+    if module:
+        return f"-m {module.removesuffix('.__main__')}"
+    file = getattr(main, "__file__", None)
+    return os.path.abspath(file) if isinstance(file, str) else ""  # noqa: PTH100 (links stay)
+
+
+def environment_facts(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Returns the variables that the names and globs allow, by name, but for those that look like credentials."""
+    allowed = sorted(
+        name
+        for name in environ
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in names) and not is_secret_name(name)
+    )
+    return {
+        name: redact_addresses(environ[name])[:VARIABLE_LENGTH_MAX]
+        for name in allowed[:VARIABLE_COUNT_MAX]
+    }
 
 
 def git_state(folder: Path) -> dict[str, str]:
     """Returns commit, branch and remote of the repository around the folder, read from its files; {} outside of one."""
-    for parent in (folder, *folder.parents):
-        git = parent / ".git"
-        if git.is_dir():
-            return _read_git(git)
-        if git.is_file():  # a worktree or submodule
-            pointer = _read(git).partition("gitdir:")[2].strip()
-            return _read_git((parent / pointer).resolve()) if pointer else {}
+    try:
+        for parent in (folder, *folder.parents):
+            git = parent / ".git"
+            if git.is_dir():
+                return _read_git(git)
+            if git.is_file():  # a worktree or submodule
+                pointer = _read(git).partition("gitdir:")[2].strip()
+                return _read_git((parent / pointer).resolve()) if pointer else {}
+    except OSError:  # one of the folders may not be searched
+        pass
     return {}
+
+
+def without_credentials(address: str) -> str:
+    """Returns the address of a repository without the user and password that it may hold."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _read_git(git: Path) -> dict[str, str]:
@@ -92,9 +148,7 @@ def _remote(git: Path) -> str:
         if stripped.startswith("["):
             is_origin = stripped == '[remote "origin"]'
         elif is_origin and stripped.partition("=")[0].strip() == "url":
-            url = stripped.partition("=")[2].strip()
-            scheme, separator, rest = url.partition("://")
-            return f"{scheme}://{rest.rpartition('@')[2]}" if separator else url
+            return without_credentials(stripped.partition("=")[2].strip())
     return ""
 
 
@@ -116,7 +170,19 @@ def _username() -> str:
 
 def _command() -> str:
     arguments = getattr(sys, "orig_argv", None) or [sys.executable or "python", *sys.argv]
-    return shlex.join(arguments)[:COMMAND_LENGTH_MAX]
+    return shlex.join(redact_arguments(arguments))[:COMMAND_LENGTH_MAX]
+
+
+def _cut(arguments: Sequence[str]) -> list[str]:
+    """Returns the first arguments, as many as have room; the last one says what is left out."""
+    kept: list[str] = []
+    length = 0
+    for index, argument in enumerate(arguments):
+        length += len(argument)
+        if length > COMMAND_LENGTH_MAX:
+            return [*kept, f"… {len(arguments) - index} more"]
+        kept.append(argument)
+    return kept
 
 
 def _cpu_count() -> int:

@@ -10,7 +10,7 @@ from runyard.errors import NotOffered
 HARMLESS: Mapping[str, str] = {
     "watch": "gradients and parameters of models are not recorded yet; the call is passed over",
     "unwatch": "gradients and parameters of models are not recorded yet; the call is passed over",
-    "log_code": "code is not recorded yet; the call is passed over",
+    "log_code": "only the script itself is recorded yet; the call is passed over",
     "tensorboard": "TensorBoard files are not followed yet; the call is passed over",
     "write_traces": "traces are not recorded yet; the call is passed over",
 }
@@ -27,7 +27,6 @@ LATER = frozenset(
 """Names that come in a later version; passing over them would lose something."""
 
 INIT_HARMLESS: Mapping[str, str] = {
-    "save_code": "code is not recorded yet",
     "sync_tensorboard": "TensorBoard files are not followed yet",
     "tensorboard": "TensorBoard files are not followed yet",
     "monitor_gym": "videos of gym are not recorded yet",

@@ -31,6 +31,7 @@ class RunRecord:
     heartbeat_time_s: float | None
     exit_code: int | None
     host: dict[str, object]
+    """Machine, program and further facts (`git`, `gpu`, `environment` …); of runs in a list without those."""
     attempt_count: int
     writer_count: int
     summary_json: str = ""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from google.protobuf import field_mask_pb2, json_format, message, timestamp_pb2
 
+from runyard import extended_json
 from runyard.errors import Error, Unavailable, error_of
 from runyard.records import (
     Columns,
@@ -341,7 +342,6 @@ def _range(first_step: int | None, last_step: int | None) -> query_pb2.StepRange
 
 
 def _run(run: metadata_pb2.Run, summary_json: str = "") -> RunRecord:
-    host = json_format.MessageToDict(run.host, preserving_proto_field_name=True)
     return RunRecord(
         path=run.path,
         run_key=run.run_key,
@@ -360,11 +360,18 @@ def _run(run: metadata_pb2.Run, summary_json: str = "") -> RunRecord:
         end_time_s=_time_s(run, "end_time"),
         heartbeat_time_s=_time_s(run, "heartbeat_time"),
         exit_code=run.exit_code if run.HasField("exit_code") else None,
-        host=host,
+        host=_host(run.host),
         attempt_count=run.attempt_count,
         writer_count=run.writer_count,
         summary_json=summary_json,
     )
+
+
+def _host(message: metadata_pb2.Host) -> dict[str, object]:
+    """Returns the machine and program by name, the further facts among them."""
+    host: dict[str, object] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    facts = extended_json.loads(str(host.pop("extra_json", "{}")))
+    return {**facts, **host}
 
 
 def project_record(project: metadata_pb2.Project) -> ProjectRecord:

@@ -17,6 +17,7 @@ from runyard.stop_listener import StopListener
 if TYPE_CHECKING:
     from runyard.active_run import RunParts
     from runyard.console.capture import Capture
+    from runyard.origin_link import OriginLink
 
 _Callback = TypeVar("_Callback", bound=Callable[[], Any])
 _Self = TypeVar("_Self", bound="RunEnds")
@@ -105,6 +106,10 @@ class RunEnds:
     def keep_console(self, console: Capture | None) -> None:
         """Takes what keeps what is printed from now on."""
         self._records.console = console
+
+    def keep_origin(self, origin: OriginLink) -> None:
+        """Takes what finds out where the run came from."""
+        self._records.origin = origin
 
     def __enter__(self: _Self) -> _Self:
         return self

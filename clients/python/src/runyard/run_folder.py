@@ -172,6 +172,19 @@ class RunFolder:
             grace_s=float(fields.get("grace_s") or 0),
         )
 
+    def read_origin(self, bytes_max: int) -> tuple[dict[str, Any], list[str]] | None:
+        """Returns (facts, names of files made) as `runyard.origin` wrote them; None while it has not, or above the limit."""
+        path = self.path / "origin.json"
+        try:
+            if path.stat().st_size > bytes_max:
+                return None
+        except OSError:
+            return None
+        fields = _read_json(path)
+        if fields is None:
+            return None
+        return _object(fields.get("facts")) or {}, [str(name) for name in fields.get("files") or ()]
+
     def write_log(self, text: str) -> None:
         """Appends a line to the SDK's log of the run; a disk that refuses is passed over."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -51,6 +51,11 @@ class RunPlan:
         return None if last_step is None else last_step + 1
 
     @property
+    def is_origin_told_here(self) -> bool:
+        """Returns whether this process tells where the run came from: of the ranks that write one run, the first does."""
+        return not self.place.rank or not self.settings.run_id
+
+    @property
     def start_fields(self) -> dict[str, Any]:
         """Returns what the START record says of it."""
         fields: dict[str, Any] = {"identity": self.place.as_identity(), "fork": self.fork}

@@ -18,6 +18,7 @@ from runyard.terminal import Terminal
 
 if TYPE_CHECKING:
     from runyard.console.capture import Capture
+    from runyard.origin_link import OriginLink
 
 
 class RunRecords:
@@ -38,6 +39,8 @@ class RunRecords:
         self._saved_paths: set[Path] = set()
         self.console: Capture | None = None
         """What keeps what is printed, where anything does."""
+        self.origin: OriginLink | None = None
+        """What finds out where the run came from, where anything does."""
 
     def write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
         """Records changes of the config."""
@@ -71,11 +74,13 @@ class RunRecords:
         payload = extended_json.dumps(dict(fields)).encode()
         self._metrics.call_soon(lambda: self._journal.append(kind, payload))
 
-    def write_file(self, path: Path, name: str, policy: str) -> None:
-        """Has a file uploaded under a name; of policy "now" a copy, so that it may change at once."""
+    def write_file(self, path: Path, name: str, policy: str, *, is_copy: bool = False) -> None:
+        """Has a file uploaded under a name; of policy "now" a copy, so that it may change at once.
+
+        `is_copy`: the file was made for the upload and may be removed after it.
+        """
         if self._folder is None:
             return
-        is_copy = False
         try:
             copy = self._folder.files_path / name
             if policy == "now" and copy != path:
@@ -99,9 +104,10 @@ class RunRecords:
         self.write(form.FILE, fields)
 
     def tick(self) -> None:
-        """Looks after the console; called by the journal's thread."""
+        """Looks after the console and the run's origin; called by the journal's thread."""
         if self.console is not None:
             self.console.tick()
+        self._write_origin()
 
     def write_rest(self) -> None:
         """Ends the console, and has the files uploaded that the script put into the run's own folder itself."""
@@ -109,6 +115,7 @@ class RunRecords:
             self.console.stop()
         if self._folder is None:
             return
+        self._write_origin()
         for path, name in new_files(self._folder.files_path, self._saved_paths):
             self.write_file(path, name, "end")
 
@@ -128,10 +135,22 @@ class RunRecords:
         payload = extended_json.dumps(extended_json.plain(fields)).encode()
         self._journal.close((form.FINISH, payload))
 
+    def _write_origin(self) -> None:
+        """Records where the run came from, once that is found out."""
+        found = self.origin.take() if self.origin is not None else None
+        if found is None or self._folder is None:
+            return
+        facts, names = found
+        for name in names:
+            self.write_file(self._folder.files_path / name, name, "now", is_copy=True)
+        if facts:
+            self.change({"host_facts": extended_json.plain(facts)})
+
     def abandon(self) -> None:
         """Stops recording without touching the journal: in a forked child."""
         if self.console is not None:
             self.console.abandon()
+        self.origin = None
         self._closed_by = "a forked child"
         self._journal.abandon()
         self._metrics.abandon()

@@ -25,6 +25,7 @@ from runyard.exit_hooks import FINISH_CALLED, End
 from runyard.host import describe_host
 from runyard.journal import JournalWriter, NullJournal
 from runyard.journal_room import JournalRoom
+from runyard.origin_link import OriginLink
 from runyard.run_config import config_fields
 from runyard.run_end import shown_path
 from runyard.run_folder import REFUSED, UNREACHABLE, RunAnswer, RunFolder, fallback_root
@@ -59,6 +60,7 @@ def init(
     resume_from: str | None = None,
     fork_from: str | None = None,
     writer: str | None = None,
+    save_code: bool | None = None,
     settings: Settings | Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Run:
@@ -86,17 +88,15 @@ def init(
         "mode": mode,
         "resume": resume,
         "writer_label": writer,
+        "save_code": save_code,
     }
     resolved = resolve(arguments, given)
     if id is not None:
         naming.check_run_id(id)  # an empty one too: it was given
     _check(resolved)
     terminal = Terminal(is_silent=resolved.silent, is_quiet=resolved.quiet)
-    if spawned_child.is_importing_script():
-        resolved = dataclasses.replace(resolved, mode="disabled")
-        terminal.note("spawned_child", spawned_child.NOTE)
     plan = plan_run(
-        resolved,
+        _off_in_spawned_child(resolved, terminal),
         resume_from=resume_from,
         fork_from=fork_from,
         environ=launcher_environment(),
@@ -108,6 +108,14 @@ def init(
     values = _picked_config(config, config_include_keys, config_exclude_keys)
     _tell_notes(terminal, given, plan)
     return _start(plan, values, terminal)
+
+
+def _off_in_spawned_child(settings: ResolvedSettings, terminal: Terminal) -> ResolvedSettings:
+    """Returns the settings; disabled where multiprocessing imports the script in a child."""
+    if not spawned_child.is_importing_script():
+        return settings
+    terminal.note("spawned_child", spawned_child.NOTE)
+    return dataclasses.replace(settings, mode="disabled")
 
 
 def _tell_notes(terminal: Terminal, given: Settings, plan: RunPlan) -> None:
@@ -159,6 +167,8 @@ def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
             raise
     else:
         _continue_steps(run, plan, folder, terminal)
+    if folder is not None and plan.is_origin_told_here:
+        _find_origin(run, OriginLink(folder, settings), terminal)
     if root is not None:
         last_runs.note_started(root, settings, run_id=run_id)
     is_first = run_registry.current() is None
@@ -183,6 +193,16 @@ def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> N
         raise kind(answer.error_message, reason=answer.error_reason)
     if answer is not None:
         run.take_answer(answer)
+
+
+def _find_origin(run: Run, origin: OriginLink, terminal: Terminal) -> None:
+    """Starts to find out where the run came from; without that, training goes on all the same."""
+    problem = origin.start()
+    if problem:
+        terminal.warn(
+            "origin", f"git state, packages and source of this run are not kept: {problem}"
+        )
+    run.keep_origin(origin)
 
 
 def _continue_steps(run: Run, plan: RunPlan, folder: RunFolder | None, terminal: Terminal) -> None:
@@ -338,7 +358,7 @@ def _start_content(parts: RunParts, config: Mapping[str, Any]) -> dict[str, Any]
         "job_type": settings.job_type,
         "writer_label": settings.writer_label,
         "start_time_unix_ns": parts.start_time_unix_ns,
-        "host": extended_json.plain(describe_host()),
+        "host": extended_json.plain(describe_host(settings, launcher_environment())),
         "system": _system_wishes(settings),
     }
     return {key: value for key, value in fields.items() if value not in ("", [], {})}

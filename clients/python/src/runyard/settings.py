@@ -26,6 +26,14 @@ PREEMPTIONS = ("auto", "sigterm", "off")
 CONSOLES = ("auto", "redirect", "wrap", "off")
 _CONSOLE_ALIASES = {"wrap_raw": "wrap", "wrap_emu": "wrap", "true": "auto", "false": "off"}
 _MODE_ALIASES = {"run": "online", "dryrun": "offline"}
+ENVIRONMENT_NAMES = (
+    "CUDA_*", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NCCL_*", "OMP_*", "MKL_*", "RANK",
+    "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_*",
+    "SLURM_ARRAY_*", "SLURM_NNODES", "SLURM_NODEID", "SLURM_NTASKS*", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_CPUS_*",
+    "SLURM_GPUS*", "HF_HOME", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "TORCH_*", "PYTORCH_*", "XLA_*", "JAX_*", "TF_*",
+    "LD_LIBRARY_PATH", "CONDA_DEFAULT_ENV", "VIRTUAL_ENV",
+)  # fmt: skip
+"""Environment variables that are kept with a run unless the settings name others; `*` and `?` stand for what they do in file names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +96,22 @@ class ResolvedSettings:
     """Addresses of metrics in the text format of OpenMetrics or Prometheus, by the name that they get in the run."""
     open_metrics_filters: Any = None
     """Which of their metrics are wanted: patterns of ENDPOINT.METRIC, each with patterns of labels; None: all."""
+    save_command: bool = True
+    """Whether the command line, the program and its arguments are kept; values that look like credentials never are."""
+    save_code: bool = True
+    """Whether the script, or the notebook, is kept as a file of the run."""
+    save_git: bool = True
+    """Whether the state of the git repository around the working directory is kept: remote, branch, commit and what differs from it."""
+    git_diff_bytes_max: int = 10 << 20
+    """Largest diff that is kept; of a larger one the run says only that it is. 0: no diff is made."""
+    save_requirements: bool = True
+    """Whether the list of installed distributions is kept as a file of the run."""
+    save_environment: bool = True
+    """Whether the environment variables of `environment_names` are kept."""
+    environment_names: tuple[str, ...] = ENVIRONMENT_NAMES
+    """Names and globs of the environment variables that are kept; those whose names look like credentials never are."""
+    save_machine: bool = True
+    """Whether CPU, memory, disk and GPUs are kept, and container, pod and Slurm job."""
     journal_bytes_max: int = 0
     """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
     journal_keep_days: float = 0.0
@@ -114,6 +138,8 @@ _ALIASES = {
     "x_stats_open_metrics_filters": "open_metrics_filters",
 }
 """Names under which scripts written for wandb, or the environment, give a setting."""
+_OPPOSITES = {"disable_git": "save_git"}
+"""Switches of wandb, by the one of ours whose opposite they are."""
 _ENVIRONMENT = {
     "RUNYARD_BASE_URL": "base_url",
     "RUNYARD_API_KEY": "api_key",
@@ -142,6 +168,14 @@ _ENVIRONMENT = {
     "RUNYARD_REDACT": "redact",
     "RUNYARD_SYSTEM_INTERVAL_S": "system_interval_s",
     "RUNYARD_OPEN_METRICS_ENDPOINTS": "open_metrics_endpoints",
+    "RUNYARD_SAVE_COMMAND": "save_command",
+    "RUNYARD_SAVE_CODE": "save_code",
+    "RUNYARD_SAVE_GIT": "save_git",
+    "RUNYARD_GIT_DIFF_BYTES_MAX": "git_diff_bytes_max",
+    "RUNYARD_SAVE_REQUIREMENTS": "save_requirements",
+    "RUNYARD_SAVE_ENVIRONMENT": "save_environment",
+    "RUNYARD_ENVIRONMENT_NAMES": "environment_names",
+    "RUNYARD_SAVE_MACHINE": "save_machine",
 }
 
 
@@ -160,11 +194,12 @@ class Settings:
     def update(self, given: Mapping[str, Any]) -> None:
         """Sets settings by name; None means not given."""
         for name, value in given.items():
-            field = _ALIASES.get(name, name)
+            field = _ALIASES.get(name, _OPPOSITES.get(name, name))
             if field not in FIELDS:
                 self.ignored.append(name)
             elif value is not None:
-                self.given[field] = parse_setting(field, value, source=f"Settings({name}=…)")
+                setting = parse_setting(field, value, source=f"Settings({name}=…)")
+                self.given[field] = not setting if name in _OPPOSITES else setting
 
     def __getattr__(self, name: str) -> Any:
         given = self.__dict__.get("given", {})
@@ -231,6 +266,8 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
         return _parse_bytes(str(value), source)
     if name == "console_bytes_per_s_max":
         return max(1, _parse_size(str(value), source))
+    if name == "git_diff_bytes_max":
+        return _parse_size(str(value), source)
     if isinstance(default, (int, float)):
         return _parse_number(value, type(default), source)
     if isinstance(default, tuple):

@@ -2,7 +2,8 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type ReactNode, useMemo, useState } from "react";
 import { describeError } from "../api/errors";
-import { fileUrl, useFiles } from "../api/queries";
+import { openFile } from "../api/openFile";
+import { useFiles } from "../api/queries";
 import { type RunFile, timestampMs } from "../api/types";
 import { formatBytes, formatCount } from "../charts/format";
 import { IconButton, SearchInput } from "../ui/controls";
@@ -43,19 +44,11 @@ export function FileList({ runPath, isRunning, renderError }: FileListProps) {
     );
   }
   const open = (name: string, asAttachment: boolean): void => {
-    // Opened at once, since browsers allow windows only in answer to a click; its address comes when it is known.
-    const target = asAttachment ? null : window.open("about:blank");
-    fileUrl(runPath, name, asAttachment).then(
-      (url) => {
+    openFile(runPath, name, asAttachment).then(
+      () => {
         setFailure("");
-        if (target === null) window.location.assign(url);
-        else {
-          target.opener = null;
-          target.location.replace(url);
-        }
       },
       (error: unknown) => {
-        target?.close();
         setFailure(`${name}: ${describeError(error).detail}`);
       },
     );

@@ -10,6 +10,7 @@ import { CopyButton } from "../ui/controls";
 import { ErrorBox } from "../ui/feedback";
 import { EditableNotes, EditableTags } from "./editable";
 import { Fact } from "./Fact";
+import { OriginCard } from "./OriginCard";
 import { StateCard } from "./StateCard";
 import { ValueTable } from "./ValueTable";
 
@@ -32,6 +33,7 @@ export function RunOverview({ run, runAddress }: { run: Run; runAddress: (path: 
             <EditableTags run={run} />
           </section>
           <Facts run={run} />
+          <OriginCard run={run} />
         </div>
         <div className="overview-column">
           <ValueTable title="Config" values={config} empty="This run has no config: give init(config=…) a dict." param="config" />
@@ -63,37 +65,26 @@ function parsed(json: string): ExtendedObject {
   }
 }
 
+/** What the run is called and belongs to. */
 function Facts({ run }: { run: Run }) {
-  const host = run.host;
-  const facts: [string, string, boolean][] = [
-    ["Run path", run.path, true],
-    ["Author", host?.username ?? "", false],
-    ["Command", host?.command ?? "", true],
-    ["Folder", host?.workingDirectory ?? "", true],
-    ["Host", host?.hostname ?? "", false],
-    ["OS", host?.os ?? "", false],
-    ["Python", [host?.pythonVersion ?? "", host?.pythonExecutable ?? ""].filter((part) => part !== "").join("  "), false],
-    ["CPUs", host?.cpuCount === undefined || host.cpuCount === 0 ? "" : String(host.cpuCount), false],
-    ["Process", host?.pid === undefined || host.pid === 0n ? "" : String(host.pid), false],
-    ["Client", host?.clientVersion ?? "", false],
-    ["Group", run.group, false],
-    ["Job type", run.jobType, false],
+  const facts: [string, string][] = [
+    ["Group", run.group],
+    ["Job type", run.jobType],
   ];
   return (
     <section className="card facts">
       <dl>
+        <Fact name="Run path">
+          <span className="copyable">
+            <code>{run.path}</code>
+            <CopyButton text={run.path} />
+          </span>
+        </Fact>
         {facts
           .filter(([, value]) => value !== "")
-          .map(([name, value, isCode]) => (
+          .map(([name, value]) => (
             <Fact key={name} name={name}>
-              {isCode ? (
-                <span className="copyable">
-                  <code>{value}</code>
-                  <CopyButton text={value} />
-                </span>
-              ) : (
-                value
-              )}
+              {value}
             </Fact>
           ))}
       </dl>

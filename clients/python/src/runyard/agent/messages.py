@@ -200,6 +200,8 @@ def apply_changes_request(run_key: int, writer: int, changes: Sequence[Change]) 
             _set_alert(message.alert, content["alert"])
         if content.get("preemption_notice") is not None:
             message.preemption_notice = str(content["preemption_notice"])
+        if content.get("host_facts"):
+            message.host_facts_json = _dumps(content["host_facts"])
     return request.SerializeToString()
 
 

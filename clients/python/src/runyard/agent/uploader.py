@@ -25,6 +25,7 @@ REFUSAL_COUNT_MAX = 64
 RUN_REASONS = ("RUN_DELETED", "RUN_NOT_FOUND", "REQUEST_ID_REUSED", "TRANSITION_NOT_ALLOWED")
 _CHANGE_FIELDS = (
     "config_set", "config_removed", "metric_definition", "display_name", "notes", "tags", "alert", "preemption_notice",
+    "host_facts",
 )  # fmt: skip
 
 _log = logging.getLogger("runyard.agent")

@@ -1031,7 +1031,15 @@ class Host(google.protobuf.message.Message):
     cpu_count: builtins.int
     """CPUs that the process may use."""
     extra_json: builtins.str
-    """Further facts as a JSON object (git, GPUs, container ...). Empty: none."""
+    """Further facts of where the run came from, JSON object, at most 1 MiB. Empty: none, and in lists of runs. Keys, each absent
+    where not known or switched off: "program" (path of the script, or "-m MODULE"), "arguments" [text], "git" {"remote", "branch",
+    "commit", "is_dirty", "changed_count", "diff", "untracked_count", "untracked" [name], "submodules" [{"path", "commit",
+    "state"}], "problem"}, "source" {"file", "size_bytes"}, "requirements" {"file", "count"}, "machine" {"cpu_model",
+    "architecture", "cpu_total", "memory_bytes", "disk_bytes", "disk_free_bytes"}, "gpu" {"count", "names" [text],
+    "memory_bytes" [n], "driver_version", "cuda_version"}, "container" {"runtime", "id", "image"}, "kubernetes" {"pod", "namespace",
+    "node"}, "slurm" {"job_id", "job_name", "partition", "node_count", "node_list", "array_job_id", "array_task_id"},
+    "environment" {name: value}. A "file" is the name of a file of the run; "problem" says why something is not known.
+    """
     def __init__(
         self,
         *,
@@ -1265,6 +1273,7 @@ class RunChange(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     ALERT_FIELD_NUMBER: builtins.int
     PREEMPTION_NOTICE_FIELD_NUMBER: builtins.int
+    HOST_FACTS_JSON_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Sequence of the journal record that holds it."""
     config_set_json: builtins.str
@@ -1275,6 +1284,11 @@ class RunChange(google.protobuf.message.Message):
     """New notes."""
     preemption_notice: builtins.str
     """The script or its machine says that it will be taken away; why ("SLURM", "mark_preempting()" ...). Absent: no change."""
+    host_facts_json: builtins.str
+    """Facts of where the run came from that took a while to find out, JSON object: its keys are set in the run's host.extra_json,
+    nested objects replace. Taken from the first writer of the current attempt and from rank 0; of others, and of writers of
+    earlier attempts, passed over. Empty: none.
+    """
     @property
     def config_removed_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Keys of the config that are removed."""
@@ -1303,9 +1317,10 @@ class RunChange(google.protobuf.message.Message):
         tags: global___TagList | None = ...,
         alert: global___Alert | None = ...,
         preemption_notice: builtins.str | None = ...,
+        host_facts_json: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "_preemption_notice", b"_preemption_notice", "alert", b"alert", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "preemption_notice", b"preemption_notice", "tags", b"tags"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "_preemption_notice", b"_preemption_notice", "alert", b"alert", "config_removed_keys", b"config_removed_keys", "config_set_json", b"config_set_json", "display_name", b"display_name", "metric_definition", b"metric_definition", "notes", b"notes", "preemption_notice", b"preemption_notice", "sequence", b"sequence", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_notes", b"_notes", "_preemption_notice", b"_preemption_notice", "alert", b"alert", "config_removed_keys", b"config_removed_keys", "config_set_json", b"config_set_json", "display_name", b"display_name", "host_facts_json", b"host_facts_json", "metric_definition", b"metric_definition", "notes", b"notes", "preemption_notice", b"preemption_notice", "sequence", b"sequence", "tags", b"tags"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_display_name", b"_display_name"]) -> typing.Literal["display_name"] | None: ...
     @typing.overload

@@ -738,7 +738,7 @@ class RunRow(google.protobuf.message.Message):
     """The asked summary keys, extended JSON object."""
     @property
     def run(self) -> runyard_protos.metadata.v1.metadata_pb2.Run:
-        """The run; config_json holds the asked config keys only."""
+        """The run; config_json holds the asked config keys only, host.extra_json nothing: GetRun has it."""
 
     def __init__(
         self,

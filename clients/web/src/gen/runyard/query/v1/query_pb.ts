@@ -884,7 +884,7 @@ export const QueryRunsResponseSchema: GenMessage<QueryRunsResponse> = /*@__PURE_
  */
 export type RunRow = Message<"runyard.query.v1.RunRow"> & {
   /**
-   * The run; config_json holds the asked config keys only.
+   * The run; config_json holds the asked config keys only, host.extra_json nothing: GetRun has it.
    *
    * @generated from field: runyard.metadata.v1.Run run = 1;
    */
