@@ -49,7 +49,8 @@ export function LineList(props: LineListProps) {
     getItemKey: keyAt,
     overscan: OVERSCAN,
     anchorTo: "end",
-    followOnAppend: props.isKeepingEnd,
+    // The end of what is loaded is not the end of the log.
+    followOnAppend: props.isKeepingEnd && reader.view.isAtEnd,
     scrollEndThreshold: AT_END_PX,
   });
 

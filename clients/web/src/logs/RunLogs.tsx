@@ -10,7 +10,7 @@ import { SkeletonRows } from "../ui/feedback";
 import { useView } from "../ui/view";
 import { addressPatch, filterOf, formatLinePlace, type LogsAddress, readAddress } from "./address";
 import { DownloadMenu, type DownloadState, DownloadStrip } from "./DownloadMenu";
-import { EmptyLog, EmptySearch } from "./empty";
+import { EmptyLog, EmptySearch, UnreadableSearch } from "./empty";
 import { LineList, plainText } from "./LineList";
 import { LineStrip } from "./LineStrip";
 import { LogToolbar } from "./LogToolbar";
@@ -114,7 +114,9 @@ export function RunLogs({ run, renderError }: RunLogsProps) {
         <div className="log-frame">
           <SkeletonRows count={24} height={20} />
         </div>
-      ) : searchError !== "" ? null : state.window.lines.length === 0 && state.window.later === null ? (
+      ) : searchError !== "" ? (
+        <UnreadableSearch isExpression={address.isExpression} onText={() => { change({ isExpression: false }); }} onClear={() => { change({ search: "" }); }} />
+      ) : state.window.lines.length === 0 && state.window.later === null ? (
         isSearching ? (
           <EmptySearch address={address} onClear={() => { change({ search: "" }); }} onAll={isFiltered ? showAll : null} />
         ) : (
@@ -130,7 +132,7 @@ export function RunLogs({ run, renderError }: RunLogsProps) {
           labels={labels}
           isSearch={isSearching}
           isWithContext={isSearching && address.contextLineCount > 0}
-          isKeepingEnd={isFollowing && !isSearching}
+          isKeepingEnd={isGrowing && isFollowing && !isSearching}
           isChosen={isSearching ? isNone : chosen.isChosen}
           currentKey={isSearching ? found.currentKey : null}
           hrefOf={chosen.hrefOf}

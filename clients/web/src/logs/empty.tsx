@@ -54,3 +54,22 @@ export function EmptySearch({ address, onClear, onAll }: EmptySearchProps) {
     </Empty>
   );
 }
+
+interface UnreadableProps {
+  readonly isExpression: boolean;
+  readonly onText: () => void;
+  readonly onClear: () => void;
+}
+
+/** The server says beneath the field what is wrong. */
+export function UnreadableSearch({ isExpression, onText, onClear }: UnreadableProps) {
+  return (
+    <Empty title={isExpression ? "The regular expression cannot be read" : "The search cannot be read"}>
+      <p>Go on typing, or search in another way.</p>
+      <div className="log-empty-actions">
+        {isExpression ? <Button onClick={onText}>Search it as plain text</Button> : null}
+        <Button onClick={onClear}>Clear the search</Button>
+      </div>
+    </Empty>
+  );
+}

@@ -229,14 +229,15 @@ export class LogReader {
     this.set({ [isEarlier ? "isLoadingEarlier" : "isLoadingLater"]: true, edgeError: null });
     try {
       let next: Cursor | null = cursor;
-      const count = this.state.window.lines.length;
+      let isGrown = false;
       // A page that begins anew at a time may hold only what is here.
-      for (let pages = 0; pages < PAGES_OF_ONE_TIME_MAX && next !== null && this.state.window.lines.length === count; pages++) {
+      for (let pages = 0; pages < PAGES_OF_ONE_TIME_MAX && next !== null && !isGrown; pages++) {
         const page: LinesPage = await this.page({ isNewestFirst: isEarlier, cursor: next }, signal);
         if (signal.aborted) return;
         next = cursorBehind(page, next.timeMs);
         if (!isEarlier && next === null) this.changesToken = page.changesToken;
         const grown = isEarlier ? addEarlier(this.state.window, page.lines, next) : addLater(this.state.window, page.lines, next);
+        isGrown = grown.lines.length > this.state.window.lines.length;
         this.set({ window: trimWindow(grown, isEarlier ? 0 : grown.lines.length) });
       }
     } catch (error) {
