@@ -79,12 +79,15 @@ export function LineList(props: LineListProps) {
   useEffect(() => {
     // The size of the page changes how much is in view.
     if (scroll === null) return;
-    const observer = new ResizeObserver(look);
+    const observer = new ResizeObserver(() => {
+      if (reader.view.isAtEnd) virtual.scrollToEnd();
+      look();
+    });
     observer.observe(scroll);
     return () => {
       observer.disconnect();
     };
-  }, [scroll, look]);
+  }, [scroll, look, reader, virtual]);
 
   const width = useWidest(virtual.getVirtualItems().map(({ index }) => lines[index]));
   const label = (line: ConsoleLine): string | null => (labels === null ? null : (labels.get(line.writer) ?? `writer ${line.writer}`));
