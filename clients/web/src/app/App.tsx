@@ -16,6 +16,7 @@ const RunsPage = lazy(async () => ({ default: (await import("./runsPage")).RunsP
 const RunLayout = lazy(async () => ({ default: (await import("./runPages")).RunLayout }));
 const RunOverviewPage = lazy(async () => ({ default: (await import("./runPages")).RunOverviewPage }));
 const RunWorkspacePage = lazy(async () => ({ default: (await import("./workspacePages")).RunWorkspacePage }));
+const RunLogsPage = lazy(async () => ({ default: (await import("./runPages")).RunLogsPage }));
 const RunFilesPage = lazy(async () => ({ default: (await import("./runPages")).RunFilesPage }));
 const RunEventsPage = lazy(async () => ({ default: (await import("./runPages")).RunEventsPage }));
 const RunWritersPage = lazy(async () => ({ default: (await import("./runPages")).RunWritersPage }));
@@ -55,6 +56,7 @@ function Pages() {
           <Route index element={<ToPage page="workspace" />} />
           <Route path="overview" element={<RunOverviewPage />} />
           <Route path="workspace" element={<RunWorkspacePage />} />
+          <Route path="logs" element={<RunLogsPage />} />
           <Route path="files" element={<RunFilesPage />} />
           <Route path="events" element={<RunEventsPage />} />
           <Route path="writers" element={<RunWritersPage />} />

@@ -5,6 +5,7 @@ import { useRun } from "../api/queries";
 import { isLive } from "../api/runState";
 import { formatCount } from "../charts/format";
 import { FileList } from "../files/FileList";
+import { RunLogs } from "../logs/RunLogs";
 import { RunEvents } from "../run/RunEvents";
 import { RunHeader } from "../run/RunHeader";
 import { RunOverview } from "../run/RunOverview";
@@ -43,6 +44,7 @@ export function RunLayout() {
         tabs={[
           { to: `${base}/overview`, label: "Overview" },
           { to: `${base}/workspace`, label: "Workspace" },
+          { to: `${base}/logs`, label: "Logs" },
           { to: `${base}/files`, label: "Files" },
           { to: `${base}/events`, label: "Events" },
           ...((answer.data?.writerCount ?? 0) > 1
@@ -79,6 +81,15 @@ export function RunWritersPage() {
       chartsOf={(label) => `${addressOfRun(run.path)}/workspace?${new URLSearchParams({ writer: label }).toString()}`}
       renderError={(error, retry) => <CallError error={error} onRetry={retry} />}
     />
+  );
+}
+
+export function RunLogsPage() {
+  const run = useThisRun();
+  return run === undefined ? (
+    <SkeletonRows count={24} height={20} />
+  ) : (
+    <RunLogs key={run.path} run={run} renderError={(error, retry) => <CallError error={error} onRetry={retry} />} />
   );
 }
 

@@ -71,9 +71,13 @@ interface SearchProps {
   readonly onText: (text: string) => void;
   /** Pressing "/" puts the cursor here. */
   readonly hasShortcut?: boolean;
+  /** Called for Enter, and with true for Shift+Enter. */
+  readonly onEnter?: (isBackward: boolean) => void;
+  /** Id of the element that says what is wrong with the text. */
+  readonly errorId?: string | undefined;
 }
 
-export function SearchInput({ label, text, onText, hasShortcut = false }: SearchProps) {
+export function SearchInput({ label, text, onText, hasShortcut = false, onEnter, errorId }: SearchProps) {
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => {
     if (!hasShortcut) return;
@@ -103,7 +107,9 @@ export function SearchInput({ label, text, onText, hasShortcut = false }: Search
         onChange={(event) => {
           onText(event.target.value);
         }}
+        {...(errorId === undefined ? {} : { "aria-invalid": true, "aria-describedby": errorId })}
         onKeyDown={(event) => {
+          if (event.key === "Enter") onEnter?.(event.shiftKey);
           if (event.key !== "Escape") return;
           onText("");
           input.current?.blur();

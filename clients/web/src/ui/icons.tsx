@@ -44,3 +44,5 @@ export const TrashIcon = icon(<path d="M2.500 4.500h11M6.500 4.500v-2h3v2M4 4.50
 export const BellIcon = icon(<path d="M4 11.500V7a4 4 0 0 1 8 0v4.500M2.800 11.500h10.400M6.800 13.500h2.400" />);
 export const DotIcon = icon(<circle cx="8" cy="8" r="3" />);
 export const HourglassIcon = icon(<path d="M4.500 2.500h7M4.500 13.500h7M5 2.500c0 3.500 3 3.500 3 5.500s-3 2-3 5.500M11 2.500c0 3.500-3 3.500-3 5.500s3 2 3 5.500" />);
+export const ClockIcon = icon(<><circle cx="8" cy="8" r="5.5" /><path d="M8 5v3l2 1.500" /></>);
+export const WrapIcon = icon(<path d="M2.500 4h11M2.500 8h8.500a2 2 0 0 1 0 4H8.500M10 10.500 8.500 12l1.500 1.500M2.500 12h3" />);
