@@ -78,6 +78,8 @@ class Engine:
             result = self.connection.query(text, output, params=parameters or {})
             return bytes(result.bytes() or b"")
         except RuntimeError as error:
+            # chDB puts what a query that failed halfway has said before the connection's next answer; a server does not.
+            self.connection.query("SELECT 1", DEFAULT_FORMAT)
             raise EngineError(str(error)) from error
 
     def prepare(self, settings: dict[str, str], database: str) -> None:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runyard import extended_json, rpc_console, rpc_lives, rpc_stops, rpc_trash
+from runyard import extended_json, rpc_console, rpc_lives, rpc_stops, rpc_system, rpc_trash
 from runyard.api_files import File
 from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows, spread_rows
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
@@ -240,6 +240,25 @@ class Run:
         if tail is None:
             return rpc_console.list_lines(self._client.connection, self.path, query)
         return iter(rpc_console.last_lines(self._client.connection, self.path, query, tail)[0])
+
+    def system_metrics(
+        self, names: Sequence[str] | None = None, samples: int = 500, *, writers: Sequence[int] = ()
+    ) -> list[dict[str, Any]]:
+        """Returns what the run's machines did: rows by `_timestamp` (Unix seconds) with the metrics that have a sample there.
+
+        Without names all of them; of more than about `samples` times the last value of each of that many spans.
+        """
+        if samples < 1:
+            raise InvalidArgument(
+                f"system_metrics(samples={samples}): it must be at least 1", reason="FIELD_INVALID"
+            )
+        connection = self._client.connection
+        if names is None:
+            names = [one.name for one in rpc_system.list_system_metrics(connection, self.path)]
+        wanted = [names] if isinstance(names, str) else list(names)
+        return rpc_system.system_rows(
+            connection, self.path, wanted, count_max=samples, writers=writers
+        )
 
     def stop(
         self,
