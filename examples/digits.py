@@ -94,6 +94,12 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
         chances = model.predict_proba(train[0])
         matrix = confusion_matrix(test[1], model.predict(test[0]), labels=np.array(CLASSES))
         wrong = matrix.sum(axis=1) - matrix.diagonal()
+        accuracy = matrix.trace() / matrix.sum()
+        print(
+            f"epoch {epoch + 1:3} of {arguments.epochs}: {accuracy:.1%} of the test digits are read right"
+        )
+        if wrong.max() > 0.2 * matrix.sum(axis=1).max():
+            print(f"digit {wrong.argmax()} is hard: {wrong.max()} misread", file=sys.stderr)
         run.log(
             {
                 "epoch": epoch,
@@ -101,7 +107,7 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
                 "train/loss": log_loss(train[1], chances),
                 "train/accuracy": np.mean(chances.argmax(axis=1) == train[1]),
                 "test/loss": log_loss(test[1], model.predict_proba(test[0])),
-                "test/accuracy": matrix.trace() / matrix.sum(),
+                "test/accuracy": accuracy,
                 **{f"wrong/digit_{digit}": wrong[digit] for digit in CLASSES},
             }
         )

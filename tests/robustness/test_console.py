@@ -21,6 +21,7 @@ import pytest
 from runyard.console.lines import NOTE, STDERR, STDOUT
 from tests.console_journal import kept
 from tests.integration.readback import wait_until
+from tests.integration.yard import ORIGIN_OFF
 
 TIMEOUT_S = 60
 HEAD = """
@@ -48,7 +49,7 @@ class Ended:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "RUNYARD_DIR": str(folder / "runs"), **more}
+    return {**os.environ, **ORIGIN_OFF, "RUNYARD_DIR": str(folder / "runs"), **more}
 
 
 def begin(folder: Path, body: str, **more: str) -> subprocess.Popen[bytes]:
@@ -335,6 +336,19 @@ print("after")
         )
     ]
     assert sorted(texts) == [["one"], ["two"]]
+
+
+def test_no_keeper_is_left_of_a_run_that_has_ended(tmp_path: Path) -> None:
+    """A process that has run after run, as a sweep, is followed by one keeper at a time, and by no dead one."""
+    body = """
+run.finish()
+for number in range(5):
+    runyard.init(project="console", mode="offline", settings={"silent": True}).finish()
+os.write(1, subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "stat="], capture_output=True).stdout)
+"""
+    out, err = begin(tmp_path, body).communicate(timeout=TIMEOUT_S)
+    assert b"Z" not in out, (out, err)
+    assert len(out.split()) <= 2  # ps itself, and at most one that is just ending
 
 
 def test_children_that_live_on_are_shown(tmp_path: Path) -> None:

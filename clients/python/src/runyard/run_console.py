@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from runyard.console import capture
 from runyard.console.capture import Capture, DescriptorCapture
 from runyard.run_folder import RunFolder
 from runyard.settings import ResolvedSettings, agent_environment
@@ -34,6 +35,11 @@ def begin(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) -> 
     except (OSError, ValueError) as error:
         terminal.warn("console", f"what this run prints is not kept: {error}")
         return None
+
+
+def let_go() -> None:
+    """Stops watching what may outlive this process."""
+    capture.let_go()
 
 
 def _wrapped(folder: RunFolder, settings: ResolvedSettings, environ: Mapping[str, str]) -> Capture:

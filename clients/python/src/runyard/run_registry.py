@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from runyard import agent_link
+from runyard import agent_link, run_console
 from runyard.cells import CellWatch
 from runyard.exit_hooks import EXIT_CODE_INTERRUPTED, USER_REQUEST, End, ExitHooks
 from runyard.settings import ends_with_all_around
@@ -70,6 +70,7 @@ def _end_all_at_exit() -> None:
     for run in reversed(list(_runs)):
         run.end(hooks.end_at_exit())
     agent_link.let_go()
+    run_console.let_go()
 
 
 def _end_all_of_terminate() -> bool:

@@ -177,7 +177,9 @@ class RunUpload:
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
         self._journal = journal
-        sides = SideJournals(run, self.folder, world=self._world, server=server)
+        sides = SideJournals(
+            run, self.folder, world=self._world, server=server, is_kept=self._is_kept
+        )
         stop_sampling = self._sample(run)
         self._stopping = stopping = Stopping(
             disk,

@@ -29,9 +29,12 @@ _log = logging.getLogger("runyard.agent")
 class SideJournals:
     """All of one run; those that are not there cost next to nothing."""
 
-    def __init__(self, run: StartedRun, folder: str, *, world: World, server: Server) -> None:
+    def __init__(
+        self, run: StartedRun, folder: str, *, world: World, server: Server, is_kept: bool
+    ) -> None:
+        """`is_kept`: segments stay on the disk after the server has them."""
         self._journals = [
-            SideJournal(run, folder, name, world=world, server=server)
+            SideJournal(run, f"{folder}/{name}", world=world, server=server, is_kept=is_kept)
             for name in form.SIDE_JOURNALS
         ]
 
@@ -55,10 +58,11 @@ class SideJournal:
     """Follows one of them until `finish`."""
 
     def __init__(
-        self, run: StartedRun, folder: str, name: str, *, world: World, server: Server
+        self, run: StartedRun, folder: str, *, world: World, server: Server, is_kept: bool
     ) -> None:
-        self.name = name
-        self.folder = f"{folder}/{name}"
+        self.name = folder.rpartition("/")[2]
+        self.folder = folder
+        self._is_kept = is_kept
         self._disk = world.disk
         self.mark = marks.Mark(world.disk, self.folder, time_unix_ns=world.time_unix_ns)
         self._uploader = Uploader(
@@ -67,7 +71,7 @@ class SideJournal:
             run,
             self.mark,
             budget=world.budget,
-            journal=name,
+            journal=self.name,
         )
         self._journal = JournalFollower(
             world.disk, self.folder, durable_sequence=self.mark.durable_sequence
@@ -140,7 +144,7 @@ class SideJournal:
                 return
             if (is_last or self._journal.finish is not None) and not has_grown:
                 return
-            if loop.time() >= remove_time_s:
+            if not self._is_kept and loop.time() >= remove_time_s:
                 remove_time_s = loop.time() + REMOVE_INTERVAL_S
                 self._remove_durable(self._journal.removable(self.mark.durable_sequence))
             await asyncio.sleep(POLL_S)

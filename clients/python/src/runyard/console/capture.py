@@ -34,7 +34,13 @@ PIPE_BYTES = 1 << 20
 STOP_TIMEOUT_S = 5.0
 """Longest wait at the end for a keeper that is busy, or whose terminal is slow."""
 RESTART_COUNT_MAX = 5
+LEAVE_WAIT_S = 0.2
+"""Longest wait for a keeper that has nothing more to read; one whose children go on printing is left alone."""
 _F_SETPIPE_SZ = 1031
+
+
+_lingering: list[subprocess.Popen[bytes]] = []
+"""Keepers of runs that have ended, and which children of this process keep busy; kept so that they are reaped."""
 
 
 class Capture(Protocol):
@@ -127,6 +133,7 @@ class DescriptorCapture:
         self._restart_count = 0
         self._is_over = False
         _flush()
+        _reap(0)
         try:
             for stream, number in ((STDOUT, 1), (STDERR, 2)):
                 if _is_open(number):
@@ -238,8 +245,24 @@ class DescriptorCapture:
                 _pour(one)
             one.close()
         if self._keeper is not None:
-            # It goes on for as long as children of this process print: nobody waits for it.
-            self._keeper.returncode = 0
+            _lingering.append(self._keeper)
+            _reap(LEAVE_WAIT_S)
+
+
+def _reap(timeout_s: float) -> None:
+    """Takes leave of keepers that have ended, or end within the time."""
+    for keeper in list(_lingering):
+        try:
+            keeper.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            continue
+        _lingering.remove(keeper)
+
+
+def let_go() -> None:
+    """Stops watching keepers, which may outlive this process: the interpreter's end need not warn of them."""
+    for keeper in _lingering:
+        keeper.returncode = keeper.poll() or 0
 
 
 def _pour(one: _Stream) -> None:
