@@ -17,6 +17,9 @@ FACTS_BYTES_MAX = 512 << 10
 """Larger than what the process writes; what is larger is not its."""
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
+END_WAIT_S = 1.0
+"""Longest wait of finish(); large repositories take longer, and their runs too."""
+
 
 class OriginLink:
     """Starts the process once, and hands over its facts once."""
@@ -52,6 +55,16 @@ class OriginLink:
             return str(error)
         agent_link.keep_process(self._process)
         return ""
+
+    def wait(self) -> None:
+        """Returns when the process is done, or soon: the end of a short script waits for it a moment."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(END_WAIT_S)
+        except subprocess.TimeoutExpired:
+            return
 
     def take(self) -> tuple[dict[str, Any], list[str]] | None:
         """Returns (facts, names of the files it made), the first time that they are there; else None."""

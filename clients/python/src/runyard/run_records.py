@@ -115,6 +115,8 @@ class RunRecords:
             self.console.stop()
         if self._folder is None:
             return
+        if self.origin is not None:
+            self.origin.wait()
         self._write_origin()
         for path, name in new_files(self._folder.files_path, self._saved_paths):
             self.write_file(path, name, "end")
