@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runyard.agent.columns import Piece
     from runyard.agent.files import FileUploads
     from runyard.agent.reader import JournalFollower
+    from runyard.agent.side_journals import SideJournals
     from runyard.agent.uploader import Uploader
 
 COMPLETE, REFUSED, BLOCKED, CURRENT = "complete", "refused", "blocked", "current"
@@ -72,6 +73,7 @@ class RunUpload:
         self._life = Lifeline(world.disk, folder, None)
         self._told: Ending | None = None
         self._stopping: Stopping | None = None
+        self._sides: SideJournals | None = None
         self._preemption_notice = ""
         self._uploader: Uploader | None = None
         self._reach_message = ""
@@ -177,7 +179,7 @@ class RunUpload:
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
         self._journal = journal
-        sides = SideJournals(
+        sides = self._sides = SideJournals(
             run, self.folder, world=self._world, server=server, is_kept=self._is_kept
         )
         stop_sampling = self._sample(run)
@@ -254,6 +256,8 @@ class RunUpload:
             if is_last and not has_grown:
                 return
             files.look()
+            if self._sides is not None:
+                self._sides.look()
             if is_last:
                 continue
             now_s = loop.time()

@@ -27,30 +27,46 @@ _log = logging.getLogger("runyard.agent")
 
 
 class SideJournals:
-    """All of one run; those that are not there cost next to nothing."""
+    """All of one run; each is followed from when its folder is seen."""
 
     def __init__(
         self, run: StartedRun, folder: str, *, world: World, server: Server, is_kept: bool
     ) -> None:
         """`is_kept`: segments stay on the disk after the server has them."""
-        self._journals = [
-            SideJournal(run, f"{folder}/{name}", world=world, server=server, is_kept=is_kept)
-            for name in form.SIDE_JOURNALS
-        ]
+        self._run = run
+        self._folder = folder
+        self._world = world
+        self._server = server
+        self._is_kept = is_kept
+        self._journals: dict[str, SideJournal] = {}
+
+    def look(self) -> None:
+        """Begins with those that are there by now."""
+        for name in form.SIDE_JOURNALS:
+            folder = f"{self._folder}/{name}"
+            if name not in self._journals and self._world.disk.stamp(folder) is not None:
+                self._journals[name] = SideJournal(
+                    self._run,
+                    folder,
+                    world=self._world,
+                    server=self._server,
+                    is_kept=self._is_kept,
+                )
 
     async def finish(self, *, is_live: bool) -> None:
         """Returns when all of them is durable or refused, and nothing is to come; with `is_live`, what is there by now."""
-        for one in self._journals:
+        self.look()
+        for one in self._journals.values():
             await one.finish(is_live=is_live)
 
     def remove_all(self) -> None:
         """Removes the segments of a run that is complete."""
-        for one in self._journals:
+        for one in self._journals.values():
             one.remove_all()
 
     async def stop(self) -> None:
         """Ends all that is in flight."""
-        for one in self._journals:
+        for one in self._journals.values():
             await one.stop()
 
 
@@ -81,8 +97,6 @@ class SideJournal:
 
     async def finish(self, *, is_live: bool) -> None:
         """Returns when all of it is durable or refused; see SideJournals."""
-        if not self.is_there:
-            return
         if self.name == form.CONSOLE_JOURNAL and not is_live:
             await self._await_keeper()
         self._is_last = True
@@ -108,7 +122,7 @@ class SideJournal:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._uploader.stop()
-        if self.is_there:
+        if self.is_there:  # the folder may be gone, with that of the run
             self.mark.write()
         self._journal.close()
 

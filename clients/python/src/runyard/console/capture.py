@@ -33,6 +33,8 @@ PIPE_BYTES = 1 << 20
 """Most that may be printed at once by code that gives way to nobody."""
 STOP_TIMEOUT_S = 5.0
 """Longest wait at the end for a keeper that is busy, or whose terminal is slow."""
+LEAVE_TIMEOUT_S = 1.0
+"""The same for a process that a signal ends."""
 RESTART_COUNT_MAX = 5
 LEAVE_WAIT_S = 0.2
 """Longest wait for a keeper that has nothing more to read; one whose children go on printing is left alone."""
@@ -162,11 +164,18 @@ class DescriptorCapture:
 
     def stop(self) -> None:
         """Gives the streams back when all that was printed is kept and shown."""
+        _flush()
+        self._stop(STOP_TIMEOUT_S)
+
+    def leave(self) -> None:
+        """Has the keeper end its journal now: the process may wait, before it dies, until the server knows of its end."""
+        self._stop(LEAVE_TIMEOUT_S)
+
+    def _stop(self, timeout_s: float) -> None:
         if self._is_over:
             return
-        _flush()
         mark = f"\x1b]runyard;{secrets.token_hex(8)}\x07".encode()
-        end_s = time.monotonic() + STOP_TIMEOUT_S
+        end_s = time.monotonic() + timeout_s
         is_ready = self._ask(mark) and self._answer(b"r", end_s)
         if is_ready:
             for one in self._streams:
@@ -176,9 +185,6 @@ class DescriptorCapture:
         if is_ready:
             self._answer(b"d", end_s)
         self._give_back()
-
-    def leave(self) -> None:
-        """Does nothing: the keeper sees the process die."""
 
     def abandon(self) -> None:
         """Closes what only the parent needs; descriptors 1 and 2 stay as they are."""
