@@ -72,6 +72,8 @@ class FakeServer:
         self.rows: dict[int, tuple[int, tuple[str, ...]]] = {}
         self.covered: set[int] = set()
         self.batches: list[Batch] = []
+        self.side_batches: list[Batch] = []
+        """Those of the journals beside the run's own."""
         self.applied: list[int] = []
         self.summary: dict[str, tuple[int, str]] = {}
         self.endings: list[Ending] = []
@@ -128,6 +130,9 @@ class FakeServer:
             error = self.refuse_batch(batch)
             if error is not None:
                 raise error
+            if batch.journal != form.RUN_JOURNAL:
+                self.side_batches.append(batch)
+                return []
             self.batches.append(batch)
             self.covered.update(range(batch.first_sequence, batch.last_sequence + 1))
             for table in batch.tables:

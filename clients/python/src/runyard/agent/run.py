@@ -277,26 +277,13 @@ class RunUpload:
         self, journal: JournalFollower, uploader: Uploader, files: FileUploads
     ) -> bool:
         """Submits all that is there; returns whether anything was."""
-        has_grown, lost_count = False, len(journal.lost)
-        while uploader.refusal is None:
-            piece = journal.read()
-            for lost in journal.lost[lost_count:]:
-                if piece is None or not (
-                    piece.first_sequence <= lost.first_sequence <= piece.last_sequence
-                ):
-                    uploader.set_aside(lost.first_sequence, lost.last_sequence, lost.message)
-                else:
-                    self.mark.refuse(lost.first_sequence, lost.last_sequence, lost.message)
-            lost_count = len(journal.lost)
-            self.mark.written_sequence = max(self.mark.written_sequence, journal.next_sequence - 1)
-            if piece is None:
-                break
-            has_grown = True
+        from runyard.agent.submission import submit_all
+
+        def hear(piece: Piece) -> None:
             files.record(event for event in piece.events if event.kind == form.FILE)
             self._hear(piece)
-            await uploader.submit(piece)
-            await asyncio.sleep(0)
-        return has_grown
+
+        return await submit_all(journal, uploader, self.mark, hear=hear)
 
     def _hear(self, piece: Piece) -> None:
         """Takes what the training process tells its agent."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runyard import journal_format as form
 from runyard.agent import mark as marks
 from runyard.agent.ports import StartedRun
 from runyard.agent.reader import JournalFollower
+from runyard.agent.submission import submit_all
 from runyard.agent.uploader import Uploader
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ class SideJournal:
         if self.name == form.CONSOLE_JOURNAL and not is_live:
             await self._await_keeper()
         self._is_last = True
-        await asyncio.gather(self._task, return_exceptions=True)
-        if self._uploader.refusal is None:
-            await self._uploader.drain()
-        self.mark.is_complete = not is_live
-        self.mark.write()
+        await self._task
+        await self._uploader.drain()
+        is_sent = self._uploader.refusal is None and not self._journal.blocked
+        self.mark.is_complete = is_sent and not is_live
+        self.mark.write(is_synced=True)
 
     @property
     def is_there(self) -> bool:
@@ -112,8 +112,8 @@ class SideJournal:
         return self._disk.stamp(self.folder) is not None
 
     def remove_all(self) -> None:
-        """Removes what is durable of a run that is complete; what was refused is nowhere else, and stays."""
-        if not self.mark.records_refused:
+        """Removes the segments of a run that is complete; of what was not sent, or refused, nothing: it is nowhere else."""
+        if self.mark.is_complete and not self.mark.records_refused:
             for path in self._journal.paths():
                 self._remove(path)
 
@@ -144,15 +144,7 @@ class SideJournal:
         remove_time_s = 0.0
         while self._uploader.refusal is None:
             is_last = self._is_last  # before reading: what was there by then is read
-            has_grown = False
-            piece = self._journal.read()
-            while piece is not None and self._uploader.refusal is None:
-                has_grown = True
-                await self._uploader.submit(piece)
-                piece = self._journal.read()
-            self.mark.written_sequence = max(
-                self.mark.written_sequence, self._journal.next_sequence - 1
-            )
+            has_grown = await submit_all(self._journal, self._uploader, self.mark)
             if self._journal.blocked:
                 _log.error("side_journal_blocked %s: %s", self.folder, self._journal.blocked)
                 return
@@ -160,13 +152,17 @@ class SideJournal:
                 return
             if not self._is_kept and loop.time() >= remove_time_s:
                 remove_time_s = loop.time() + REMOVE_INTERVAL_S
-                self._remove_durable(self._journal.removable(self.mark.durable_sequence))
+                self._remove_durable()
             await asyncio.sleep(POLL_S)
 
-    def _remove_durable(self, removable: Sequence[tuple[str, int, int]]) -> None:
+    def _remove_durable(self) -> None:
+        removable = self._journal.removable(self.mark.durable_sequence)
+        if not removable or not self.mark.write(is_synced=True):
+            return  # without the mark on the platter, a power cut would make lost records of them
         for path, first, last in removable:
-            if not self.mark.is_refused(first, last):
-                self._remove(path)
+            if self.mark.is_refused(first, last):
+                return  # kept, for what the server refused is nowhere else
+            self._remove(path)
 
     def _remove(self, path: str) -> None:
         try:
