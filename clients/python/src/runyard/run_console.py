@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 from runyard.console import capture
 from runyard.console.capture import Capture, DescriptorCapture
@@ -30,8 +29,9 @@ def begin(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) -> 
                 bytes_per_s_max=settings.console_bytes_per_s_max,
                 is_redacting=settings.redact,
                 journal_bytes_max=settings.journal_bytes_max,
+                on_trouble=lambda message: terminal.warn("console", message),
             )
-        return _wrapped(folder, settings, agent_environment(settings))
+        return _wrapped(folder, settings, terminal)
     except (OSError, ValueError) as error:
         terminal.warn("console", f"what this run prints is not kept: {error}")
         return None
@@ -42,7 +42,7 @@ def let_go() -> None:
     capture.let_go()
 
 
-def _wrapped(folder: RunFolder, settings: ResolvedSettings, environ: Mapping[str, str]) -> Capture:
+def _wrapped(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) -> Capture:
     from runyard.console.recorder import ConsoleRecorder
     from runyard.console.wrap import WriteCapture
     from runyard.journal_room import JournalRoom
@@ -50,12 +50,12 @@ def _wrapped(folder: RunFolder, settings: ResolvedSettings, environ: Mapping[str
     folder.console_path.mkdir(exist_ok=True)
     recorder = ConsoleRecorder(
         folder.console_path,
-        environ=environ,
+        environ=agent_environment(settings),
         is_redacting=settings.redact,
         bytes_per_s_max=settings.console_bytes_per_s_max,
         room=JournalRoom(folder.path.parent, settings.journal_bytes_max),
     )
-    return WriteCapture(recorder)
+    return WriteCapture(recorder, on_trouble=lambda message: terminal.warn("console", message))
 
 
 def _has_descriptors() -> bool:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
 from runyard import journal_format as form
+from runyard.agent.disk import LocalDisk
+from runyard.agent.mark import read_json
 from runyard.agent.system.gpu import GpuSample
 from runyard.agent.system.openmetrics import OpenMetricsSampler
-from runyard.agent.system.sampler import NodeSample, ProcessSampler, SystemSampler
+from runyard.agent.system.sampler import ProcessSampler, SystemSampler
 from runyard.journal import JournalWriter, RowSchema
+from runyard.journal_walk import end_of
 
 INTERVAL_S = 10.0
 INTERVAL_MIN_S = 0.1
-FIRST_PAUSE_S = 1.0
-"""The first rates of a run come this soon."""
-OWN_PREFIXES = ("system/proc.", "system/gpu.process.")
-"""What is of one process; the rest is of the node, and recorded by one writer of a run on it."""
+BEAT_S = 1.0
+"""Samples fall on whole multiples of the interval, the first two of a run on those of this: runs are sampled together, the node once."""
+SCHEMA_COUNT_MAX = 256
+"""Sets of names that are remembered; an endpoint whose labels change all the time would make ever more."""
+OWN_PREFIX = "system/proc."
+"""What is of one process, as is `system/gpu.process.`; the rest is of the node, and recorded by one writer of a run on it."""
 SEGMENT_BYTES = (64 << 10, 256 << 10)
 
 _log = logging.getLogger("runyard.agent")
@@ -42,8 +49,11 @@ class SystemWatch:
         *,
         gpus: Sequence[GpuSource] = (),
         time_unix_ns: Callable[[], int],
+        make_system: Callable[[Sequence[str]], SystemSampler] = SystemSampler,
     ) -> None:
+        """`make_system` gets folders, of whose disks the samples tell."""
         self._gpus = gpus
+        self._make_system = make_system
         self._time_unix_ns = time_unix_ns
         self._runs: dict[str, _RunSamples] = {}
         self._system: SystemSampler | None = None
@@ -58,13 +68,14 @@ class SystemWatch:
         if process is None or not interval_s:
             return lambda: None
         pid, start_ticks = process
-        self._runs[folder] = _RunSamples(
+        self._runs[folder] = run = _RunSamples(
             folder,
             run_path,
             ProcessSampler(pid, start_ticks=start_ticks),
             max(INTERVAL_MIN_S, interval_s),
             _endpoints(wishes),
         )
+        run.reckon(asyncio.get_running_loop().time())
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -104,23 +115,25 @@ class SystemWatch:
 
     def _sample(self, due: Sequence[_RunSamples], time_unix_ns: int) -> None:
         if self._system is None:
-            self._system = SystemSampler(["/", os.path.dirname(due[0].folder)])  # noqa: PTH120
+            self._system = self._make_system(["/", os.path.dirname(due[0].folder)])  # noqa: PTH120
         node = self._system.sample()
         cards = [one.sample() for one in self._gpus]
-        tellers: dict[
-            str, _RunSamples
-        ] = {}  # of the writers of one run here, one tells of the node
+        # Of the writers of one run here, one tells of the node.
+        tellers: dict[str, _RunSamples] = {}
         for run in list(self._runs.values()):
             tellers.setdefault(run.path, run)
         for run in due:
-            metrics = run.sample(node)
-            if not metrics:
+            metrics = run.process.sample(node)
+            if not metrics:  # its process is gone
                 continue
+            if tellers.get(run.path, run) is run:
+                for card in cards:
+                    metrics.update(card.metrics)
+                metrics.update(run.sample_endpoints())
+            else:
+                metrics = {k: v for k, v in metrics.items() if k.startswith(OWN_PREFIX)}
             for card in cards:
-                metrics.update(card.metrics)
                 metrics.update(card.of_processes(run.process.pids))
-            if tellers.get(run.path, run) is not run:
-                metrics = {k: v for k, v in metrics.items() if k.startswith(OWN_PREFIXES)}
             run.write(metrics, time_unix_ns)
 
 
@@ -144,54 +157,63 @@ class _RunSamples:
         self._sample_count = 0
         self._journal: JournalWriter | None = None
         self._schemas: dict[tuple[str, ...], RowSchema] = {}
+        self._lock = threading.Lock()
         self._is_closed = False
 
     def reckon(self, now_s: float) -> None:
         """Says when the next sample is due."""
+        beat_s = self._interval_s if self._sample_count > 1 else min(BEAT_S, self._interval_s)
         self._sample_count += 1
-        pause_s = FIRST_PAUSE_S if self._sample_count == 1 else self._interval_s
-        self.due_s = now_s + min(pause_s, self._interval_s)
+        self.due_s = (math.floor(now_s / beat_s) + 1) * beat_s
 
-    def sample(self, node: NodeSample) -> dict[str, float]:
-        """Returns the metrics of the moment; {} once the process is gone."""
-        metrics = self.process.sample(node)
-        if metrics:
-            for endpoint in self._endpoints:
-                metrics.update(endpoint.sample())
+    def sample_endpoints(self) -> dict[str, float]:
+        """Returns what the run's own endpoints tell; each is waited for."""
+        metrics: dict[str, float] = {}
+        for endpoint in self._endpoints:
+            metrics.update(endpoint.sample())
         return metrics
 
     def write(self, metrics: Mapping[str, float], time_unix_ns: int) -> None:
         """Appends a row to the journal; a disk that refuses is passed over."""
-        if self._is_closed:
-            return
-        if self._journal is None:
-            folder = Path(self.folder) / form.SYSTEM_JOURNAL
-            try:
-                folder.mkdir(exist_ok=True)
-            except OSError as error:
-                _log.warning("system_metrics_not_kept %s: %s", folder, error)
+        with self._lock:
+            if self._is_closed:
+                return
+            if self._journal is None:
+                self._journal = _open_journal(Path(self.folder) / form.SYSTEM_JOURNAL)
+            journal = self._journal
+            if journal is None:
                 self._is_closed = True
                 return
-            from runyard.journal_walk import end_of
-
-            self._journal = JournalWriter(
-                folder, segment_bytes=SEGMENT_BYTES, goes_on_from=end_of(folder)
-            )
-        names = tuple(metrics)
-        schema = self._schemas.get(names)
-        if schema is None:
-            payload = json.dumps(names, ensure_ascii=False).encode()
-            schema = self._schemas[names] = self._journal.make_schema(names, payload)
-        with self._journal.lock:
-            self._journal.append_row(
-                schema, self._journal.sequence, time_unix_ns, list(metrics.values())
-            )
+            names = tuple(metrics)
+            schema = self._schemas.get(names)
+            if schema is None:
+                if len(self._schemas) >= SCHEMA_COUNT_MAX:
+                    self._schemas.clear()
+                payload = json.dumps(names, ensure_ascii=False).encode()
+                schema = self._schemas[names] = journal.make_schema(names, payload)
+            with journal.lock:
+                journal.append_row(schema, journal.sequence, time_unix_ns, list(metrics.values()))
 
     def close(self) -> None:
         """Ends the journal."""
-        self._is_closed = True
-        if self._journal is not None:
-            self._journal.close()
+        with self._lock:
+            self._is_closed = True
+            if self._journal is not None:
+                self._journal.close()
+
+
+def _open_journal(folder: Path) -> JournalWriter | None:
+    """Returns the journal, to go on where an earlier agent ended; None if the disk refuses."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        _log.warning("system_metrics_not_kept %s: %s", folder, error)
+        return None
+    segment, sequence = end_of(folder)
+    # A power cut may have taken records that the server has: their numbers are used, other samples must have others.
+    mark = read_json(LocalDisk(), f"{folder}/mark.json") or {}
+    sequence = max(sequence, int(mark.get("durable_sequence") or 0))
+    return JournalWriter(folder, segment_bytes=SEGMENT_BYTES, goes_on_from=(segment, sequence))
 
 
 def _identity(folder: str) -> tuple[int, int | None] | None:
@@ -213,7 +235,7 @@ def _identity(folder: str) -> tuple[int, int | None] | None:
 
 def _endpoints(wishes: Mapping[str, Any]) -> list[OpenMetricsSampler]:
     found = []
-    filters = wishes.get("open_metrics_filters") or {}
+    filters = wishes.get("open_metrics_filters") or None  # none: all
     for name, url in (wishes.get("open_metrics_endpoints") or {}).items():
         try:
             found.append(OpenMetricsSampler(str(name), str(url), filters=filters))

@@ -14,10 +14,11 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 from runyard.console.lines import STDERR, STDOUT
 
@@ -55,7 +56,7 @@ class Capture(Protocol):
         """Returns when all that was printed is kept and shown, or a few seconds have passed; nothing is taken any more."""
 
     def leave(self) -> None:
-        """Takes note that the process is about to die: nothing is waited for."""
+        """Does the same in a second at most: a signal is about to end the process."""
 
     def abandon(self) -> None:
         """Lets go in a forked child: what it prints is still its parent's run's."""
@@ -117,8 +118,12 @@ class DescriptorCapture:
         bytes_per_s_max: int,
         is_redacting: bool,
         journal_bytes_max: int,
+        on_trouble: Callable[[str], None],
     ) -> None:
-        """Takes the streams. Raises OSError where that cannot be; then nothing is changed."""
+        """Takes the streams. Raises OSError where that cannot be; then nothing is changed.
+
+        `on_trouble` is told, once, if what is printed cannot be kept any longer.
+        """
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._environ = environ
@@ -133,6 +138,10 @@ class DescriptorCapture:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._restart_count = 0
+        self._on_trouble = on_trouble
+        # `tick` comes from the journal's thread; a signal may come while the main thread is within `stop`.
+        self._lock = threading.RLock()
+        self._is_stopping = False
         self._is_over = False
         _flush()
         _reap(0)
@@ -148,19 +157,21 @@ class DescriptorCapture:
 
     def tick(self) -> None:
         """Starts another keeper if it died; follows the size of the terminal."""
-        if self._is_over:
-            return
-        for one in self._streams:
-            one.copy_size()
-        if self._keeper is None or self._keeper.poll() is None:
-            return
-        self._restart_count += 1
-        try:
-            if self._restart_count > RESTART_COUNT_MAX:
-                raise OSError("it dies again and again")
-            self._start_keeper()
-        except OSError:
-            self._give_back()
+        with self._lock:
+            if self._is_over or self._is_stopping:
+                return
+            for one in self._streams:
+                one.copy_size()
+            if self._keeper is None or self._keeper.poll() is None:
+                return
+            self._restart_count += 1
+            try:
+                if self._restart_count > RESTART_COUNT_MAX:
+                    raise OSError("what reads it dies again and again")
+                self._start_keeper()
+            except OSError as error:
+                self._give_back()
+                self._on_trouble(f"what this run prints is not kept any longer: {error}")
 
     def stop(self) -> None:
         """Gives the streams back when all that was printed is kept and shown."""
@@ -172,8 +183,15 @@ class DescriptorCapture:
         self._stop(LEAVE_TIMEOUT_S)
 
     def _stop(self, timeout_s: float) -> None:
-        if self._is_over:
-            return
+        with self._lock:
+            if self._is_over or self._is_stopping:
+                return
+            self._is_stopping = True
+            self._drain(timeout_s)
+            self._give_back()
+
+    def _drain(self, timeout_s: float) -> None:
+        """Returns when the keeper has seen all that this process printed, or the time is up; the streams are given back."""
         mark = f"\x1b]runyard;{secrets.token_hex(8)}\x07".encode()
         end_s = time.monotonic() + timeout_s
         is_ready = self._ask(mark) and self._answer(b"r", end_s)
@@ -184,7 +202,6 @@ class DescriptorCapture:
             one.give_back()
         if is_ready:
             self._answer(b"d", end_s)
-        self._give_back()
 
     def abandon(self) -> None:
         """Closes what only the parent needs; descriptors 1 and 2 stay as they are."""

@@ -27,7 +27,6 @@ class Echo:
         self._pending_bytes = 0
         self._hidden_bytes = 0
         self._progress_time_s = monotonic()
-        self._is_closing = False
         self._changed = threading.Condition()
         # A daemon: a terminal that nobody reads any more must not keep the keeper for ever.
         self._thread = threading.Thread(target=self._run, name="echo", daemon=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import Any, Callable
 
 from runyard.console.lines import STDERR, STDOUT
 from runyard.console.recorder import ConsoleRecorder
@@ -13,12 +13,14 @@ from runyard.console.recorder import ConsoleRecorder
 class WriteCapture:
     """`sys.stdout.write` and `sys.stderr.write`, listened to; see capture.Capture. The recorder is in this process."""
 
-    def __init__(self, recorder: ConsoleRecorder) -> None:
+    def __init__(self, recorder: ConsoleRecorder, *, on_trouble: Callable[[str], None]) -> None:
         self._recorder = recorder
+        self._on_trouble = on_trouble
         self._lock = threading.RLock()
         self._is_over = False
         self._is_busy = threading.local()
-        self._wrapped: list[tuple[Any, Any]] = []
+        self._wrapped: list[tuple[Any, Any, Any]] = []
+        """Files, what was put in the place of their `write`, and what was there."""
         for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
             self._wrap(stream, getattr(sys, name))
 
@@ -34,9 +36,11 @@ class WriteCapture:
             if self._is_over:
                 return
             self._is_over = True
-            for file, write in self._wrapped:
-                if getattr(file, "write", None) is write:
-                    del file.write  # what its class says counts again
+            for file, write, original in self._wrapped:
+                if (
+                    getattr(file, "write", None) is write
+                ):  # else somebody wrapped it again, and goes on passing through
+                    file.write = original
             self._recorder.close()
 
     def leave(self) -> None:
@@ -45,6 +49,7 @@ class WriteCapture:
 
     def abandon(self) -> None:
         """Lets go of the journal, which is the parent's."""
+        self._lock = threading.RLock()  # another thread of the parent may have held it
         self._is_over = True
         self._recorder.abandon()
 
@@ -62,7 +67,7 @@ class WriteCapture:
             file.write = write
         except (AttributeError, TypeError):  # an object that cannot be listened to
             return
-        self._wrapped.append((file, write))
+        self._wrapped.append((file, write, original))
 
     def _take(self, stream: int, text: Any) -> None:
         if getattr(self._is_busy, "value", False) or not isinstance(text, str):
@@ -72,5 +77,10 @@ class WriteCapture:
             with self._lock:
                 if not self._is_over:
                     self._recorder.take(stream, text.encode("utf-8", "replace"))
+        except (
+            Exception
+        ) as error:  # the SDK's edge: whoever prints is not to suffer from a bug of ours
+            self._is_over = True
+            self._on_trouble(f"what this run prints is not kept any longer: a bug ({error!r})")
         finally:
             self._is_busy.value = False
