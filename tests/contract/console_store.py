@@ -232,10 +232,23 @@ class ConsoleStoreSuite:
             lines = "\n".join(str(number) for number in range(1, 11))
             await insert(store, printed(run, (1, lines), writer=writer))
         places = [LinePlace(TEST_RUNS_UNIX_MS, 1, line) for line in (1, 5, 6)]
-        rows = await store.console.read_around(run, places, count=2)
+        rows = await store.console.read_around(run, places, count=2, bytes_max=PLENTY)
         assert list(zip(rows.writers, rows.lines, strict=True)) == [
             (1, line) for line in (1, 2, 3, 4, 5, 6, 7, 8)
         ]
+        assert not rows.has_more
+        rows = await store.console.read_around(run, places, count=2, bytes_max=3)
+        assert (rows.lines, rows.has_more) == ([1, 2, 3, 4, 5, 6], True)
+        assert (await store.console.read_around(run, [], count=2, bytes_max=3)).lines == []
+
+    async def test_neighbours_of_very_many(self, store: ConsoleStore) -> None:
+        """As many places as a page may have are answered, apart or side by side."""
+        run = new_run_key()
+        await insert(store, printed(run, (1, "\n".join(str(number) for number in range(1, 6_001)))))
+        for step in (1, 5):
+            places = [LinePlace(TEST_RUNS_UNIX_MS, 1, 1 + step * n) for n in range(1_000)]
+            rows = await store.console.read_around(run, places, count=1, bytes_max=PLENTY)
+            assert len(rows.lines) == (1_001 if step == 1 else 2_999)
 
     async def test_lines_are_counted_by_writer(self, store: ConsoleStore) -> None:
         """Each line counts once; a number that is missing shows."""

@@ -21,6 +21,8 @@ from runyard_server.storage.ports.console import (
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 CONTEXT_MAX = 20
+CONTEXT_PAGE_MAX = 1_000
+"""Matches in one reply where lines around them come too: a statement names each."""
 BLOCKS_OVERLAP_NS = 5_000_000_000
 """Blocks of this age are read again: one that was made earlier may have become visible later."""
 
@@ -60,6 +62,10 @@ class ConsoleQueries:
         """Returns a page of lines, or what changed since a token was given."""
         where = _checked(ask.where)
         limit = planner.clamp(ask.page_size, default=PAGE_DEFAULT, most=PAGE_MAX)
+        is_search = bool(where.contains or where.matches)
+        context = min(ask.context_line_count, CONTEXT_MAX) if is_search else 0
+        if context:
+            limit = min(limit, CONTEXT_PAGE_MAX)
         run = await self._finder.find(ask.run_path)
         since = read_page_token(f"changes {ask.run_path}", ask.changes_token, int)
         # Asked before the lines are read: what comes meanwhile is told once more rather than never.
@@ -88,11 +94,10 @@ class ConsoleQueries:
         if rows.has_more:
             last = rows.place(0 if ask.is_newest_first else len(rows.lines) - 1)
             next_token = make_page_token(query, last.time_unix_ms, last.writer, last.line)
-        is_search = bool(where.contains or where.matches)
-        if not (is_search and ask.context_line_count and rows.lines):
+        if not (context and rows.lines):
             return ConsolePage(rows, [], next_token, token)
-        rows, is_match = await self._with_context(run.run_key, rows, ask.context_line_count)
-        return ConsolePage(rows, is_match, next_token, token)
+        rows, is_match = await self._with_context(run.run_key, rows, context)
+        return ConsolePage(rows, is_match, next_token, token, is_cut=rows.has_more)
 
     async def count_lines(self, run_path: str) -> list[WriterLines]:
         """Returns how much each writer of a run printed."""
@@ -103,7 +108,9 @@ class ConsoleQueries:
         self, run_key: RunKey, matches: LineRows, count: int
     ) -> tuple[LineRows, list[bool]]:
         places = [matches.place(index) for index in range(len(matches.lines))]
-        wide = await self._reader.read_around(run_key, places, count=min(count, CONTEXT_MAX))
+        wide = await self._reader.read_around(
+            run_key, places, count=count, bytes_max=PAGE_BYTES_MAX
+        )
         wanted = {(place.writer, place.line) for place in places}
         keys = zip(wide.writers, wide.lines, strict=True)
         return wide, [key in wanted for key in keys]

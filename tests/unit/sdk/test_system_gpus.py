@@ -176,7 +176,6 @@ def test_without_a_driver_it_is_tried_once(name: str) -> None:
     nvml = FakeNvml(**{name: 9})
     sampler = NvidiaSampler(nvml)
     assert sampler.sample() == sampler.sample() == GpuSample()
-    assert sampler.gpu_facts() == []
     assert nvml.calls["nvmlInit"] == 1
     sampler.close()
 
@@ -188,19 +187,6 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, module: str, sampl
     absent = sampler()
     assert absent.sample() == absent.sample() == GpuSample()
     absent.close()
-
-
-def test_facts_of_gpus() -> None:
-    """The run's metadata names each GPU and its driver; what is not told is left out."""
-    sampler = NvidiaSampler(FakeNvml(nvmlDeviceGetName=GPU_IS_LOST))
-    assert sampler.gpu_facts()[1] == {
-        "index": 1,
-        "memory_bytes": 80 * GIB,
-        "uuid": "GPU-gpu 1",
-        "driver_version": "550.54",
-        "cuda_version": "12.4",
-    }
-    assert NvidiaSampler(FakeNvml()).gpu_facts()[0]["name"] == "Tensor 9000"
 
 
 def test_after_close_there_are_no_gpus() -> None:

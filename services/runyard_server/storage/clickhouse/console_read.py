@@ -66,20 +66,26 @@ class ClickHouseConsoleReader:
         )
 
     async def read_around(
-        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int, bytes_max: int
     ) -> LineRows:
         """Returns lines and their neighbours; see the port."""
-        spans = [
-            f"(writer = {p.writer} AND line BETWEEN {max(0, p.line - count)} AND {p.line + count})"
-            for p in places
-        ]
-        if not spans:
+        if not places:
             return LineRows([], [], [], [], [])
+        spans = [
+            f"(writer = {w} AND line BETWEEN {a} AND {b})" for w, a, b in _spans(places, count)
+        ]
+        wanted = ", ".join(f"({place.writer}, {place.line})" for place in places)
         table = await self._store.query_arrow(
-            f"SELECT {_COLUMNS} FROM console FINAL WHERE run = {int(run_key)} AND ({' OR '.join(spans)})"
-            f"\nORDER BY time, writer, line {_SETTINGS}"
+            f"""SELECT {_COLUMNS}, found FROM (
+    SELECT {_COLUMNS}, count() OVER () AS found, (writer, line) IN ({wanted}) AS is_match,
+        sum(if(is_match, 0, length(text))) OVER (ORDER BY time, writer, line
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS bytes
+    FROM (SELECT {_COLUMNS} FROM console FINAL WHERE run = {int(run_key)} AND ({" OR ".join(spans)}))
+)
+WHERE is_match OR bytes <= {bytes_max} ORDER BY time, writer, line {_SETTINGS}"""
         )
-        return _rows(table, has_more=False)
+        found = int(table["found"][0].as_py()) if table.num_rows else 0
+        return _rows(table, has_more=found > table.num_rows)
 
     async def last_block(self, run_key: RunKey) -> int:
         """Returns the latest block; see the port."""
@@ -162,6 +168,17 @@ WHERE place <= {limit} AND (bytes <= {bytes_max} OR place = 1) ORDER BY time, wr
                 f"matches is {shown!r}: it is no regular expression of RE2 (https://github.com/google/re2/wiki/Syntax)",
                 metadata={"field": "matches", "value": shown},
             ) from error
+
+
+def _spans(places: Sequence[LinePlace], count: int) -> list[tuple[int, int, int]]:
+    """Returns (writer, first line, last line) around the places; those that touch are one."""
+    spans: list[tuple[int, int, int]] = []
+    for writer, line in sorted({(place.writer, place.line) for place in places}):
+        first, last = max(1, line - count), line + count
+        if spans and spans[-1][0] == writer and first <= spans[-1][2] + 1:
+            first = spans.pop()[1]
+        spans.append((writer, first, last))
+    return spans
 
 
 def _rows(table: pa.Table, *, has_more: bool) -> LineRows:

@@ -82,7 +82,7 @@ class MemoryConsole:
         return self._page(run_key, found, is_newest_first=True, limit=limit, bytes_max=bytes_max)
 
     async def read_around(
-        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int, bytes_max: int
     ) -> LineRows:
         """Returns lines and their neighbours; see ConsoleReader."""
         found = [
@@ -90,7 +90,16 @@ class MemoryConsole:
             for place in self._find(run_key, LineFilter())
             if any(p.writer == place.writer and abs(p.line - place.line) <= count for p in places)
         ]
-        return self._rows(run_key, found, has_more=False)
+        wanted = {(place.writer, place.line) for place in places}
+        kept: list[LinePlace] = []
+        size_bytes = 0
+        for place in found:
+            is_match = (place.writer, place.line) in wanted
+            if not is_match:
+                size_bytes += len(self._lines[run_key][place.writer, place.line].text.encode())
+            if is_match or size_bytes <= bytes_max:
+                kept.append(place)
+        return self._rows(run_key, kept, has_more=len(kept) < len(found))
 
     async def last_block(self, run_key: RunKey) -> int:
         """Returns the latest block; see ConsoleReader."""

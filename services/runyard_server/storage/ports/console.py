@@ -90,9 +90,12 @@ class ConsoleReader(Protocol):
         ...
 
     async def read_around(
-        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int
+        self, run_key: RunKey, places: Sequence[LinePlace], *, count: int, bytes_max: int
     ) -> LineRows:
-        """Returns the lines of the places and `count` lines of the same writer before and behind each, each once."""
+        """Returns the lines of the places and `count` lines of the same writer before and behind each, each once.
+
+        Of the lines around, the last ones are left out, which `has_more` says, where together they have more than `bytes_max` bytes.
+        """
         ...
 
     async def last_block(self, run_key: RunKey) -> int:

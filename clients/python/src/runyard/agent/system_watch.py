@@ -40,6 +40,9 @@ class GpuSource(Protocol):
     def sample(self) -> GpuSample:
         """Returns what they do; empty where there are none."""
 
+    def close(self) -> None:
+        """Lets the driver go."""
+
 
 class SystemWatch:
     """One per agent. Sampling runs in a thread: a disk that hangs does not keep uploads waiting."""
@@ -88,6 +91,8 @@ class SystemWatch:
             await asyncio.gather(self._task, return_exceptions=True)
         for folder in list(self._runs):
             self._remove(folder)
+        for one in self._gpus:
+            one.close()
 
     def _remove(self, folder: str) -> None:
         run = self._runs.pop(folder, None)

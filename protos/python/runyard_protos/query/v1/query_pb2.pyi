@@ -789,7 +789,9 @@ class ListConsoleLinesRequest(google.protobuf.message.Message):
     page_token: builtins.str
     """From an earlier reply. Empty: from the beginning, or the end."""
     context_line_count: builtins.int
-    """With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20."""
+    """With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20. A page
+    has at most 1,000 matches then.
+    """
     changes_token: builtins.str
     """`changes_token` of an earlier reply: only lines that came or changed since come, and a few more; page_token is not used then.
     A writer and a line number say which line it is: the newer text takes the place of the older one.
@@ -848,7 +850,9 @@ class ListConsoleLinesResponse(google.protobuf.message.Message):
     changes_token: builtins.str
     """For asking what comes after this reply; see ListConsoleLinesRequest.changes_token."""
     is_cut: builtins.bool
-    """With changes_token: true if more changed than came: read the page again."""
+    """With changes_token: true if more changed than came: read the page again. With context: true if the lines around were so long
+    that the last of them are left out.
+    """
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Whose they are."""

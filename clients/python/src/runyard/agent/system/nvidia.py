@@ -117,27 +117,6 @@ class NvidiaSampler:
                     memory_bytes[index] = total
         return GpuSample(metrics, by_process, memory_bytes)
 
-    def gpu_facts(self) -> list[dict[str, object]]:
-        """Returns of each GPU: index, name, memory_bytes, uuid, driver_version, cuda_version; unknown ones left out."""
-        self._start()
-        nvml, ask = self._nvml, self._questions.ask
-        if not self._gpus:
-            return []
-        driver = ask(("driver",), lambda: _text(nvml.nvmlSystemGetDriverVersion()))
-        cuda = ask(("cuda",), lambda: _cuda_version(nvml.nvmlSystemGetCudaDriverVersion()))
-        facts = []
-        for index, gpu in self._gpus.items():
-            fields: dict[str, object] = {
-                "index": index,
-                "name": ask((index, "name"), lambda gpu=gpu: _text(nvml.nvmlDeviceGetName(gpu))),
-                "memory_bytes": ask((index, "total"), self._memory_total, gpu),
-                "uuid": ask((index, "uuid"), lambda gpu=gpu: _text(nvml.nvmlDeviceGetUUID(gpu))),
-                "driver_version": driver,
-                "cuda_version": cuda,
-            }
-            facts.append({name: value for name, value in fields.items() if value is not None})
-        return facts
-
     def close(self) -> None:
         """Lets the driver go; later samples are empty."""
         if self._gpus:
@@ -201,13 +180,3 @@ class NvidiaSampler:
 
     def _memory_total(self, gpu: Any) -> int:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(gpu).total)
-
-
-def _text(value: str | bytes) -> str:
-    """Returns text: older packages answer in bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _cuda_version(number: int) -> str:
-    """Returns 12040 as "12.4"."""
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -989,7 +989,8 @@ export type ListConsoleLinesRequest = Message<"runyard.query.v1.ListConsoleLines
   pageToken: string;
 
   /**
-   * With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20.
+   * With `contains` or `matches`: so many lines before and behind each match come too, of the same writer; at most 20. A page
+   * has at most 1,000 matches then.
    *
    * @generated from field: uint32 context_line_count = 12;
    */
@@ -1074,7 +1075,8 @@ export type ListConsoleLinesResponse = Message<"runyard.query.v1.ListConsoleLine
   changesToken: string;
 
   /**
-   * With changes_token: true if more changed than came: read the page again.
+   * With changes_token: true if more changed than came: read the page again. With context: true if the lines around were so long
+   * that the last of them are left out.
    *
    * @generated from field: bool is_cut = 9;
    */
