@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from figure import Result
 
 from runyard_protos.metadata.v1 import metadata_pb2, metadata_pb2_grpc
 from runyard_protos.monitor.v1 import monitor_pb2 as pb
@@ -45,32 +45,6 @@ BATCHES = (10_000, 1_000, 100, 1)
 BEAT_INTERVAL_S = 10.0
 AGENTS = 100
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One figure beside its baseline."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: str = ""
-    baseline_value: float | None = None
-    target: float | None = None
-    is_met: bool | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        ratio = self.value / self.baseline_value if self.baseline_value else None
-        return {
-            "name": self.name,
-            "value": self.value,
-            "unit": self.unit,
-            "baseline": self.baseline,
-            "baseline_value": self.baseline_value,
-            "ratio": ratio,
-            "target": self.target,
-            "is_met": self.is_met,
-        }
 
 
 def main() -> None:

@@ -38,10 +38,12 @@ from runyard_server.domain.run import (
     make_run_key,
 )
 from runyard_server.query.service import QueryConfig, build
+from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
+from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
 
 RUNS = 40
 SHORT_POINTS = 10_000
@@ -169,6 +171,8 @@ async def measure(store: ClickHouse, points: int, rounds: int) -> list[Result]:
     service = build(
         QueryConfig(),
         points=ClickHousePointReader(store),
+        console=ClickHouseConsoleReader(store),
+        system=ClickHouseSystemReader(store),
         runs=index,
         siblings=NoMetadata(),
         clock=clock,

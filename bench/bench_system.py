@@ -15,9 +15,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from figure import Result
 
 from runyard.agent.system.amd import AmdSampler
 from runyard.agent.system.nvidia import NvidiaSampler
@@ -39,32 +39,6 @@ sys.stdin.read()
 for _ in range(int(sys.argv[1])):
     os.wait()
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One figure beside its baseline."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: str = ""
-    baseline_value: float | None = None
-    target: float | None = None
-    is_met: bool | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        ratio = self.value / self.baseline_value if self.baseline_value else None
-        return {
-            "name": self.name,
-            "value": self.value,
-            "unit": self.unit,
-            "baseline": self.baseline,
-            "baseline_value": self.baseline_value,
-            "ratio": ratio,
-            "target": self.target,
-            "is_met": self.is_met,
-        }
 
 
 def main() -> None:
