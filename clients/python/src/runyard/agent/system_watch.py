@@ -23,8 +23,8 @@ from runyard.journal_walk import end_of
 
 INTERVAL_S = 10.0
 INTERVAL_MIN_S = 0.1
-BEAT_S = 1.0
-"""Samples fall on whole multiples of the interval, the first two of a run on those of this: runs are sampled together, the node once."""
+FIRST_BEATS_S = (0.25, 1.0)
+"""Samples fall on whole multiples of the interval, the first of a run on those of these: runs are sampled together, the node once."""
 SCHEMA_COUNT_MAX = 256
 """Sets of names that are remembered; an endpoint whose labels change all the time would make ever more."""
 OWN_PREFIX = "system/proc."
@@ -167,7 +167,8 @@ class _RunSamples:
 
     def reckon(self, now_s: float) -> None:
         """Says when the next sample is due."""
-        beat_s = self._interval_s if self._sample_count > 1 else min(BEAT_S, self._interval_s)
+        beats = (*FIRST_BEATS_S, self._interval_s)
+        beat_s = min(beats[min(self._sample_count, len(beats) - 1)], self._interval_s)
         self._sample_count += 1
         self.due_s = (math.floor(now_s / beat_s) + 1) * beat_s
 
