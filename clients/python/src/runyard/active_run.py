@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable
 
 from runyard import (
@@ -27,8 +26,8 @@ from runyard.journal import JournalWriter
 from runyard.metric_definition import MetricDefinition, make_definition
 from runyard.metric_log import MetricLog
 from runyard.run_config import Config
+from runyard.run_contents import RunContents
 from runyard.run_ends import RunEnds
-from runyard.run_files import check_policy, files_to_save
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
 from runyard.run_receipt import LagClock, RunReceipt, make_receipt
 from runyard.run_records import RunRecords
@@ -56,7 +55,7 @@ class RunParts:
     """What the START frame holds."""
 
 
-class Run(RunEnds):
+class Run(RunContents, RunEnds):
     """One recorded computation, as its own process sees it. Made by `runyard.init()`."""
 
     def __init__(self, parts: RunParts) -> None:
@@ -274,28 +273,6 @@ class Run(RunEnds):
         definition = make_definition(name, step_metric, summary, goal, is_hidden=bool(hidden))
         self._records.change({"metric_definition": dataclasses.asdict(definition)})
         return definition
-
-    def save(
-        self,
-        glob_str: str | Path | None = None,
-        base_path: str | Path | None = None,
-        policy: str = "live",
-    ) -> list[str]:
-        """Uploads files: `live` whenever they change, `end` when the run ends, `now` as they are now.
-
-        Returns the paths of the files that matched.
-        """
-        check_policy(policy)
-        if glob_str is None:  # how scripts of old made a new name stick
-            self._terminal.note("save", "save() without a path does nothing")
-            return []
-        pattern = str(glob_str)
-        files = files_to_save(pattern, str(base_path) if base_path is not None else None)
-        if not files:
-            self._terminal.note(f"save.{pattern}", f"save(): no file matches {pattern!r}")
-        for path, name in files:
-            self._records.write_file(path, name, policy)
-        return [str(path) for path, _ in files]
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """Ends the run: returns when everything is durable, or says what is not after `finish_timeout_s`."""
