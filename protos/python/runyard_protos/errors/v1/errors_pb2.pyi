@@ -90,6 +90,18 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The fork would have more ancestors than a run may have. Metadata: run, limit."""
     ERROR_REASON_WRITER_NOT_FOUND: _ErrorReason.ValueType  # 33
     """The run has no writer of that label. Metadata: run, writer."""
+    ERROR_REASON_ARTIFACT_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """No artifact of that name, or no version of that number or alias. Metadata: artifact."""
+    ERROR_REASON_ARTIFACT_TYPE_MISMATCH: _ErrorReason.ValueType  # 35
+    """The artifact exists with another type. Metadata: artifact, value, limit."""
+    ERROR_REASON_DRAFT_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """No draft of that id: it was never begun, or is too old. Begin it again. Metadata: draft."""
+    ERROR_REASON_DRAFT_COMMITTED: _ErrorReason.ValueType  # 37
+    """The draft became a version: it does not change any more. Metadata: draft, artifact."""
+    ERROR_REASON_CONTENT_MISSING: _ErrorReason.ValueType  # 38
+    """Contents of a draft have not arrived yet. Metadata: draft, count, path (of one of them)."""
+    ERROR_REASON_ARTIFACT_HAS_ALIASES: _ErrorReason.ValueType  # 39
+    """The version has aliases: take them away first, or say that they go with it. Metadata: artifact, aliases."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a request was refused.
@@ -164,4 +176,16 @@ ERROR_REASON_FORK_TOO_DEEP: ErrorReason.ValueType  # 32
 """The fork would have more ancestors than a run may have. Metadata: run, limit."""
 ERROR_REASON_WRITER_NOT_FOUND: ErrorReason.ValueType  # 33
 """The run has no writer of that label. Metadata: run, writer."""
+ERROR_REASON_ARTIFACT_NOT_FOUND: ErrorReason.ValueType  # 34
+"""No artifact of that name, or no version of that number or alias. Metadata: artifact."""
+ERROR_REASON_ARTIFACT_TYPE_MISMATCH: ErrorReason.ValueType  # 35
+"""The artifact exists with another type. Metadata: artifact, value, limit."""
+ERROR_REASON_DRAFT_NOT_FOUND: ErrorReason.ValueType  # 36
+"""No draft of that id: it was never begun, or is too old. Begin it again. Metadata: draft."""
+ERROR_REASON_DRAFT_COMMITTED: ErrorReason.ValueType  # 37
+"""The draft became a version: it does not change any more. Metadata: draft, artifact."""
+ERROR_REASON_CONTENT_MISSING: ErrorReason.ValueType  # 38
+"""Contents of a draft have not arrived yet. Metadata: draft, count, path (of one of them)."""
+ERROR_REASON_ARTIFACT_HAS_ALIASES: ErrorReason.ValueType  # 39
+"""The version has aliases: take them away first, or say that they go with it. Metadata: artifact, aliases."""
 global___ErrorReason = ErrorReason

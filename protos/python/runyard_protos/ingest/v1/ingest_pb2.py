@@ -16,7 +16,7 @@ from runyard_protos.errors.v1 import errors_pb2 as runyard_dot_errors_dot_v1_dot
 from runyard_protos.points.v1 import points_pb2 as runyard_dot_points_dot_v1_dot_points__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunyard/ingest/v1/ingest.proto\x12\x11runyard.ingest.v1\x1a\x1erunyard/errors/v1/errors.proto\x1a\x1erunyard/points/v1/points.proto\"\xc9\x02\n\x11WriteBatchRequest\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cmetric_names\x18\x05 \x03(\t\x12-\n\x06tables\x18\x06 \x03(\x0b\x32\x1d.runyard.points.v1.PointTable\x12\x39\n\x0fsummary_changes\x18\x07 \x03(\x0b\x32 .runyard.ingest.v1.SummaryChange\x12+\n\x07journal\x18\x08 \x01(\x0e\x32\x1a.runyard.ingest.v1.Journal\x12\x37\n\x0e\x63onsole_blocks\x18\t \x03(\x0b\x32\x1f.runyard.ingest.v1.ConsoleBlock\"\x9e\x01\n\x0c\x43onsoleBlock\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nfirst_line\x18\x02 \x01(\x04\x12\x12\n\nline_count\x18\x03 \x01(\r\x12\x30\n\x06stream\x18\x04 \x01(\x0e\x32 .runyard.ingest.v1.ConsoleStream\x12\x14\n\x0ctime_unix_ns\x18\x05 \x01(\x10\x12\x0c\n\x04text\x18\x06 \x01(\t\"B\n\rSummaryChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\"\x88\x01\n\x12WriteBatchResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.runyard.ingest.v1.Rejection\x12\x11\n\tis_repeat\x18\x04 \x01(\x08\"l\n\tRejection\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.runyard.errors.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x04\"$\n\x10PurgeRunsRequest\x12\x10\n\x08run_keys\x18\x01 \x03(\x06\"B\n\x11PurgeRunsResponse\x12-\n\x06tables\x18\x01 \x03(\x0b\x32\x1d.runyard.ingest.v1.TablePurge\"8\n\nTablePurge\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04*\\\n\x07Journal\x12\x17\n\x13JOURNAL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bJOURNAL_RUN\x10\x01\x12\x13\n\x0fJOURNAL_CONSOLE\x10\x02\x12\x12\n\x0eJOURNAL_SYSTEM\x10\x03*~\n\rConsoleStream\x12\x1e\n\x1a\x43ONSOLE_STREAM_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSOLE_STREAM_STDOUT\x10\x01\x12\x19\n\x15\x43ONSOLE_STREAM_STDERR\x10\x02\x12\x17\n\x13\x43ONSOLE_STREAM_NOTE\x10\x03\x32\xc2\x01\n\rIngestService\x12Y\n\nWriteBatch\x12$.runyard.ingest.v1.WriteBatchRequest\x1a%.runyard.ingest.v1.WriteBatchResponse\x12V\n\tPurgeRuns\x12#.runyard.ingest.v1.PurgeRunsRequest\x1a$.runyard.ingest.v1.PurgeRunsResponseBS\n\x15\x64\x65v.runyard.ingest.v1P\x01Z8github.com/runyard/runyard/clients/go/ingest/v1;ingestv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunyard/ingest/v1/ingest.proto\x12\x11runyard.ingest.v1\x1a\x1erunyard/errors/v1/errors.proto\x1a\x1erunyard/points/v1/points.proto\"\xfe\x02\n\x11WriteBatchRequest\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\x0e\n\x06writer\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cmetric_names\x18\x05 \x03(\t\x12-\n\x06tables\x18\x06 \x03(\x0b\x32\x1d.runyard.points.v1.PointTable\x12\x39\n\x0fsummary_changes\x18\x07 \x03(\x0b\x32 .runyard.ingest.v1.SummaryChange\x12+\n\x07journal\x18\x08 \x01(\x0e\x32\x1a.runyard.ingest.v1.Journal\x12\x37\n\x0e\x63onsole_blocks\x18\t \x03(\x0b\x32\x1f.runyard.ingest.v1.ConsoleBlock\x12\x33\n\x0cmedia_values\x18\n \x03(\x0b\x32\x1d.runyard.ingest.v1.MediaValue\"\xc1\x01\n\nMediaValue\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x10\x12\x14\n\x0ctime_unix_ns\x18\x04 \x01(\x10\x12*\n\x04kind\x18\x05 \x01(\x0e\x32\x1c.runyard.ingest.v1.MediaKind\x12\x12\n\nitems_json\x18\x06 \x01(\t\x12/\n\thistogram\x18\x07 \x01(\x0b\x32\x1c.runyard.ingest.v1.Histogram\"D\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x01\x12\x18\n\x10non_finite_count\x18\x03 \x01(\x04\"\x9e\x01\n\x0c\x43onsoleBlock\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nfirst_line\x18\x02 \x01(\x04\x12\x12\n\nline_count\x18\x03 \x01(\r\x12\x30\n\x06stream\x18\x04 \x01(\x0e\x32 .runyard.ingest.v1.ConsoleStream\x12\x14\n\x0ctime_unix_ns\x18\x05 \x01(\x10\x12\x0c\n\x04text\x18\x06 \x01(\t\"B\n\rSummaryChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\"\x88\x01\n\x12WriteBatchResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.runyard.ingest.v1.Rejection\x12\x11\n\tis_repeat\x18\x04 \x01(\x08\"l\n\tRejection\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.runyard.errors.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x04\"$\n\x10PurgeRunsRequest\x12\x10\n\x08run_keys\x18\x01 \x03(\x06\"B\n\x11PurgeRunsResponse\x12-\n\x06tables\x18\x01 \x03(\x0b\x32\x1d.runyard.ingest.v1.TablePurge\"8\n\nTablePurge\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04*\xc3\x01\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x01\x12\x14\n\x10MEDIA_KIND_AUDIO\x10\x02\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x03\x12\x13\n\x0fMEDIA_KIND_HTML\x10\x04\x12\x14\n\x10MEDIA_KIND_TABLE\x10\x05\x12\x18\n\x14MEDIA_KIND_HISTOGRAM\x10\x06\x12\x13\n\x0fMEDIA_KIND_PLOT\x10\x07*\\\n\x07Journal\x12\x17\n\x13JOURNAL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bJOURNAL_RUN\x10\x01\x12\x13\n\x0fJOURNAL_CONSOLE\x10\x02\x12\x12\n\x0eJOURNAL_SYSTEM\x10\x03*~\n\rConsoleStream\x12\x1e\n\x1a\x43ONSOLE_STREAM_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSOLE_STREAM_STDOUT\x10\x01\x12\x19\n\x15\x43ONSOLE_STREAM_STDERR\x10\x02\x12\x17\n\x13\x43ONSOLE_STREAM_NOTE\x10\x03\x32\xc2\x01\n\rIngestService\x12Y\n\nWriteBatch\x12$.runyard.ingest.v1.WriteBatchRequest\x1a%.runyard.ingest.v1.WriteBatchResponse\x12V\n\tPurgeRuns\x12#.runyard.ingest.v1.PurgeRunsRequest\x1a$.runyard.ingest.v1.PurgeRunsResponseBS\n\x15\x64\x65v.runyard.ingest.v1P\x01Z8github.com/runyard/runyard/clients/go/ingest/v1;ingestv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,26 +24,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runyard_protos.ingest.v1.in
 if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['DESCRIPTOR']._options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025dev.runyard.ingest.v1P\001Z8github.com/runyard/runyard/clients/go/ingest/v1;ingestv1'
-  _globals['_JOURNAL']._serialized_start=1091
-  _globals['_JOURNAL']._serialized_end=1183
-  _globals['_CONSOLESTREAM']._serialized_start=1185
-  _globals['_CONSOLESTREAM']._serialized_end=1311
+  _globals['_MEDIAKIND']._serialized_start=1411
+  _globals['_MEDIAKIND']._serialized_end=1606
+  _globals['_JOURNAL']._serialized_start=1608
+  _globals['_JOURNAL']._serialized_end=1700
+  _globals['_CONSOLESTREAM']._serialized_start=1702
+  _globals['_CONSOLESTREAM']._serialized_end=1828
   _globals['_WRITEBATCHREQUEST']._serialized_start=118
-  _globals['_WRITEBATCHREQUEST']._serialized_end=447
-  _globals['_CONSOLEBLOCK']._serialized_start=450
-  _globals['_CONSOLEBLOCK']._serialized_end=608
-  _globals['_SUMMARYCHANGE']._serialized_start=610
-  _globals['_SUMMARYCHANGE']._serialized_end=676
-  _globals['_WRITEBATCHRESPONSE']._serialized_start=679
-  _globals['_WRITEBATCHRESPONSE']._serialized_end=815
-  _globals['_REJECTION']._serialized_start=817
-  _globals['_REJECTION']._serialized_end=925
-  _globals['_PURGERUNSREQUEST']._serialized_start=927
-  _globals['_PURGERUNSREQUEST']._serialized_end=963
-  _globals['_PURGERUNSRESPONSE']._serialized_start=965
-  _globals['_PURGERUNSRESPONSE']._serialized_end=1031
-  _globals['_TABLEPURGE']._serialized_start=1033
-  _globals['_TABLEPURGE']._serialized_end=1089
-  _globals['_INGESTSERVICE']._serialized_start=1314
-  _globals['_INGESTSERVICE']._serialized_end=1508
+  _globals['_WRITEBATCHREQUEST']._serialized_end=500
+  _globals['_MEDIAVALUE']._serialized_start=503
+  _globals['_MEDIAVALUE']._serialized_end=696
+  _globals['_HISTOGRAM']._serialized_start=698
+  _globals['_HISTOGRAM']._serialized_end=766
+  _globals['_CONSOLEBLOCK']._serialized_start=769
+  _globals['_CONSOLEBLOCK']._serialized_end=927
+  _globals['_SUMMARYCHANGE']._serialized_start=929
+  _globals['_SUMMARYCHANGE']._serialized_end=995
+  _globals['_WRITEBATCHRESPONSE']._serialized_start=998
+  _globals['_WRITEBATCHRESPONSE']._serialized_end=1134
+  _globals['_REJECTION']._serialized_start=1136
+  _globals['_REJECTION']._serialized_end=1244
+  _globals['_PURGERUNSREQUEST']._serialized_start=1246
+  _globals['_PURGERUNSREQUEST']._serialized_end=1282
+  _globals['_PURGERUNSRESPONSE']._serialized_start=1284
+  _globals['_PURGERUNSRESPONSE']._serialized_end=1350
+  _globals['_TABLEPURGE']._serialized_start=1352
+  _globals['_TABLEPURGE']._serialized_end=1408
+  _globals['_INGESTSERVICE']._serialized_start=1831
+  _globals['_INGESTSERVICE']._serialized_end=2025
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,50 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _MediaKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MediaKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MediaKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MEDIA_KIND_UNSPECIFIED: _MediaKind.ValueType  # 0
+    """Not set. Never sent."""
+    MEDIA_KIND_IMAGE: _MediaKind.ValueType  # 1
+    """Images, with boxes and masks."""
+    MEDIA_KIND_AUDIO: _MediaKind.ValueType  # 2
+    """Sounds."""
+    MEDIA_KIND_VIDEO: _MediaKind.ValueType  # 3
+    """Moving pictures."""
+    MEDIA_KIND_HTML: _MediaKind.ValueType  # 4
+    """Pages of HTML."""
+    MEDIA_KIND_TABLE: _MediaKind.ValueType  # 5
+    """A table: a Parquet file."""
+    MEDIA_KIND_HISTOGRAM: _MediaKind.ValueType  # 6
+    """A histogram."""
+    MEDIA_KIND_PLOT: _MediaKind.ValueType  # 7
+    """A chart as data and a description of how to draw it."""
+
+class MediaKind(_MediaKind, metaclass=_MediaKindEnumTypeWrapper):
+    """What a media value is."""
+
+MEDIA_KIND_UNSPECIFIED: MediaKind.ValueType  # 0
+"""Not set. Never sent."""
+MEDIA_KIND_IMAGE: MediaKind.ValueType  # 1
+"""Images, with boxes and masks."""
+MEDIA_KIND_AUDIO: MediaKind.ValueType  # 2
+"""Sounds."""
+MEDIA_KIND_VIDEO: MediaKind.ValueType  # 3
+"""Moving pictures."""
+MEDIA_KIND_HTML: MediaKind.ValueType  # 4
+"""Pages of HTML."""
+MEDIA_KIND_TABLE: MediaKind.ValueType  # 5
+"""A table: a Parquet file."""
+MEDIA_KIND_HISTOGRAM: MediaKind.ValueType  # 6
+"""A histogram."""
+MEDIA_KIND_PLOT: MediaKind.ValueType  # 7
+"""A chart as data and a description of how to draw it."""
+global___MediaKind = MediaKind
+
 class _Journal:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -92,6 +136,7 @@ class WriteBatchRequest(google.protobuf.message.Message):
     SUMMARY_CHANGES_FIELD_NUMBER: builtins.int
     JOURNAL_FIELD_NUMBER: builtins.int
     CONSOLE_BLOCKS_FIELD_NUMBER: builtins.int
+    MEDIA_VALUES_FIELD_NUMBER: builtins.int
     run_key: builtins.int
     """The run, as StartRun named it."""
     writer: builtins.int
@@ -120,6 +165,10 @@ class WriteBatchRequest(google.protobuf.message.Message):
     def console_blocks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConsoleBlock]:
         """What the writer's process printed, in the order of the records; in batches of JOURNAL_CONSOLE, which hold nothing else."""
 
+    @property
+    def media_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MediaValue]:
+        """What was logged besides numbers: images, tables, histograms …, in the order of the records; in batches of JOURNAL_RUN."""
+
     def __init__(
         self,
         *,
@@ -132,10 +181,88 @@ class WriteBatchRequest(google.protobuf.message.Message):
         summary_changes: collections.abc.Iterable[global___SummaryChange] | None = ...,
         journal: global___Journal.ValueType = ...,
         console_blocks: collections.abc.Iterable[global___ConsoleBlock] | None = ...,
+        media_values: collections.abc.Iterable[global___MediaValue] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["console_blocks", b"console_blocks", "first_sequence", b"first_sequence", "journal", b"journal", "last_sequence", b"last_sequence", "metric_names", b"metric_names", "run_key", b"run_key", "summary_changes", b"summary_changes", "tables", b"tables", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["console_blocks", b"console_blocks", "first_sequence", b"first_sequence", "journal", b"journal", "last_sequence", b"last_sequence", "media_values", b"media_values", "metric_names", b"metric_names", "run_key", b"run_key", "summary_changes", b"summary_changes", "tables", b"tables", "writer", b"writer"]) -> None: ...
 
 global___WriteBatchRequest = WriteBatchRequest
+
+@typing.final
+class MediaValue(google.protobuf.message.Message):
+    """What was logged under one name at one step besides numbers. Of a name, step and writer the highest sequence wins."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    TIME_UNIX_NS_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    ITEMS_JSON_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    sequence: builtins.int
+    """The journal record that holds it, within the batch's range."""
+    name: builtins.str
+    """The name, as metric names are."""
+    step: builtins.int
+    """The step."""
+    time_unix_ns: builtins.int
+    """When it was logged, Unix nanoseconds."""
+    kind: global___MediaKind.ValueType
+    """What it is."""
+    items_json: builtins.str
+    """Extended JSON array of objects, one per item, at most 1 MiB: `file` (name of the run's file that holds the bytes), and what
+    docs/media.md lists for the kind. Of a histogram: empty.
+    """
+    @property
+    def histogram(self) -> global___Histogram:
+        """Of a histogram."""
+
+    def __init__(
+        self,
+        *,
+        sequence: builtins.int = ...,
+        name: builtins.str = ...,
+        step: builtins.int = ...,
+        time_unix_ns: builtins.int = ...,
+        kind: global___MediaKind.ValueType = ...,
+        items_json: builtins.str = ...,
+        histogram: global___Histogram | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["histogram", b"histogram"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["histogram", b"histogram", "items_json", b"items_json", "kind", b"kind", "name", b"name", "sequence", b"sequence", "step", b"step", "time_unix_ns", b"time_unix_ns"]) -> None: ...
+
+global___MediaValue = MediaValue
+
+@typing.final
+class Histogram(google.protobuf.message.Message):
+    """How many values lie in each bin. A bin holds its lower edge and not its upper one; the last bin holds both."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EDGES_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    NON_FINITE_COUNT_FIELD_NUMBER: builtins.int
+    non_finite_count: builtins.int
+    """NaN and infinite values, which are in no bin."""
+    @property
+    def edges(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Edges of the bins, ascending and finite: one more than there are bins, at most 513."""
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Values in each bin, at least 0."""
+
+    def __init__(
+        self,
+        *,
+        edges: collections.abc.Iterable[builtins.float] | None = ...,
+        counts: collections.abc.Iterable[builtins.float] | None = ...,
+        non_finite_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "edges", b"edges", "non_finite_count", b"non_finite_count"]) -> None: ...
+
+global___Histogram = Histogram
 
 @typing.final
 class ConsoleBlock(google.protobuf.message.Message):

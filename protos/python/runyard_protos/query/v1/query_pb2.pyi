@@ -45,6 +45,54 @@ ATTEMPT_SELECTION_ALL: AttemptSelection.ValueType  # 2
 """All points that were logged into the run itself, superseded ones too; none of a parent."""
 global___AttemptSelection = AttemptSelection
 
+class _TableFilterOperator:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TableFilterOperatorEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TableFilterOperator.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TABLE_FILTER_OPERATOR_UNSPECIFIED: _TableFilterOperator.ValueType  # 0
+    """Not set. Never sent."""
+    TABLE_FILTER_OPERATOR_EQUAL: _TableFilterOperator.ValueType  # 1
+    """Equal."""
+    TABLE_FILTER_OPERATOR_NOT_EQUAL: _TableFilterOperator.ValueType  # 2
+    """Not equal."""
+    TABLE_FILTER_OPERATOR_LESS: _TableFilterOperator.ValueType  # 3
+    """Less than."""
+    TABLE_FILTER_OPERATOR_AT_MOST: _TableFilterOperator.ValueType  # 4
+    """At most."""
+    TABLE_FILTER_OPERATOR_GREATER: _TableFilterOperator.ValueType  # 5
+    """Greater than."""
+    TABLE_FILTER_OPERATOR_AT_LEAST: _TableFilterOperator.ValueType  # 6
+    """At least."""
+    TABLE_FILTER_OPERATOR_CONTAINS: _TableFilterOperator.ValueType  # 7
+    """The cell's text contains this text, case-insensitive."""
+    TABLE_FILTER_OPERATOR_MATCHES: _TableFilterOperator.ValueType  # 8
+    """This regular expression (RE2) is found in the cell's text."""
+
+class TableFilterOperator(_TableFilterOperator, metaclass=_TableFilterOperatorEnumTypeWrapper):
+    """How a cell is compared."""
+
+TABLE_FILTER_OPERATOR_UNSPECIFIED: TableFilterOperator.ValueType  # 0
+"""Not set. Never sent."""
+TABLE_FILTER_OPERATOR_EQUAL: TableFilterOperator.ValueType  # 1
+"""Equal."""
+TABLE_FILTER_OPERATOR_NOT_EQUAL: TableFilterOperator.ValueType  # 2
+"""Not equal."""
+TABLE_FILTER_OPERATOR_LESS: TableFilterOperator.ValueType  # 3
+"""Less than."""
+TABLE_FILTER_OPERATOR_AT_MOST: TableFilterOperator.ValueType  # 4
+"""At most."""
+TABLE_FILTER_OPERATOR_GREATER: TableFilterOperator.ValueType  # 5
+"""Greater than."""
+TABLE_FILTER_OPERATOR_AT_LEAST: TableFilterOperator.ValueType  # 6
+"""At least."""
+TABLE_FILTER_OPERATOR_CONTAINS: TableFilterOperator.ValueType  # 7
+"""The cell's text contains this text, case-insensitive."""
+TABLE_FILTER_OPERATOR_MATCHES: TableFilterOperator.ValueType  # 8
+"""This regular expression (RE2) is found in the cell's text."""
+global___TableFilterOperator = TableFilterOperator
+
 @typing.final
 class StepRange(google.protobuf.message.Message):
     """A closed range of steps."""
@@ -1180,3 +1228,361 @@ class SystemSeries(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["counts", b"counts", "highs", b"highs", "lasts", b"lasts", "lows", b"lows", "means", b"means", "metric", b"metric", "times_unix_ns", b"times_unix_ns", "width_ms", b"width_ms", "writer", b"writer"]) -> None: ...
 
 global___SystemSeries = SystemSeries
+
+@typing.final
+class ListMediaRequest(google.protobuf.message.Message):
+    """Asks for names."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    name_contains: builtins.str
+    """Only names that contain this text, case-insensitive. Empty: all."""
+    page_size: builtins.int
+    """Most in one reply; 0 means 1,000, more than 10,000 means 10,000."""
+    page_token: builtins.str
+    """From an earlier reply. Empty: from the start."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[runyard_protos.ingest.v1.ingest_pb2.MediaKind.ValueType]:
+        """Only of these kinds. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        name_contains: builtins.str = ...,
+        kinds: collections.abc.Iterable[runyard_protos.ingest.v1.ingest_pb2.MediaKind.ValueType] | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kinds", b"kinds", "name_contains", b"name_contains", "page_size", b"page_size", "page_token", b"page_token", "run_path", b"run_path"]) -> None: ...
+
+global___ListMediaRequest = ListMediaRequest
+
+@typing.final
+class ListMediaResponse(google.protobuf.message.Message):
+    """A page of names."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this was the last."""
+    total_count: builtins.int
+    """Names that match, all pages together."""
+    @property
+    def media(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MediaStats]:
+        """By name, in byte order."""
+
+    def __init__(
+        self,
+        *,
+        media: collections.abc.Iterable[global___MediaStats] | None = ...,
+        next_page_token: builtins.str = ...,
+        total_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["media", b"media", "next_page_token", b"next_page_token", "total_count", b"total_count"]) -> None: ...
+
+global___ListMediaResponse = ListMediaResponse
+
+@typing.final
+class MediaStats(google.protobuf.message.Message):
+    """What is known of one name without reading its values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    FIRST_STEP_FIELD_NUMBER: builtins.int
+    LAST_STEP_FIELD_NUMBER: builtins.int
+    STEP_COUNT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name."""
+    kind: runyard_protos.ingest.v1.ingest_pb2.MediaKind.ValueType
+    """What its last value is."""
+    first_step: builtins.int
+    """Smallest step with a value."""
+    last_step: builtins.int
+    """Largest step with a value."""
+    step_count: builtins.int
+    """Steps with a value."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: runyard_protos.ingest.v1.ingest_pb2.MediaKind.ValueType = ...,
+        first_step: builtins.int = ...,
+        last_step: builtins.int = ...,
+        step_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_step", b"first_step", "kind", b"kind", "last_step", b"last_step", "name", b"name", "step_count", b"step_count"]) -> None: ...
+
+global___MediaStats = MediaStats
+
+@typing.final
+class QueryMediaRequest(google.protobuf.message.Message):
+    """Asks for values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATHS_FIELD_NUMBER: builtins.int
+    NAMES_FIELD_NUMBER: builtins.int
+    RANGE_FIELD_NUMBER: builtins.int
+    STEP_COUNT_MAX_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    WRITERS_FIELD_NUMBER: builtins.int
+    step_count_max: builtins.int
+    """Most steps per run and name; 0 means 100, more than 1,000 means 1,000. Of more, so many are chosen evenly over their
+    order, the first and the last among them, and the same ones each time; `is_sampled` says so.
+    """
+    attempts: global___AttemptSelection.ValueType
+    """Which attempts."""
+    @property
+    def run_paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Paths entity/project/run_id, 1 to 100."""
+
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names, 1 to 100."""
+
+    @property
+    def range(self) -> global___StepRange:
+        """Steps wanted. Absent: all."""
+
+    @property
+    def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Only of these writers of the run, at most 1,000; for a request of one run only. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        run_paths: collections.abc.Iterable[builtins.str] | None = ...,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        range: global___StepRange | None = ...,
+        step_count_max: builtins.int = ...,
+        attempts: global___AttemptSelection.ValueType = ...,
+        writers: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["range", b"range"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "names", b"names", "range", b"range", "run_paths", b"run_paths", "step_count_max", b"step_count_max", "writers", b"writers"]) -> None: ...
+
+global___QueryMediaRequest = QueryMediaRequest
+
+@typing.final
+class QueryMediaResponse(google.protobuf.message.Message):
+    """Values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: builtins.int
+    IS_CUT_FIELD_NUMBER: builtins.int
+    is_cut: builtins.bool
+    """True: the reply would have been larger than 8 MiB: of the last series the last steps, and all series behind it, are left out."""
+    @property
+    def series(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MediaSeries]:
+        """One entry per run and name that has values in the range."""
+
+    def __init__(
+        self,
+        *,
+        series: collections.abc.Iterable[global___MediaSeries] | None = ...,
+        is_cut: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_cut", b"is_cut", "series", b"series"]) -> None: ...
+
+global___QueryMediaResponse = QueryMediaResponse
+
+@typing.final
+class MediaSeries(google.protobuf.message.Message):
+    """Values of one name of one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    STEP_COUNT_FIELD_NUMBER: builtins.int
+    IS_SAMPLED_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    name: builtins.str
+    """The name."""
+    step_count: builtins.int
+    """Steps with a value in the range."""
+    is_sampled: builtins.bool
+    """True: not all of them are here."""
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StoredMedia]:
+        """By step, then writer."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        name: builtins.str = ...,
+        values: collections.abc.Iterable[global___StoredMedia] | None = ...,
+        step_count: builtins.int = ...,
+        is_sampled: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_sampled", b"is_sampled", "name", b"name", "run_path", b"run_path", "step_count", b"step_count", "values", b"values"]) -> None: ...
+
+global___MediaSeries = MediaSeries
+
+@typing.final
+class StoredMedia(google.protobuf.message.Message):
+    """One value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    writer: builtins.int
+    """The writer that logged it."""
+    @property
+    def value(self) -> runyard_protos.ingest.v1.ingest_pb2.MediaValue:
+        """What was logged."""
+
+    def __init__(
+        self,
+        *,
+        writer: builtins.int = ...,
+        value: runyard_protos.ingest.v1.ingest_pb2.MediaValue | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["value", b"value", "writer", b"writer"]) -> None: ...
+
+global___StoredMedia = StoredMedia
+
+@typing.final
+class QueryTableRequest(google.protobuf.message.Message):
+    """Asks for rows."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    SORT_COLUMN_FIELD_NUMBER: builtins.int
+    IS_DESCENDING_FIELD_NUMBER: builtins.int
+    FILTERS_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    file: builtins.str
+    """Name of the run's file that holds the table, as in the items of its value."""
+    offset: builtins.int
+    """Rows to pass over."""
+    limit: builtins.int
+    """Most rows in the reply; 0 means 100, more than 10,000 means 10,000. Fewer come where rows are long."""
+    sort_column: builtins.str
+    """Column to sort by. Empty: as logged."""
+    is_descending: builtins.bool
+    """True: largest first."""
+    @property
+    def filters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TableFilter]:
+        """Only rows that pass all of these. At most 20."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        file: builtins.str = ...,
+        offset: builtins.int = ...,
+        limit: builtins.int = ...,
+        sort_column: builtins.str = ...,
+        is_descending: builtins.bool = ...,
+        filters: collections.abc.Iterable[global___TableFilter] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["file", b"file", "filters", b"filters", "is_descending", b"is_descending", "limit", b"limit", "offset", b"offset", "run_path", b"run_path", "sort_column", b"sort_column"]) -> None: ...
+
+global___QueryTableRequest = QueryTableRequest
+
+@typing.final
+class TableFilter(google.protobuf.message.Message):
+    """A condition on a column."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: builtins.int
+    OPERATOR_FIELD_NUMBER: builtins.int
+    VALUE_JSON_FIELD_NUMBER: builtins.int
+    column: builtins.str
+    """The column."""
+    operator: global___TableFilterOperator.ValueType
+    """How it is compared."""
+    value_json: builtins.str
+    """With what: a JSON string, number, bool or null."""
+    def __init__(
+        self,
+        *,
+        column: builtins.str = ...,
+        operator: global___TableFilterOperator.ValueType = ...,
+        value_json: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["column", b"column", "operator", b"operator", "value_json", b"value_json"]) -> None: ...
+
+global___TableFilter = TableFilter
+
+@typing.final
+class QueryTableResponse(google.protobuf.message.Message):
+    """Rows."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: builtins.int
+    ROWS_JSON_FIELD_NUMBER: builtins.int
+    MATCHING_COUNT_FIELD_NUMBER: builtins.int
+    ROW_COUNT_FIELD_NUMBER: builtins.int
+    matching_count: builtins.int
+    """Rows that pass the filters."""
+    row_count: builtins.int
+    """Rows of the table."""
+    @property
+    def columns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TableColumn]:
+        """The columns, in order."""
+
+    @property
+    def rows_json(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """One extended JSON array per row, a cell per column."""
+
+    def __init__(
+        self,
+        *,
+        columns: collections.abc.Iterable[global___TableColumn] | None = ...,
+        rows_json: collections.abc.Iterable[builtins.str] | None = ...,
+        matching_count: builtins.int = ...,
+        row_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["columns", b"columns", "matching_count", b"matching_count", "row_count", b"row_count", "rows_json", b"rows_json"]) -> None: ...
+
+global___QueryTableResponse = QueryTableResponse
+
+@typing.final
+class TableColumn(google.protobuf.message.Message):
+    """One column of a table."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    type: builtins.str
+    """"number", "string", "boolean", "datetime", "list", "object", or "media": then a cell is an item as in MediaValue.items_json with its `kind`."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        type: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "type", b"type"]) -> None: ...
+
+global___TableColumn = TableColumn

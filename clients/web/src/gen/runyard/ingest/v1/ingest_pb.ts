@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/ingest/v1/ingest.proto.
  */
 export const file_runyard_ingest_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIskCChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2USKwoHam91cm5hbBgIIAEoDjIaLnJ1bnlhcmQuaW5nZXN0LnYxLkpvdXJuYWwSNwoOY29uc29sZV9ibG9ja3MYCSADKAsyHy5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlQmxvY2singEKDENvbnNvbGVCbG9jaxIQCghzZXF1ZW5jZRgBIAEoBBISCgpmaXJzdF9saW5lGAIgASgEEhIKCmxpbmVfY291bnQYAyABKA0SMAoGc3RyZWFtGAQgASgOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIUCgx0aW1lX3VuaXhfbnMYBSABKBASDAoEdGV4dBgGIAEoCSJCCg1TdW1tYXJ5Q2hhbmdlEhAKCHNlcXVlbmNlGAEgASgEEgsKA2tleRgCIAEoCRISCgp2YWx1ZV9qc29uGAMgASgJIogBChJXcml0ZUJhdGNoUmVzcG9uc2USFgoOZmlyc3Rfc2VxdWVuY2UYASABKAQSFQoNbGFzdF9zZXF1ZW5jZRgCIAEoBBIwCgpyZWplY3Rpb25zGAMgAygLMhwucnVueWFyZC5pbmdlc3QudjEuUmVqZWN0aW9uEhEKCWlzX3JlcGVhdBgEIAEoCCJsCglSZWplY3Rpb24SDgoGbWV0cmljGAEgASgJEi4KBnJlYXNvbhgCIAEoDjIeLnJ1bnlhcmQuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSDgoGcG9pbnRzGAQgASgEIiQKEFB1cmdlUnVuc1JlcXVlc3QSEAoIcnVuX2tleXMYASADKAYiQgoRUHVyZ2VSdW5zUmVzcG9uc2USLQoGdGFibGVzGAEgAygLMh0ucnVueWFyZC5pbmdlc3QudjEuVGFibGVQdXJnZSI4CgpUYWJsZVB1cmdlEg0KBXRhYmxlGAEgASgJEgwKBHJvd3MYAiADKAQSDQoFYnl0ZXMYAyABKAQqXAoHSm91cm5hbBIXChNKT1VSTkFMX1VOU1BFQ0lGSUVEEAASDwoLSk9VUk5BTF9SVU4QARITCg9KT1VSTkFMX0NPTlNPTEUQAhISCg5KT1VSTkFMX1NZU1RFTRADKn4KDUNvbnNvbGVTdHJlYW0SHgoaQ09OU09MRV9TVFJFQU1fVU5TUEVDSUZJRUQQABIZChVDT05TT0xFX1NUUkVBTV9TVERPVVQQARIZChVDT05TT0xFX1NUUkVBTV9TVERFUlIQAhIXChNDT05TT0xFX1NUUkVBTV9OT1RFEAMywgEKDUluZ2VzdFNlcnZpY2USWQoKV3JpdGVCYXRjaBIkLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXF1ZXN0GiUucnVueWFyZC5pbmdlc3QudjEuV3JpdGVCYXRjaFJlc3BvbnNlElYKCVB1cmdlUnVucxIjLnJ1bnlhcmQuaW5nZXN0LnYxLlB1cmdlUnVuc1JlcXVlc3QaJC5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXNwb25zZUJTChVkZXYucnVueWFyZC5pbmdlc3QudjFQAVo4Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9pbmdlc3QvdjE7aW5nZXN0djFiBnByb3RvMw", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
+  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIv4CChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2USKwoHam91cm5hbBgIIAEoDjIaLnJ1bnlhcmQuaW5nZXN0LnYxLkpvdXJuYWwSNwoOY29uc29sZV9ibG9ja3MYCSADKAsyHy5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlQmxvY2sSMwoMbWVkaWFfdmFsdWVzGAogAygLMh0ucnVueWFyZC5pbmdlc3QudjEuTWVkaWFWYWx1ZSLBAQoKTWVkaWFWYWx1ZRIQCghzZXF1ZW5jZRgBIAEoBBIMCgRuYW1lGAIgASgJEgwKBHN0ZXAYAyABKBASFAoMdGltZV91bml4X25zGAQgASgQEioKBGtpbmQYBSABKA4yHC5ydW55YXJkLmluZ2VzdC52MS5NZWRpYUtpbmQSEgoKaXRlbXNfanNvbhgGIAEoCRIvCgloaXN0b2dyYW0YByABKAsyHC5ydW55YXJkLmluZ2VzdC52MS5IaXN0b2dyYW0iRAoJSGlzdG9ncmFtEg0KBWVkZ2VzGAEgAygBEg4KBmNvdW50cxgCIAMoARIYChBub25fZmluaXRlX2NvdW50GAMgASgEIp4BCgxDb25zb2xlQmxvY2sSEAoIc2VxdWVuY2UYASABKAQSEgoKZmlyc3RfbGluZRgCIAEoBBISCgpsaW5lX2NvdW50GAMgASgNEjAKBnN0cmVhbRgEIAEoDjIgLnJ1bnlhcmQuaW5nZXN0LnYxLkNvbnNvbGVTdHJlYW0SFAoMdGltZV91bml4X25zGAUgASgQEgwKBHRleHQYBiABKAkiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIkIKEVB1cmdlUnVuc1Jlc3BvbnNlEi0KBnRhYmxlcxgBIAMoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLlRhYmxlUHVyZ2UiOAoKVGFibGVQdXJnZRINCgV0YWJsZRgBIAEoCRIMCgRyb3dzGAIgAygEEg0KBWJ5dGVzGAMgASgEKsMBCglNZWRpYUtpbmQSGgoWTUVESUFfS0lORF9VTlNQRUNJRklFRBAAEhQKEE1FRElBX0tJTkRfSU1BR0UQARIUChBNRURJQV9LSU5EX0FVRElPEAISFAoQTUVESUFfS0lORF9WSURFTxADEhMKD01FRElBX0tJTkRfSFRNTBAEEhQKEE1FRElBX0tJTkRfVEFCTEUQBRIYChRNRURJQV9LSU5EX0hJU1RPR1JBTRAGEhMKD01FRElBX0tJTkRfUExPVBAHKlwKB0pvdXJuYWwSFwoTSk9VUk5BTF9VTlNQRUNJRklFRBAAEg8KC0pPVVJOQUxfUlVOEAESEwoPSk9VUk5BTF9DT05TT0xFEAISEgoOSk9VUk5BTF9TWVNURU0QAyp+Cg1Db25zb2xlU3RyZWFtEh4KGkNPTlNPTEVfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGQoVQ09OU09MRV9TVFJFQU1fU1RET1VUEAESGQoVQ09OU09MRV9TVFJFQU1fU1RERVJSEAISFwoTQ09OU09MRV9TVFJFQU1fTk9URRADMsIBCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZRJWCglQdXJnZVJ1bnMSIy5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXF1ZXN0GiQucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUwoVZGV2LnJ1bnlhcmQuaW5nZXN0LnYxUAFaOGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vaW5nZXN0L3YxO2luZ2VzdHYxYgZwcm90bzM", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
 
 /**
  * Holds a gapless range of one writer's journal records. At most 4 MiB.
@@ -87,6 +87,13 @@ export type WriteBatchRequest = Message<"runyard.ingest.v1.WriteBatchRequest"> &
    * @generated from field: repeated runyard.ingest.v1.ConsoleBlock console_blocks = 9;
    */
   consoleBlocks: ConsoleBlock[];
+
+  /**
+   * What was logged besides numbers: images, tables, histograms …, in the order of the records; in batches of JOURNAL_RUN.
+   *
+   * @generated from field: repeated runyard.ingest.v1.MediaValue media_values = 10;
+   */
+  mediaValues: MediaValue[];
 };
 
 /**
@@ -95,6 +102,105 @@ export type WriteBatchRequest = Message<"runyard.ingest.v1.WriteBatchRequest"> &
  */
 export const WriteBatchRequestSchema: GenMessage<WriteBatchRequest> = /*@__PURE__*/
   messageDesc(file_runyard_ingest_v1_ingest, 0);
+
+/**
+ * What was logged under one name at one step besides numbers. Of a name, step and writer the highest sequence wins.
+ *
+ * @generated from message runyard.ingest.v1.MediaValue
+ */
+export type MediaValue = Message<"runyard.ingest.v1.MediaValue"> & {
+  /**
+   * The journal record that holds it, within the batch's range.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * The name, as metric names are.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The step.
+   *
+   * @generated from field: sfixed64 step = 3;
+   */
+  step: bigint;
+
+  /**
+   * When it was logged, Unix nanoseconds.
+   *
+   * @generated from field: sfixed64 time_unix_ns = 4;
+   */
+  timeUnixNs: bigint;
+
+  /**
+   * What it is.
+   *
+   * @generated from field: runyard.ingest.v1.MediaKind kind = 5;
+   */
+  kind: MediaKind;
+
+  /**
+   * Extended JSON array of objects, one per item, at most 1 MiB: `file` (name of the run's file that holds the bytes), and what
+   * docs/media.md lists for the kind. Of a histogram: empty.
+   *
+   * @generated from field: string items_json = 6;
+   */
+  itemsJson: string;
+
+  /**
+   * Of a histogram.
+   *
+   * @generated from field: runyard.ingest.v1.Histogram histogram = 7;
+   */
+  histogram?: Histogram | undefined;
+};
+
+/**
+ * Describes the message runyard.ingest.v1.MediaValue.
+ * Use `create(MediaValueSchema)` to create a new message.
+ */
+export const MediaValueSchema: GenMessage<MediaValue> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 1);
+
+/**
+ * How many values lie in each bin. A bin holds its lower edge and not its upper one; the last bin holds both.
+ *
+ * @generated from message runyard.ingest.v1.Histogram
+ */
+export type Histogram = Message<"runyard.ingest.v1.Histogram"> & {
+  /**
+   * Edges of the bins, ascending and finite: one more than there are bins, at most 513.
+   *
+   * @generated from field: repeated double edges = 1;
+   */
+  edges: number[];
+
+  /**
+   * Values in each bin, at least 0.
+   *
+   * @generated from field: repeated double counts = 2;
+   */
+  counts: number[];
+
+  /**
+   * NaN and infinite values, which are in no bin.
+   *
+   * @generated from field: uint64 non_finite_count = 3;
+   */
+  nonFiniteCount: bigint;
+};
+
+/**
+ * Describes the message runyard.ingest.v1.Histogram.
+ * Use `create(HistogramSchema)` to create a new message.
+ */
+export const HistogramSchema: GenMessage<Histogram> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 2);
 
 /**
  * Lines that follow each other.
@@ -150,7 +256,7 @@ export type ConsoleBlock = Message<"runyard.ingest.v1.ConsoleBlock"> & {
  * Use `create(ConsoleBlockSchema)` to create a new message.
  */
 export const ConsoleBlockSchema: GenMessage<ConsoleBlock> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 1);
+  messageDesc(file_runyard_ingest_v1_ingest, 3);
 
 /**
  * Sets or removes one key of the run's summary.
@@ -185,7 +291,7 @@ export type SummaryChange = Message<"runyard.ingest.v1.SummaryChange"> & {
  * Use `create(SummaryChangeSchema)` to create a new message.
  */
 export const SummaryChangeSchema: GenMessage<SummaryChange> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 2);
+  messageDesc(file_runyard_ingest_v1_ingest, 4);
 
 /**
  * Says that the batch is durable.
@@ -227,7 +333,7 @@ export type WriteBatchResponse = Message<"runyard.ingest.v1.WriteBatchResponse">
  * Use `create(WriteBatchResponseSchema)` to create a new message.
  */
 export const WriteBatchResponseSchema: GenMessage<WriteBatchResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 3);
+  messageDesc(file_runyard_ingest_v1_ingest, 5);
 
 /**
  * Tells of a refused series. Its points are not stored; sending them again is of no use.
@@ -269,7 +375,7 @@ export type Rejection = Message<"runyard.ingest.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 4);
+  messageDesc(file_runyard_ingest_v1_ingest, 6);
 
 /**
  * Names deleted runs.
@@ -290,7 +396,7 @@ export type PurgeRunsRequest = Message<"runyard.ingest.v1.PurgeRunsRequest"> & {
  * Use `create(PurgeRunsRequestSchema)` to create a new message.
  */
 export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 5);
+  messageDesc(file_runyard_ingest_v1_ingest, 7);
 
 /**
  * What was freed.
@@ -311,7 +417,7 @@ export type PurgeRunsResponse = Message<"runyard.ingest.v1.PurgeRunsResponse"> &
  * Use `create(PurgeRunsResponseSchema)` to create a new message.
  */
 export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 6);
+  messageDesc(file_runyard_ingest_v1_ingest, 8);
 
 /**
  * What was freed in one table.
@@ -346,7 +452,76 @@ export type TablePurge = Message<"runyard.ingest.v1.TablePurge"> & {
  * Use `create(TablePurgeSchema)` to create a new message.
  */
 export const TablePurgeSchema: GenMessage<TablePurge> = /*@__PURE__*/
-  messageDesc(file_runyard_ingest_v1_ingest, 7);
+  messageDesc(file_runyard_ingest_v1_ingest, 9);
+
+/**
+ * What a media value is.
+ *
+ * @generated from enum runyard.ingest.v1.MediaKind
+ */
+export enum MediaKind {
+  /**
+   * Not set. Never sent.
+   *
+   * @generated from enum value: MEDIA_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Images, with boxes and masks.
+   *
+   * @generated from enum value: MEDIA_KIND_IMAGE = 1;
+   */
+  IMAGE = 1,
+
+  /**
+   * Sounds.
+   *
+   * @generated from enum value: MEDIA_KIND_AUDIO = 2;
+   */
+  AUDIO = 2,
+
+  /**
+   * Moving pictures.
+   *
+   * @generated from enum value: MEDIA_KIND_VIDEO = 3;
+   */
+  VIDEO = 3,
+
+  /**
+   * Pages of HTML.
+   *
+   * @generated from enum value: MEDIA_KIND_HTML = 4;
+   */
+  HTML = 4,
+
+  /**
+   * A table: a Parquet file.
+   *
+   * @generated from enum value: MEDIA_KIND_TABLE = 5;
+   */
+  TABLE = 5,
+
+  /**
+   * A histogram.
+   *
+   * @generated from enum value: MEDIA_KIND_HISTOGRAM = 6;
+   */
+  HISTOGRAM = 6,
+
+  /**
+   * A chart as data and a description of how to draw it.
+   *
+   * @generated from enum value: MEDIA_KIND_PLOT = 7;
+   */
+  PLOT = 7,
+}
+
+/**
+ * Describes the enum runyard.ingest.v1.MediaKind.
+ */
+export const MediaKindSchema: GenEnum<MediaKind> = /*@__PURE__*/
+  enumDesc(file_runyard_ingest_v1_ingest, 0);
 
 /**
  * Names a journal of a writer.
@@ -387,7 +562,7 @@ export enum Journal {
  * Describes the enum runyard.ingest.v1.Journal.
  */
 export const JournalSchema: GenEnum<Journal> = /*@__PURE__*/
-  enumDesc(file_runyard_ingest_v1_ingest, 0);
+  enumDesc(file_runyard_ingest_v1_ingest, 1);
 
 /**
  * Where a line was printed.
@@ -428,7 +603,7 @@ export enum ConsoleStream {
  * Describes the enum runyard.ingest.v1.ConsoleStream.
  */
 export const ConsoleStreamSchema: GenEnum<ConsoleStream> = /*@__PURE__*/
-  enumDesc(file_runyard_ingest_v1_ingest, 1);
+  enumDesc(file_runyard_ingest_v1_ingest, 2);
 
 /**
  * Takes what writers stream. An answer without error means: durable in the store.

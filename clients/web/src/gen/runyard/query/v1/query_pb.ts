@@ -6,7 +6,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { ConsoleStream } from "../../ingest/v1/ingest_pb";
+import type { ConsoleStream, MediaKind, MediaValue } from "../../ingest/v1/ingest_pb";
 import { file_runyard_ingest_v1_ingest } from "../../ingest/v1/ingest_pb";
 import type { Run, RunState } from "../../metadata/v1/metadata_pb";
 import { file_runyard_metadata_v1_metadata } from "../../metadata/v1/metadata_pb";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/query/v1/query.proto.
  */
 export const file_runyard_query_v1_query: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSKOAwoXTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHd3JpdGVycxgCIAMoBxIxCgdzdHJlYW1zGAMgAygOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIQCghjb250YWlucxgEIAEoCRIPCgdtYXRjaGVzGAUgASgJEhkKEWlzX2Nhc2Vfc2Vuc2l0aXZlGAYgASgIEh8KEmZpcnN0X3RpbWVfdW5peF9ucxgHIAEoEEgAiAEBEh4KEWxhc3RfdGltZV91bml4X25zGAggASgQSAGIAQESFwoPaXNfbmV3ZXN0X2ZpcnN0GAkgASgIEhEKCXBhZ2Vfc2l6ZRgKIAEoDRISCgpwYWdlX3Rva2VuGAsgASgJEhoKEmNvbnRleHRfbGluZV9jb3VudBgMIAEoDRIVCg1jaGFuZ2VzX3Rva2VuGA0gASgJQhUKE19maXJzdF90aW1lX3VuaXhfbnNCFAoSX2xhc3RfdGltZV91bml4X25zIuUBChhMaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USDwoHd3JpdGVycxgBIAMoBxINCgVsaW5lcxgCIAMoBhIVCg10aW1lc191bml4X25zGAMgAygQEjEKB3N0cmVhbXMYBCADKA4yIC5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlU3RyZWFtEg0KBXRleHRzGAUgAygJEhAKCGlzX21hdGNoGAYgAygIEhcKD25leHRfcGFnZV90b2tlbhgHIAEoCRIVCg1jaGFuZ2VzX3Rva2VuGAggASgJEg4KBmlzX2N1dBgJIAEoCCIlChFHZXRDb25zb2xlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJGChJHZXRDb25zb2xlUmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuQ29uc29sZVdyaXRlciKAAQoNQ29uc29sZVdyaXRlchIOCgZ3cml0ZXIYASABKA0SFQoNbGluZXNfZHVyYWJsZRgCIAEoBBIRCglsYXN0X2xpbmUYAyABKAQSGgoSZmlyc3RfdGltZV91bml4X25zGAQgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAUgASgQIiwKGExpc3RTeXN0ZW1NZXRyaWNzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJRChlMaXN0U3lzdGVtTWV0cmljc1Jlc3BvbnNlEjQKB21ldHJpY3MYASADKAsyIy5ydW55YXJkLnF1ZXJ5LnYxLlN5c3RlbU1ldHJpY1N0YXRzIpIBChFTeXN0ZW1NZXRyaWNTdGF0cxIMCgRuYW1lGAEgASgJEg8KB3dyaXRlcnMYAiADKAcSGgoSZmlyc3RfdGltZV91bml4X25zGAMgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAQgASgQEgwKBGxhc3QYBSABKAESCwoDbG93GAYgASgBEgwKBGhpZ2gYByABKAEi7QEKGVF1ZXJ5U3lzdGVtTWV0cmljc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHbWV0cmljcxgCIAMoCRIfChJmaXJzdF90aW1lX3VuaXhfbnMYAyABKBBIAIgBARIeChFsYXN0X3RpbWVfdW5peF9ucxgEIAEoEEgBiAEBEhgKEGJ1Y2tldF9jb3VudF9tYXgYBSABKA0SDwoHd3JpdGVycxgGIAMoBxIUCgxpc19ieV93cml0ZXIYByABKAhCFQoTX2ZpcnN0X3RpbWVfdW5peF9uc0IUChJfbGFzdF90aW1lX3VuaXhfbnMiTAoaUXVlcnlTeXN0ZW1NZXRyaWNzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5TeXN0ZW1TZXJpZXMiogEKDFN5c3RlbVNlcmllcxIOCgZtZXRyaWMYASABKAkSDgoGd3JpdGVyGAIgASgNEhAKCHdpZHRoX21zGAMgASgEEhUKDXRpbWVzX3VuaXhfbnMYBCADKBASDAoEbG93cxgFIAMoARINCgVoaWdocxgGIAMoARINCgVtZWFucxgHIAMoARINCgVsYXN0cxgIIAMoARIOCgZjb3VudHMYCSADKAYqbwoQQXR0ZW1wdFNlbGVjdGlvbhIhCh1BVFRFTVBUX1NFTEVDVElPTl9VTlNQRUNJRklFRBAAEh0KGUFUVEVNUFRfU0VMRUNUSU9OX0NVUlJFTlQQARIZChVBVFRFTVBUX1NFTEVDVElPTl9BTEwQAjLQBwoMUXVlcnlTZXJ2aWNlEloKC1F1ZXJ5U2VyaWVzEiQucnVueWFyZC5xdWVyeS52MS5RdWVyeVNlcmllc1JlcXVlc3QaJS5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U2VyaWVzUmVzcG9uc2USXQoMUXVlcnlCdWNrZXRzEiUucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXF1ZXN0GiYucnVueWFyZC5xdWVyeS52MS5RdWVyeUJ1Y2tldHNSZXNwb25zZRJaCgtMaXN0TWV0cmljcxIkLnJ1bnlhcmQucXVlcnkudjEuTGlzdE1ldHJpY3NSZXF1ZXN0GiUucnVueWFyZC5xdWVyeS52MS5MaXN0TWV0cmljc1Jlc3BvbnNlElcKCkdldFN1bW1hcnkSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldFN1bW1hcnlSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRTdW1tYXJ5UmVzcG9uc2USVwoKR2V0UmVjZWlwdBIjLnJ1bnlhcmQucXVlcnkudjEuR2V0UmVjZWlwdFJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldFJlY2VpcHRSZXNwb25zZRJUCglRdWVyeVJ1bnMSIi5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1JlcXVlc3QaIy5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5UnVuc1Jlc3BvbnNlEmkKEExpc3RDb25zb2xlTGluZXMSKS5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RDb25zb2xlTGluZXNSZXF1ZXN0GioucnVueWFyZC5xdWVyeS52MS5MaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USbAoRTGlzdFN5c3RlbU1ldHJpY3MSKi5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RTeXN0ZW1NZXRyaWNzUmVxdWVzdBorLnJ1bnlhcmQucXVlcnkudjEuTGlzdFN5c3RlbU1ldHJpY3NSZXNwb25zZRJvChJRdWVyeVN5c3RlbU1ldHJpY3MSKy5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U3lzdGVtTWV0cmljc1JlcXVlc3QaLC5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U3lzdGVtTWV0cmljc1Jlc3BvbnNlElcKCkdldENvbnNvbGUSIy5ydW55YXJkLnF1ZXJ5LnYxLkdldENvbnNvbGVSZXF1ZXN0GiQucnVueWFyZC5xdWVyeS52MS5HZXRDb25zb2xlUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQucXVlcnkudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9xdWVyeS92MTtxdWVyeXYxYgZwcm90bzM", [file_runyard_ingest_v1_ingest, file_runyard_metadata_v1_metadata]);
+  fileDesc("ChxydW55YXJkL3F1ZXJ5L3YxL3F1ZXJ5LnByb3RvEhBydW55YXJkLnF1ZXJ5LnYxIlkKCVN0ZXBSYW5nZRIXCgpmaXJzdF9zdGVwGAEgASgDSACIAQESFgoJbGFzdF9zdGVwGAIgASgDSAGIAQFCDQoLX2ZpcnN0X3N0ZXBCDAoKX2xhc3Rfc3RlcCK5AQoSUXVlcnlTZXJpZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRINCgVsaW1pdBgEIAEoDRI0CghhdHRlbXB0cxgFIAEoDjIiLnJ1bnlhcmQucXVlcnkudjEuQXR0ZW1wdFNlbGVjdGlvbhIPCgd3cml0ZXJzGAYgAygHImUKE1F1ZXJ5U2VyaWVzUmVzcG9uc2USKAoGc2VyaWVzGAEgAygLMhgucnVueWFyZC5xdWVyeS52MS5TZXJpZXMSFgoJbmV4dF9zdGVwGAIgASgDSACIAQFCDAoKX25leHRfc3RlcCJfCgZTZXJpZXMSDgoGbWV0cmljGAEgASgJEg0KBXN0ZXBzGAIgAygQEhUKDXRpbWVzX3VuaXhfbnMYAyADKBASDgoGdmFsdWVzGAQgAygBEg8KB3dyaXRlcnMYBSADKAcixgEKE1F1ZXJ5QnVja2V0c1JlcXVlc3QSEQoJcnVuX3BhdGhzGAEgAygJEg8KB21ldHJpY3MYAiADKAkSKgoFcmFuZ2UYAyABKAsyGy5ydW55YXJkLnF1ZXJ5LnYxLlN0ZXBSYW5nZRIYChBidWNrZXRfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciRgoUUXVlcnlCdWNrZXRzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5CdWNrZXRTZXJpZXMixwIKDEJ1Y2tldFNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIOCgZtZXRyaWMYAiABKAkSDQoFd2lkdGgYAyABKAQSDgoGaXNfcmF3GAQgASgIEhMKC2ZpcnN0X3N0ZXBzGAUgAygQEhIKCmxhc3Rfc3RlcHMYBiADKBASFQoNdGltZXNfdW5peF9ucxgHIAMoEBIMCgRsb3dzGAggAygBEg0KBWhpZ2hzGAkgAygBEg0KBW1lYW5zGAogAygBEg0KBWxhc3RzGAsgAygBEg4KBmNvdW50cxgMIAMoBhISCgpuYW5fY291bnRzGA0gAygGEiAKGHBvc2l0aXZlX2luZmluaXR5X2NvdW50cxgOIAMoBhIgChhuZWdhdGl2ZV9pbmZpbml0eV9jb3VudHMYDyADKAYSEwoLcG9pbnRfY291bnQYECABKAQiZAoSTGlzdE1ldHJpY3NSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEhUKDW5hbWVfY29udGFpbnMYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkicwoTTGlzdE1ldHJpY3NSZXNwb25zZRIuCgdtZXRyaWNzGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5NZXRyaWNTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQilQEKC01ldHJpY1N0YXRzEgwKBG5hbWUYASABKAkSEgoKZmlyc3Rfc3RlcBgCIAEoAxIRCglsYXN0X3N0ZXAYAyABKAMSDAoEbGFzdBgEIAEoARILCgNsb3cYBSABKAESDAoEaGlnaBgGIAEoARIZChFsYXN0X3RpbWVfdW5peF9ucxgHIAEoBhINCgVmaXJzdBgIIAEoASI/ChFHZXRTdW1tYXJ5UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIYChBtZXRyaWNfY291bnRfbWF4GAIgASgNIkEKEkdldFN1bW1hcnlSZXNwb25zZRIUCgxzdW1tYXJ5X2pzb24YASABKAkSFQoNb21pdHRlZF9jb3VudBgCIAEoBCI5ChFHZXRSZWNlaXB0UmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRISCgp3cml0ZXJfbWF4GAIgASgNIoUBChJHZXRSZWNlaXB0UmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuV3JpdGVyUmVjZWlwdBIXCg9yZWNvcmRzX2R1cmFibGUYAiABKAQSFgoJbGFzdF9zdGVwGAMgASgDSACIAQFCDAoKX2xhc3Rfc3RlcCLLAgoNV3JpdGVyUmVjZWlwdBIOCgZ3cml0ZXIYASABKA0SFwoPcmVjb3Jkc19kdXJhYmxlGAIgASgEEhsKE2NvbnRpZ3VvdXNfc2VxdWVuY2UYAyABKAQSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoBBItCgRnYXBzGAUgAygLMh8ucnVueWFyZC5xdWVyeS52MS5TZXF1ZW5jZVJhbmdlEhcKD3BvaW50c19yZWplY3RlZBgGIAEoBBIXCg9wb2ludHNfYWNjZXB0ZWQYByABKAQSDQoFbGFiZWwYCCABKAkSHAoPcmVjb3Jkc193cml0dGVuGAkgASgESACIAQESFwoPcmVjb3Jkc19yZWZ1c2VkGAogASgEEg8KB2F0dGVtcHQYCyABKA0SEQoJaGFzX2VuZGVkGAwgASgIQhIKEF9yZWNvcmRzX3dyaXR0ZW4iLAoNU2VxdWVuY2VSYW5nZRINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEIsABChBRdWVyeVJ1bnNSZXF1ZXN0EhQKDHByb2plY3RfcGF0aBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCRIVCg1uYW1lX2NvbnRhaW5zGAQgASgJEi0KBnN0YXRlcxgFIAMoDjIdLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuU3RhdGUSEwoLY29uZmlnX2tleXMYBiADKAkSFAoMc3VtbWFyeV9rZXlzGAcgAygJImkKEVF1ZXJ5UnVuc1Jlc3BvbnNlEiYKBHJ1bnMYASADKAsyGC5ydW55YXJkLnF1ZXJ5LnYxLlJ1blJvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQiRQoGUnVuUm93EiUKA3J1bhgBIAEoCzIYLnJ1bnlhcmQubWV0YWRhdGEudjEuUnVuEhQKDHN1bW1hcnlfanNvbhgCIAEoCSKOAwoXTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHd3JpdGVycxgCIAMoBxIxCgdzdHJlYW1zGAMgAygOMiAucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZVN0cmVhbRIQCghjb250YWlucxgEIAEoCRIPCgdtYXRjaGVzGAUgASgJEhkKEWlzX2Nhc2Vfc2Vuc2l0aXZlGAYgASgIEh8KEmZpcnN0X3RpbWVfdW5peF9ucxgHIAEoEEgAiAEBEh4KEWxhc3RfdGltZV91bml4X25zGAggASgQSAGIAQESFwoPaXNfbmV3ZXN0X2ZpcnN0GAkgASgIEhEKCXBhZ2Vfc2l6ZRgKIAEoDRISCgpwYWdlX3Rva2VuGAsgASgJEhoKEmNvbnRleHRfbGluZV9jb3VudBgMIAEoDRIVCg1jaGFuZ2VzX3Rva2VuGA0gASgJQhUKE19maXJzdF90aW1lX3VuaXhfbnNCFAoSX2xhc3RfdGltZV91bml4X25zIuUBChhMaXN0Q29uc29sZUxpbmVzUmVzcG9uc2USDwoHd3JpdGVycxgBIAMoBxINCgVsaW5lcxgCIAMoBhIVCg10aW1lc191bml4X25zGAMgAygQEjEKB3N0cmVhbXMYBCADKA4yIC5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlU3RyZWFtEg0KBXRleHRzGAUgAygJEhAKCGlzX21hdGNoGAYgAygIEhcKD25leHRfcGFnZV90b2tlbhgHIAEoCRIVCg1jaGFuZ2VzX3Rva2VuGAggASgJEg4KBmlzX2N1dBgJIAEoCCIlChFHZXRDb25zb2xlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJGChJHZXRDb25zb2xlUmVzcG9uc2USMAoHd3JpdGVycxgBIAMoCzIfLnJ1bnlhcmQucXVlcnkudjEuQ29uc29sZVdyaXRlciKAAQoNQ29uc29sZVdyaXRlchIOCgZ3cml0ZXIYASABKA0SFQoNbGluZXNfZHVyYWJsZRgCIAEoBBIRCglsYXN0X2xpbmUYAyABKAQSGgoSZmlyc3RfdGltZV91bml4X25zGAQgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAUgASgQIiwKGExpc3RTeXN0ZW1NZXRyaWNzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCSJRChlMaXN0U3lzdGVtTWV0cmljc1Jlc3BvbnNlEjQKB21ldHJpY3MYASADKAsyIy5ydW55YXJkLnF1ZXJ5LnYxLlN5c3RlbU1ldHJpY1N0YXRzIpIBChFTeXN0ZW1NZXRyaWNTdGF0cxIMCgRuYW1lGAEgASgJEg8KB3dyaXRlcnMYAiADKAcSGgoSZmlyc3RfdGltZV91bml4X25zGAMgASgQEhkKEWxhc3RfdGltZV91bml4X25zGAQgASgQEgwKBGxhc3QYBSABKAESCwoDbG93GAYgASgBEgwKBGhpZ2gYByABKAEi7QEKGVF1ZXJ5U3lzdGVtTWV0cmljc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDwoHbWV0cmljcxgCIAMoCRIfChJmaXJzdF90aW1lX3VuaXhfbnMYAyABKBBIAIgBARIeChFsYXN0X3RpbWVfdW5peF9ucxgEIAEoEEgBiAEBEhgKEGJ1Y2tldF9jb3VudF9tYXgYBSABKA0SDwoHd3JpdGVycxgGIAMoBxIUCgxpc19ieV93cml0ZXIYByABKAhCFQoTX2ZpcnN0X3RpbWVfdW5peF9uc0IUChJfbGFzdF90aW1lX3VuaXhfbnMiTAoaUXVlcnlTeXN0ZW1NZXRyaWNzUmVzcG9uc2USLgoGc2VyaWVzGAEgAygLMh4ucnVueWFyZC5xdWVyeS52MS5TeXN0ZW1TZXJpZXMiogEKDFN5c3RlbVNlcmllcxIOCgZtZXRyaWMYASABKAkSDgoGd3JpdGVyGAIgASgNEhAKCHdpZHRoX21zGAMgASgEEhUKDXRpbWVzX3VuaXhfbnMYBCADKBASDAoEbG93cxgFIAMoARINCgVoaWdocxgGIAMoARINCgVtZWFucxgHIAMoARINCgVsYXN0cxgIIAMoARIOCgZjb3VudHMYCSADKAYijwEKEExpc3RNZWRpYVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSFQoNbmFtZV9jb250YWlucxgCIAEoCRIrCgVraW5kcxgDIAMoDjIcLnJ1bnlhcmQuaW5nZXN0LnYxLk1lZGlhS2luZBIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFnZV90b2tlbhgFIAEoCSJuChFMaXN0TWVkaWFSZXNwb25zZRIrCgVtZWRpYRgBIAMoCzIcLnJ1bnlhcmQucXVlcnkudjEuTWVkaWFTdGF0cxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQigQEKCk1lZGlhU3RhdHMSDAoEbmFtZRgBIAEoCRIqCgRraW5kGAIgASgOMhwucnVueWFyZC5pbmdlc3QudjEuTWVkaWFLaW5kEhIKCmZpcnN0X3N0ZXAYAyABKAMSEQoJbGFzdF9zdGVwGAQgASgDEhIKCnN0ZXBfY291bnQYBSABKAQiwAEKEVF1ZXJ5TWVkaWFSZXF1ZXN0EhEKCXJ1bl9wYXRocxgBIAMoCRINCgVuYW1lcxgCIAMoCRIqCgVyYW5nZRgDIAEoCzIbLnJ1bnlhcmQucXVlcnkudjEuU3RlcFJhbmdlEhYKDnN0ZXBfY291bnRfbWF4GAQgASgNEjQKCGF0dGVtcHRzGAUgASgOMiIucnVueWFyZC5xdWVyeS52MS5BdHRlbXB0U2VsZWN0aW9uEg8KB3dyaXRlcnMYBiADKAciUwoSUXVlcnlNZWRpYVJlc3BvbnNlEi0KBnNlcmllcxgBIAMoCzIdLnJ1bnlhcmQucXVlcnkudjEuTWVkaWFTZXJpZXMSDgoGaXNfY3V0GAIgASgIIoQBCgtNZWRpYVNlcmllcxIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEi0KBnZhbHVlcxgDIAMoCzIdLnJ1bnlhcmQucXVlcnkudjEuU3RvcmVkTWVkaWESEgoKc3RlcF9jb3VudBgEIAEoBBISCgppc19zYW1wbGVkGAUgASgIIksKC1N0b3JlZE1lZGlhEg4KBndyaXRlchgBIAEoDRIsCgV2YWx1ZRgCIAEoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLk1lZGlhVmFsdWUirgEKEVF1ZXJ5VGFibGVSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBGZpbGUYAiABKAkSDgoGb2Zmc2V0GAMgASgEEg0KBWxpbWl0GAQgASgNEhMKC3NvcnRfY29sdW1uGAUgASgJEhUKDWlzX2Rlc2NlbmRpbmcYBiABKAgSLgoHZmlsdGVycxgHIAMoCzIdLnJ1bnlhcmQucXVlcnkudjEuVGFibGVGaWx0ZXIiagoLVGFibGVGaWx0ZXISDgoGY29sdW1uGAEgASgJEjcKCG9wZXJhdG9yGAIgASgOMiUucnVueWFyZC5xdWVyeS52MS5UYWJsZUZpbHRlck9wZXJhdG9yEhIKCnZhbHVlX2pzb24YAyABKAkiggEKElF1ZXJ5VGFibGVSZXNwb25zZRIuCgdjb2x1bW5zGAEgAygLMh0ucnVueWFyZC5xdWVyeS52MS5UYWJsZUNvbHVtbhIRCglyb3dzX2pzb24YAiADKAkSFgoObWF0Y2hpbmdfY291bnQYAyABKAQSEQoJcm93X2NvdW50GAQgASgEIikKC1RhYmxlQ29sdW1uEgwKBG5hbWUYASABKAkSDAoEdHlwZRgCIAEoCSpvChBBdHRlbXB0U2VsZWN0aW9uEiEKHUFUVEVNUFRfU0VMRUNUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQVRURU1QVF9TRUxFQ1RJT05fQ1VSUkVOVBABEhkKFUFUVEVNUFRfU0VMRUNUSU9OX0FMTBACKtMCChNUYWJsZUZpbHRlck9wZXJhdG9yEiUKIVRBQkxFX0ZJTFRFUl9PUEVSQVRPUl9VTlNQRUNJRklFRBAAEh8KG1RBQkxFX0ZJTFRFUl9PUEVSQVRPUl9FUVVBTBABEiMKH1RBQkxFX0ZJTFRFUl9PUEVSQVRPUl9OT1RfRVFVQUwQAhIeChpUQUJMRV9GSUxURVJfT1BFUkFUT1JfTEVTUxADEiEKHVRBQkxFX0ZJTFRFUl9PUEVSQVRPUl9BVF9NT1NUEAQSIQodVEFCTEVfRklMVEVSX09QRVJBVE9SX0dSRUFURVIQBRIiCh5UQUJMRV9GSUxURVJfT1BFUkFUT1JfQVRfTEVBU1QQBhIiCh5UQUJMRV9GSUxURVJfT1BFUkFUT1JfQ09OVEFJTlMQBxIhCh1UQUJMRV9GSUxURVJfT1BFUkFUT1JfTUFUQ0hFUxAIMtAHCgxRdWVyeVNlcnZpY2USWgoLUXVlcnlTZXJpZXMSJC5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5U2VyaWVzUmVxdWVzdBolLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTZXJpZXNSZXNwb25zZRJdCgxRdWVyeUJ1Y2tldHMSJS5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5QnVja2V0c1JlcXVlc3QaJi5ydW55YXJkLnF1ZXJ5LnYxLlF1ZXJ5QnVja2V0c1Jlc3BvbnNlEloKC0xpc3RNZXRyaWNzEiQucnVueWFyZC5xdWVyeS52MS5MaXN0TWV0cmljc1JlcXVlc3QaJS5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RNZXRyaWNzUmVzcG9uc2USVwoKR2V0U3VtbWFyeRIjLnJ1bnlhcmQucXVlcnkudjEuR2V0U3VtbWFyeVJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldFN1bW1hcnlSZXNwb25zZRJXCgpHZXRSZWNlaXB0EiMucnVueWFyZC5xdWVyeS52MS5HZXRSZWNlaXB0UmVxdWVzdBokLnJ1bnlhcmQucXVlcnkudjEuR2V0UmVjZWlwdFJlc3BvbnNlElQKCVF1ZXJ5UnVucxIiLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlSdW5zUmVxdWVzdBojLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlSdW5zUmVzcG9uc2USaQoQTGlzdENvbnNvbGVMaW5lcxIpLnJ1bnlhcmQucXVlcnkudjEuTGlzdENvbnNvbGVMaW5lc1JlcXVlc3QaKi5ydW55YXJkLnF1ZXJ5LnYxLkxpc3RDb25zb2xlTGluZXNSZXNwb25zZRJsChFMaXN0U3lzdGVtTWV0cmljcxIqLnJ1bnlhcmQucXVlcnkudjEuTGlzdFN5c3RlbU1ldHJpY3NSZXF1ZXN0GisucnVueWFyZC5xdWVyeS52MS5MaXN0U3lzdGVtTWV0cmljc1Jlc3BvbnNlEm8KElF1ZXJ5U3lzdGVtTWV0cmljcxIrLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTeXN0ZW1NZXRyaWNzUmVxdWVzdBosLnJ1bnlhcmQucXVlcnkudjEuUXVlcnlTeXN0ZW1NZXRyaWNzUmVzcG9uc2USVwoKR2V0Q29uc29sZRIjLnJ1bnlhcmQucXVlcnkudjEuR2V0Q29uc29sZVJlcXVlc3QaJC5ydW55YXJkLnF1ZXJ5LnYxLkdldENvbnNvbGVSZXNwb25zZUJQChRkZXYucnVueWFyZC5xdWVyeS52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL3F1ZXJ5L3YxO3F1ZXJ5djFiBnByb3RvMw", [file_runyard_ingest_v1_ingest, file_runyard_metadata_v1_metadata]);
 
 /**
  * A closed range of steps.
@@ -1448,6 +1448,469 @@ export const SystemSeriesSchema: GenMessage<SystemSeries> = /*@__PURE__*/
   messageDesc(file_runyard_query_v1_query, 29);
 
 /**
+ * Asks for names.
+ *
+ * @generated from message runyard.query.v1.ListMediaRequest
+ */
+export type ListMediaRequest = Message<"runyard.query.v1.ListMediaRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * Only names that contain this text, case-insensitive. Empty: all.
+   *
+   * @generated from field: string name_contains = 2;
+   */
+  nameContains: string;
+
+  /**
+   * Only of these kinds. Empty: all.
+   *
+   * @generated from field: repeated runyard.ingest.v1.MediaKind kinds = 3;
+   */
+  kinds: MediaKind[];
+
+  /**
+   * Most in one reply; 0 means 1,000, more than 10,000 means 10,000.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * From an earlier reply. Empty: from the start.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.ListMediaRequest.
+ * Use `create(ListMediaRequestSchema)` to create a new message.
+ */
+export const ListMediaRequestSchema: GenMessage<ListMediaRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 30);
+
+/**
+ * A page of names.
+ *
+ * @generated from message runyard.query.v1.ListMediaResponse
+ */
+export type ListMediaResponse = Message<"runyard.query.v1.ListMediaResponse"> & {
+  /**
+   * By name, in byte order.
+   *
+   * @generated from field: repeated runyard.query.v1.MediaStats media = 1;
+   */
+  media: MediaStats[];
+
+  /**
+   * For the next page. Empty: this was the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * Names that match, all pages together.
+   *
+   * @generated from field: uint64 total_count = 3;
+   */
+  totalCount: bigint;
+};
+
+/**
+ * Describes the message runyard.query.v1.ListMediaResponse.
+ * Use `create(ListMediaResponseSchema)` to create a new message.
+ */
+export const ListMediaResponseSchema: GenMessage<ListMediaResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 31);
+
+/**
+ * What is known of one name without reading its values.
+ *
+ * @generated from message runyard.query.v1.MediaStats
+ */
+export type MediaStats = Message<"runyard.query.v1.MediaStats"> & {
+  /**
+   * The name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What its last value is.
+   *
+   * @generated from field: runyard.ingest.v1.MediaKind kind = 2;
+   */
+  kind: MediaKind;
+
+  /**
+   * Smallest step with a value.
+   *
+   * @generated from field: int64 first_step = 3;
+   */
+  firstStep: bigint;
+
+  /**
+   * Largest step with a value.
+   *
+   * @generated from field: int64 last_step = 4;
+   */
+  lastStep: bigint;
+
+  /**
+   * Steps with a value.
+   *
+   * @generated from field: uint64 step_count = 5;
+   */
+  stepCount: bigint;
+};
+
+/**
+ * Describes the message runyard.query.v1.MediaStats.
+ * Use `create(MediaStatsSchema)` to create a new message.
+ */
+export const MediaStatsSchema: GenMessage<MediaStats> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 32);
+
+/**
+ * Asks for values.
+ *
+ * @generated from message runyard.query.v1.QueryMediaRequest
+ */
+export type QueryMediaRequest = Message<"runyard.query.v1.QueryMediaRequest"> & {
+  /**
+   * Paths entity/project/run_id, 1 to 100.
+   *
+   * @generated from field: repeated string run_paths = 1;
+   */
+  runPaths: string[];
+
+  /**
+   * Names, 1 to 100.
+   *
+   * @generated from field: repeated string names = 2;
+   */
+  names: string[];
+
+  /**
+   * Steps wanted. Absent: all.
+   *
+   * @generated from field: runyard.query.v1.StepRange range = 3;
+   */
+  range?: StepRange | undefined;
+
+  /**
+   * Most steps per run and name; 0 means 100, more than 1,000 means 1,000. Of more, so many are chosen evenly over their
+   * order, the first and the last among them, and the same ones each time; `is_sampled` says so.
+   *
+   * @generated from field: uint32 step_count_max = 4;
+   */
+  stepCountMax: number;
+
+  /**
+   * Which attempts.
+   *
+   * @generated from field: runyard.query.v1.AttemptSelection attempts = 5;
+   */
+  attempts: AttemptSelection;
+
+  /**
+   * Only of these writers of the run, at most 1,000; for a request of one run only. Empty: all.
+   *
+   * @generated from field: repeated fixed32 writers = 6;
+   */
+  writers: number[];
+};
+
+/**
+ * Describes the message runyard.query.v1.QueryMediaRequest.
+ * Use `create(QueryMediaRequestSchema)` to create a new message.
+ */
+export const QueryMediaRequestSchema: GenMessage<QueryMediaRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 33);
+
+/**
+ * Values.
+ *
+ * @generated from message runyard.query.v1.QueryMediaResponse
+ */
+export type QueryMediaResponse = Message<"runyard.query.v1.QueryMediaResponse"> & {
+  /**
+   * One entry per run and name that has values in the range.
+   *
+   * @generated from field: repeated runyard.query.v1.MediaSeries series = 1;
+   */
+  series: MediaSeries[];
+
+  /**
+   * True: the reply would have been larger than 8 MiB: of the last series the last steps, and all series behind it, are left out.
+   *
+   * @generated from field: bool is_cut = 2;
+   */
+  isCut: boolean;
+};
+
+/**
+ * Describes the message runyard.query.v1.QueryMediaResponse.
+ * Use `create(QueryMediaResponseSchema)` to create a new message.
+ */
+export const QueryMediaResponseSchema: GenMessage<QueryMediaResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 34);
+
+/**
+ * Values of one name of one run.
+ *
+ * @generated from message runyard.query.v1.MediaSeries
+ */
+export type MediaSeries = Message<"runyard.query.v1.MediaSeries"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * The name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * By step, then writer.
+   *
+   * @generated from field: repeated runyard.query.v1.StoredMedia values = 3;
+   */
+  values: StoredMedia[];
+
+  /**
+   * Steps with a value in the range.
+   *
+   * @generated from field: uint64 step_count = 4;
+   */
+  stepCount: bigint;
+
+  /**
+   * True: not all of them are here.
+   *
+   * @generated from field: bool is_sampled = 5;
+   */
+  isSampled: boolean;
+};
+
+/**
+ * Describes the message runyard.query.v1.MediaSeries.
+ * Use `create(MediaSeriesSchema)` to create a new message.
+ */
+export const MediaSeriesSchema: GenMessage<MediaSeries> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 35);
+
+/**
+ * One value.
+ *
+ * @generated from message runyard.query.v1.StoredMedia
+ */
+export type StoredMedia = Message<"runyard.query.v1.StoredMedia"> & {
+  /**
+   * The writer that logged it.
+   *
+   * @generated from field: uint32 writer = 1;
+   */
+  writer: number;
+
+  /**
+   * What was logged.
+   *
+   * @generated from field: runyard.ingest.v1.MediaValue value = 2;
+   */
+  value?: MediaValue | undefined;
+};
+
+/**
+ * Describes the message runyard.query.v1.StoredMedia.
+ * Use `create(StoredMediaSchema)` to create a new message.
+ */
+export const StoredMediaSchema: GenMessage<StoredMedia> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 36);
+
+/**
+ * Asks for rows.
+ *
+ * @generated from message runyard.query.v1.QueryTableRequest
+ */
+export type QueryTableRequest = Message<"runyard.query.v1.QueryTableRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * Name of the run's file that holds the table, as in the items of its value.
+   *
+   * @generated from field: string file = 2;
+   */
+  file: string;
+
+  /**
+   * Rows to pass over.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * Most rows in the reply; 0 means 100, more than 10,000 means 10,000. Fewer come where rows are long.
+   *
+   * @generated from field: uint32 limit = 4;
+   */
+  limit: number;
+
+  /**
+   * Column to sort by. Empty: as logged.
+   *
+   * @generated from field: string sort_column = 5;
+   */
+  sortColumn: string;
+
+  /**
+   * True: largest first.
+   *
+   * @generated from field: bool is_descending = 6;
+   */
+  isDescending: boolean;
+
+  /**
+   * Only rows that pass all of these. At most 20.
+   *
+   * @generated from field: repeated runyard.query.v1.TableFilter filters = 7;
+   */
+  filters: TableFilter[];
+};
+
+/**
+ * Describes the message runyard.query.v1.QueryTableRequest.
+ * Use `create(QueryTableRequestSchema)` to create a new message.
+ */
+export const QueryTableRequestSchema: GenMessage<QueryTableRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 37);
+
+/**
+ * A condition on a column.
+ *
+ * @generated from message runyard.query.v1.TableFilter
+ */
+export type TableFilter = Message<"runyard.query.v1.TableFilter"> & {
+  /**
+   * The column.
+   *
+   * @generated from field: string column = 1;
+   */
+  column: string;
+
+  /**
+   * How it is compared.
+   *
+   * @generated from field: runyard.query.v1.TableFilterOperator operator = 2;
+   */
+  operator: TableFilterOperator;
+
+  /**
+   * With what: a JSON string, number, bool or null.
+   *
+   * @generated from field: string value_json = 3;
+   */
+  valueJson: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.TableFilter.
+ * Use `create(TableFilterSchema)` to create a new message.
+ */
+export const TableFilterSchema: GenMessage<TableFilter> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 38);
+
+/**
+ * Rows.
+ *
+ * @generated from message runyard.query.v1.QueryTableResponse
+ */
+export type QueryTableResponse = Message<"runyard.query.v1.QueryTableResponse"> & {
+  /**
+   * The columns, in order.
+   *
+   * @generated from field: repeated runyard.query.v1.TableColumn columns = 1;
+   */
+  columns: TableColumn[];
+
+  /**
+   * One extended JSON array per row, a cell per column.
+   *
+   * @generated from field: repeated string rows_json = 2;
+   */
+  rowsJson: string[];
+
+  /**
+   * Rows that pass the filters.
+   *
+   * @generated from field: uint64 matching_count = 3;
+   */
+  matchingCount: bigint;
+
+  /**
+   * Rows of the table.
+   *
+   * @generated from field: uint64 row_count = 4;
+   */
+  rowCount: bigint;
+};
+
+/**
+ * Describes the message runyard.query.v1.QueryTableResponse.
+ * Use `create(QueryTableResponseSchema)` to create a new message.
+ */
+export const QueryTableResponseSchema: GenMessage<QueryTableResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 39);
+
+/**
+ * One column of a table.
+ *
+ * @generated from message runyard.query.v1.TableColumn
+ */
+export type TableColumn = Message<"runyard.query.v1.TableColumn"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * "number", "string", "boolean", "datetime", "list", "object", or "media": then a cell is an item as in MediaValue.items_json with its `kind`.
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+};
+
+/**
+ * Describes the message runyard.query.v1.TableColumn.
+ * Use `create(TableColumnSchema)` to create a new message.
+ */
+export const TableColumnSchema: GenMessage<TableColumn> = /*@__PURE__*/
+  messageDesc(file_runyard_query_v1_query, 40);
+
+/**
  * Which attempts of a run are read.
  *
  * @generated from enum runyard.query.v1.AttemptSelection
@@ -1480,6 +1943,82 @@ export enum AttemptSelection {
  */
 export const AttemptSelectionSchema: GenEnum<AttemptSelection> = /*@__PURE__*/
   enumDesc(file_runyard_query_v1_query, 0);
+
+/**
+ * How a cell is compared.
+ *
+ * @generated from enum runyard.query.v1.TableFilterOperator
+ */
+export enum TableFilterOperator {
+  /**
+   * Not set. Never sent.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Equal.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_EQUAL = 1;
+   */
+  EQUAL = 1,
+
+  /**
+   * Not equal.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_NOT_EQUAL = 2;
+   */
+  NOT_EQUAL = 2,
+
+  /**
+   * Less than.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_LESS = 3;
+   */
+  LESS = 3,
+
+  /**
+   * At most.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_AT_MOST = 4;
+   */
+  AT_MOST = 4,
+
+  /**
+   * Greater than.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_GREATER = 5;
+   */
+  GREATER = 5,
+
+  /**
+   * At least.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_AT_LEAST = 6;
+   */
+  AT_LEAST = 6,
+
+  /**
+   * The cell's text contains this text, case-insensitive.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_CONTAINS = 7;
+   */
+  CONTAINS = 7,
+
+  /**
+   * This regular expression (RE2) is found in the cell's text.
+   *
+   * @generated from enum value: TABLE_FILTER_OPERATOR_MATCHES = 8;
+   */
+  MATCHES = 8,
+}
+
+/**
+ * Describes the enum runyard.query.v1.TableFilterOperator.
+ */
+export const TableFilterOperatorSchema: GenEnum<TableFilterOperator> = /*@__PURE__*/
+  enumDesc(file_runyard_query_v1_query, 1);
 
 /**
  * Answers reads. Nothing here changes anything; every call is safe to repeat.
