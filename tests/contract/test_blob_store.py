@@ -13,7 +13,7 @@ import urllib3
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import Unavailable
 from runyard_server.storage.memory.blobs import MemoryBlobStore
-from runyard_server.storage.ports.blobs import BlobStore
+from runyard_server.storage.ports.blobs import BlobPart, BlobStore
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from tests.contract.s3_server import S3Server
 
@@ -163,6 +163,36 @@ async def test_parts_become_one_object(subject: Subject) -> None:
     digests = b"".join(hashlib.md5(part).digest() for part in parts)
     assert (PART + 7, f"{md5(digests)}-2") == (blob.size_bytes, blob.etag)
     assert b"".join(parts) == await subject.blobs.get(key)
+
+
+async def test_parts_that_have_arrived_are_listed(subject: Subject) -> None:
+    """Returns the parts that have arrived, by number."""
+    key = f"{subject.prefix}/begun"
+    upload = await subject.blobs.start_multipart(key, content_type="text/plain")
+    assert await subject.blobs.list_parts(key, upload) == []
+    sent = {3: b"c" * PART, 1: b"a" * 7}
+    for number, part in sent.items():
+        url = await subject.blobs.sign_part_put(key, upload, number, expiry_s=60)
+        assert subject.request("PUT", url, part)[0] == 200
+    expected = [BlobPart(number, len(part), md5(part)) for number, part in sorted(sent.items())]
+    assert expected == await subject.blobs.list_parts(key, upload)
+    await subject.blobs.abort_multipart(key, upload)
+    assert await subject.blobs.list_parts(key, upload) is None
+
+
+async def test_more_parts_than_a_page_are_listed(subject: Subject) -> None:
+    """All parts come, also where the server answers in pages."""
+    if isinstance(subject.blobs, S3BlobStore):
+        subject.blobs.list_parts_count = 2
+    key = f"{subject.prefix}/pages"
+    upload = await subject.blobs.start_multipart(key, content_type="text/plain")
+    for number in range(1, 6):
+        url = await subject.blobs.sign_part_put(key, upload, number, expiry_s=60)
+        subject.request("PUT", url, bytes([number]))
+    parts = await subject.blobs.list_parts(key, upload)
+    assert parts is not None
+    assert [part.number for part in parts] == [1, 2, 3, 4, 5]
+    await subject.blobs.abort_multipart(key, upload)
 
 
 async def test_an_unknown_multipart_upload_is_none(subject: Subject) -> None:

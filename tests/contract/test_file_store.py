@@ -75,6 +75,29 @@ async def test_a_repeated_completion_gets_the_first_answer(store: FileStore) -> 
     assert file == upload.completed_file
 
 
+async def test_an_upload_that_was_begun_is_found(store: FileStore) -> None:
+    """Returns the newest upload of that name, content and number of parts that was not completed; it can be made young."""
+    sha256 = bytes([1]) * 32
+
+    async def find(name: str = "a", part_count: int = 1) -> str | None:
+        found = await store.find_open_upload(RUN, name, sha256, part_count=part_count)
+        return found and found.upload_id
+
+    assert await find() is None
+    for number, time in ((1, 30), (2, 40), (3, 20)):
+        upload = make_upload("a", number=number, time=time)
+        await store.insert_upload(replace(upload, sha256=sha256))
+    assert (await find(), await find("b"), await find(part_count=2)) == ("u2", None, None)
+    assert await store.renew_upload("u3", time_unix_ns=50)
+    assert await find() == "u3"
+    await store.complete_upload("u3", time_unix_ns=60)
+    assert not await store.renew_upload("u3", time_unix_ns=70)
+    assert not await store.renew_upload("unknown", time_unix_ns=70)
+    assert await find() == "u2"
+    old = await store.list_uploads(created_before_unix_ns=51, limit=10)
+    assert [upload.upload_id for upload in old] == ["u1", "u2", "u3"]
+
+
 async def test_completing_an_unknown_upload_is_none(store: FileStore) -> None:
     """None if there is no such upload."""
     assert await store.complete_upload("nobody", time_unix_ns=1) is None

@@ -103,7 +103,7 @@ class Disk:
         check_caller()
         return path in self.locks and self.locks[path].is_alive
 
-    async def digest(self, path: str, part_bytes_of: int) -> Any:
+    async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> Any:
         raise AssertionError("no files in this world")
 
     # What trainers call.

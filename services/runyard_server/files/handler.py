@@ -41,6 +41,7 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
                 sha256=request.sha256,
                 content_type=request.content_type,
                 part_md5s=tuple(request.part_md5s),
+                part_bytes=request.part_bytes,
             ),
         )
         if planned.upload is None:
@@ -49,6 +50,7 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
             upload_id=planned.upload.upload_id,
             part_bytes=planned.upload.part_bytes,
             part_urls=planned.part_urls,
+            part_etags=planned.part_etags,
         )
 
     async def CompleteUpload(

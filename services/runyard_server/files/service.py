@@ -51,8 +51,8 @@ class FilesConfig:
 
     file_bytes_max: int = 5 * 1024**4
     """Largest file; at most what S3 allows for an object, 5 TiB."""
-    part_bytes_min: int = 64 * 1024**2
-    """Files up to this size are sent in one PUT, larger ones in parts of at least this size."""
+    part_bytes_min: int = 16 * 1024**2
+    """Files up to this size are sent in one PUT, larger ones in parts of at least this size, unless the client wants others."""
     url_expiry_s: float = 3600.0
     """How long URLs for uploads and downloads are valid."""
     upload_age_max_s: float = 24 * 3600.0
@@ -69,6 +69,8 @@ class PlannedUpload:
 
     upload: Upload | None
     part_urls: tuple[str, ...] = ()
+    part_etags: tuple[str, ...] = ()
+    """ETags of parts that are there already, "" for the others; empty if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +128,23 @@ class FilesService:
         """Does nothing: no work outlives its call."""
 
     async def create_upload(self, run_path: str, ask: uploads.Announcement) -> PlannedUpload:
-        """Announces a file and returns where to send it. Safe to repeat: each call is an upload of its own."""
+        """Announces a file and returns where to send it. Safe to repeat: an upload in parts that was begun goes on."""
         ask = uploads.check_announcement(ask, size_bytes_max=self._config.file_bytes_max)
-        parts = uploads.cut_into_parts(ask.size_bytes, part_bytes_min=self._config.part_bytes_min)
+        parts = uploads.cut_into_parts(
+            ask.size_bytes,
+            part_bytes_min=self._config.part_bytes_min,
+            wanted_bytes=ask.part_bytes,
+        )
         uploads.check_part_md5s(ask, parts)
         run = await self._siblings.get_run(path=run_path)
         if await self._has_content(run.run_key, ask):
             UPLOADS.labels("present").inc()
             return PlannedUpload(None)
+        if parts.part_count > 1:
+            begun = await self._go_on(run.run_key, ask, parts)
+            if begun is not None:
+                UPLOADS.labels("continued").inc()
+                return begun
         upload_id = f"{self._clock.random_bits(128):032x}"
         object_key = uploads.make_object_key(run.run_key, ask.sha256, upload_id)
         multipart_id = ""
@@ -278,6 +289,39 @@ class FilesService:
                 update_time_unix_ns=self._clock.now_unix_ns(),
             )
         )
+
+    async def _go_on(
+        self, run_key: RunKey, ask: uploads.Announcement, parts: uploads.Parts
+    ) -> PlannedUpload | None:
+        """Returns the upload of the same bytes under the same name that was begun, with the parts that have arrived."""
+        upload = await self._files.find_open_upload(
+            run_key, ask.name, ask.sha256, part_count=parts.part_count
+        )
+        if upload is None:
+            return None
+        same = (upload.size_bytes, upload.part_bytes, upload.part_md5s, upload.content_type)
+        if same != (ask.size_bytes, parts.part_bytes, ask.part_md5s, ask.content_type):
+            return None
+        etags = await self._arrived(upload)
+        if etags is None:
+            return None
+        # What the purge has forgotten meanwhile cannot go on.
+        now_unix_ns = self._clock.now_unix_ns()
+        if not await self._files.renew_upload(upload.upload_id, time_unix_ns=now_unix_ns):
+            return None
+        return PlannedUpload(upload, await self._sign_parts(upload), etags)
+
+    async def _arrived(self, upload: Upload) -> tuple[str, ...] | None:
+        """Returns the ETag of each part of a begun upload that is there, "" for the others; None if it cannot go on."""
+        is_etag_md5 = self._config.is_etag_md5
+        parts = await self._blobs.list_parts(upload.object_key, upload.multipart_id)
+        if parts is not None:
+            return uploads.arrived_etags(upload, parts, is_etag_md5=is_etag_md5)
+        # The object store has dropped it, or the parts were joined and that was not recorded: a process was killed between.
+        md5s = tuple(md5.hex() for md5 in upload.part_md5s)
+        blob = await self._blobs.find(upload.object_key) if md5s and is_etag_md5 else None
+        is_joined = blob is not None and blob.etag == uploads.whole_etag(upload, md5s)
+        return md5s if is_joined else None
 
     async def _sign_parts(self, upload: Upload) -> tuple[str, ...]:
         expiry_s = round(self._config.url_expiry_s)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runyard_server.domain.errors import FailedPrecondition, InvalidArgument
 from runyard_server.domain.run import RunKey
 from runyard_server.files.names import check_file_name, choose_content_type
-from runyard_server.storage.ports.blobs import Blob
+from runyard_server.storage.ports.blobs import Blob, BlobPart
 from runyard_server.storage.ports.files import Upload
 
 FILE_BYTES_MAX: Final = 5 * 1024**4
 """What S3 allows for one object."""
 PART_COUNT_MAX: Final = 1024
 """Parts of an upload; S3 allows 10,000, but each needs a URL of some 500 bytes in one reply."""
+PART_BYTES_MIN: Final = 5 * 1024**2
+PART_BYTES_MAX: Final = 5 * 1024**3
+"""What S3 takes as a part that is not the last."""
 _SHA256_BYTES: Final = 32
 _MD5_BYTES: Final = 16
 _MIB: Final = 1024**2
@@ -31,6 +34,8 @@ class Announcement:
     sha256: bytes
     content_type: str
     part_md5s: tuple[bytes, ...] = ()
+    part_bytes: int = 0
+    """Size of the parts that the client would like; 0: the server decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,17 @@ def check_announcement(ask: Announcement, *, size_bytes_max: int) -> Announcemen
         _check_digest("part_md5s", md5, _MD5_BYTES)
     name = check_file_name(ask.name)
     content_type = choose_content_type(name, ask.content_type)
-    return Announcement(name, ask.size_bytes, ask.sha256, content_type, ask.part_md5s)
+    return replace(ask, name=name, content_type=content_type)
 
 
-def cut_into_parts(size_bytes: int, *, part_bytes_min: int) -> Parts:
-    """Returns how a file of that size is sent: at once up to `part_bytes_min`, else in equal parts of whole MiB."""
+def cut_into_parts(size_bytes: int, *, part_bytes_min: int, wanted_bytes: int = 0) -> Parts:
+    """Returns how a file of that size is sent: at once up to `part_bytes_min`, else in equal parts of whole MiB.
+
+    In parts of `wanted_bytes` where a client asks for that, and S3 and the length of a reply allow it.
+    """
+    is_possible = PART_BYTES_MIN <= wanted_bytes <= PART_BYTES_MAX
+    if is_possible and size_bytes <= wanted_bytes * PART_COUNT_MAX:
+        part_bytes_min = wanted_bytes
     if size_bytes <= part_bytes_min:
         return Parts(part_bytes=size_bytes, part_count=1)
     needed_bytes = -(-size_bytes // PART_COUNT_MAX)
@@ -80,6 +91,24 @@ def check_part_md5s(ask: Announcement, parts: Parts) -> None:
                 "limit": parts.part_count,
             },
         )
+
+
+def arrived_etags(
+    upload: Upload, parts: Sequence[BlobPart], *, is_etag_md5: bool
+) -> tuple[str, ...]:
+    """Returns the ETag of each part that has arrived whole and as announced, "" for each that must be sent."""
+    etags = [""] * upload.part_count
+    for part in parts:
+        if not 1 <= part.number <= upload.part_count:
+            continue
+        index = part.number - 1
+        left_bytes = upload.size_bytes - index * upload.part_bytes
+        is_whole = part.size_bytes == min(upload.part_bytes, left_bytes)
+        # Without MD5s nobody can tell whether what has arrived is of the file as it is now.
+        is_known = is_etag_md5 and bool(upload.part_md5s)
+        if is_whole and is_known and upload.part_md5s[index].hex() == bare_etag(part.etag):
+            etags[index] = part.etag
+    return tuple(etags)
 
 
 def make_object_key(run_key: RunKey, sha256: bytes, upload_id: str) -> str:

@@ -21,7 +21,7 @@ from prometheus_client import Counter, Histogram
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import ResourceExhausted, Unavailable
-from runyard_server.storage.ports.blobs import Blob
+from runyard_server.storage.ports.blobs import Blob, BlobPart
 
 T = TypeVar("T")
 _QueryValue = str | list[str] | tuple[str]
@@ -39,6 +39,7 @@ _MISSING_OBJECT = frozenset({"NoSuchKey", "NoSuchObject", "404"})
 _MISSING_UPLOAD = frozenset(
     {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "NoSuchKey"}
 )
+_LIST_PARTS_COUNT = 1000
 _DELETE_COUNT_MAX = 1000
 """Keys that one DeleteObjects request may name."""
 
@@ -97,6 +98,8 @@ class S3BlobStore:
         )
         self._bucket = settings.bucket
         self._pending_count = 0
+        self.list_parts_count = _LIST_PARTS_COUNT
+        """Parts that are asked for at once."""
 
     async def start(self) -> None:
         """Makes the bucket if there is none."""
@@ -137,6 +140,10 @@ class S3BlobStore:
     async def start_multipart(self, key: str, *, content_type: str) -> str:
         """Returns the id of a new multipart upload."""
         return await self._call("start_multipart", self._start_multipart, key, content_type)
+
+    async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
+        """Returns the parts that have arrived, by number; None if the upload is not known."""
+        return await self._call("list_parts", self._list_parts, key, multipart_id)
 
     async def complete_multipart(
         self, key: str, multipart_id: str, part_etags: Sequence[str]
@@ -281,6 +288,31 @@ class S3BlobStore:
             self._bucket, key, {"Content-Type": content_type}
         )
         return upload_id
+
+    def _list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
+        found: list[BlobPart] = []
+        marker: str | None = None
+        while True:
+            try:
+                page = self._client._list_parts(
+                    self._bucket,
+                    key,
+                    multipart_id,
+                    max_parts=self.list_parts_count,
+                    part_number_marker=marker,
+                )
+            except S3Error as error:
+                if error.code in _MISSING_UPLOAD:
+                    return None
+                raise
+            found.extend(
+                BlobPart(part.part_number, part.size or 0, _bare(part.etag)) for part in page.parts
+            )
+            next_marker = str(page.next_part_number_marker or "")
+            # A server that repeats the marker would be asked for ever.
+            if not page.is_truncated or next_marker in ("", "0", marker):
+                return sorted(found, key=lambda part: part.number)
+            marker = next_marker
 
     def _complete_multipart(
         self, key: str, multipart_id: str, part_etags: Sequence[str]

@@ -18,7 +18,13 @@ from runyard_server.domain.errors import (
 )
 from runyard_server.files.purge import Purge
 from runyard_server.files.service import FilesConfig
-from runyard_server.files.uploads import FILE_BYTES_MAX, PART_COUNT_MAX, cut_into_parts
+from runyard_server.files.uploads import (
+    FILE_BYTES_MAX,
+    PART_BYTES_MAX,
+    PART_BYTES_MIN,
+    PART_COUNT_MAX,
+    cut_into_parts,
+)
 from tests.unit.files.desk import PATH, Desk, announce
 
 MIB = 1024**2
@@ -134,6 +140,68 @@ async def test_large_files_go_in_parts() -> None:
     assert content == (await desk.load("big"))[1]
 
 
+async def test_an_upload_in_parts_goes_on_where_it_was() -> None:
+    """A repeated announcement of the same bytes names what has arrived; parts of other bytes are sent anew."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    content = b"a" * MIB + b"b" * MIB + b"c"
+    ask = replace(announce("big", content), part_md5s=(md5(b"a" * MIB), md5(b"b" * MIB), md5(b"c")))
+    first = await desk.service.create_upload(PATH, ask)
+    assert first.upload is not None
+    assert not any(first.part_etags)
+    desk.blobs.answer("PUT", first.part_urls[0], b"a" * MIB)
+    desk.blobs.answer("PUT", first.part_urls[1], b"B" * MIB)
+    again = await desk.service.create_upload(PATH, ask)
+    assert again.upload is not None
+    assert again.upload.upload_id == first.upload.upload_id
+    assert (md5(b"a" * MIB).hex(), "", "") == again.part_etags
+    for other in (
+        replace(ask, name="other"),
+        replace(ask, part_md5s=(b"m" * 16,) * 3),
+        replace(ask, content_type="a/b"),
+    ):
+        planned = await desk.service.create_upload(PATH, other)
+        assert planned.upload is not None
+        assert planned.upload.upload_id != first.upload.upload_id
+    etags = [again.part_etags[0]]
+    for url, part in ((again.part_urls[1], b"b" * MIB), (again.part_urls[2], b"c")):
+        etags.append(desk.blobs.answer("PUT", url, part)[1]["ETag"])
+    await desk.service.complete_upload(first.upload.upload_id, etags)
+    assert content == (await desk.load("big"))[1]
+
+
+async def test_an_upload_that_goes_on_is_not_abandoned() -> None:
+    """The day after which an upload is forgotten counts from its last announcement."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    content = b"x" * (MIB + 1)
+    sent = await desk.send("big", content)
+    for _ in range(3):
+        desk.clock.advance(20 * 3600)
+        await desk.service.create_upload(PATH, announce("big", content))
+        await make_purge(desk).purge()
+    assert await desk.files.find_upload(sent.upload.upload_id) is not None
+
+
+async def test_a_join_that_was_not_recorded_needs_no_bytes_again() -> None:
+    """A server killed between the join and its record: the announcement finds the object whole."""
+    desk = Desk(FilesConfig(part_bytes_min=MIB))
+    content = b"x" * (MIB + 1)
+    md5s = (md5(content[:MIB]), md5(b"x"))
+    sent = await desk.send("big", content, md5s=md5s)
+    await desk.blobs.complete_multipart(
+        sent.upload.object_key, sent.upload.multipart_id, sent.etags
+    )
+    again = await desk.service.create_upload(
+        PATH, replace(announce("big", content), part_md5s=md5s)
+    )
+    assert again.upload is not None
+    assert (sent.upload.upload_id, tuple(m.hex() for m in md5s)) == (
+        again.upload.upload_id,
+        again.part_etags,
+    )
+    await desk.service.complete_upload(again.upload.upload_id, list(again.part_etags))
+    assert content == (await desk.load("big"))[1]
+
+
 async def test_a_lost_reply_of_the_join_does_no_harm() -> None:
     """Parts that were joined, but whose completion was not recorded, complete on the repeat."""
     desk = Desk(FilesConfig(part_bytes_min=MIB))
@@ -239,6 +307,21 @@ async def test_a_run_that_is_not_there_has_no_files() -> None:
     with pytest.raises(NotFound) as caught:
         await desk.service.list_files("local/p/none", prefix="", page_size=0, page_token="")
     assert caught.value.reason == "RUN_NOT_FOUND"
+
+
+@given(st.integers(0, FILE_BYTES_MAX), st.integers(0, 2 * PART_BYTES_MAX))
+def test_parts_are_of_the_size_that_the_client_wants(size_bytes: int, wanted_bytes: int) -> None:
+    """A client's size of parts is taken if S3 and the length of a reply allow it."""
+    parts = cut_into_parts(size_bytes, part_bytes_min=16 * MIB, wanted_bytes=wanted_bytes)
+    assert 1 <= parts.part_count <= PART_COUNT_MAX
+    is_possible = PART_BYTES_MIN <= wanted_bytes <= PART_BYTES_MAX
+    if is_possible and size_bytes <= wanted_bytes * PART_COUNT_MAX:
+        assert parts.part_bytes == min(wanted_bytes, size_bytes)
+    assert (
+        parts.part_bytes * (parts.part_count - 1)
+        <= size_bytes
+        <= parts.part_bytes * parts.part_count
+    )
 
 
 @given(st.integers(0, FILE_BYTES_MAX))

@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 import json
 import random
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runyard import journal_format as form
 from runyard.agent.budget import Budget
-from runyard.agent.disk import LocalDisk, _digest
+from runyard.agent.digests import digest_file
+from runyard.agent.disk import LocalDisk
 from runyard.agent.heartbeat import Heart
 from runyard.agent.ports import (
     Batch,
@@ -53,10 +55,8 @@ class Disk(LocalDisk):
         self.removed.append(path)
         super().remove(path)
 
-    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
-        import threading
-
-        return _digest(path, part_bytes_of, threading.Event())
+    async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> FileDigest:
+        return digest_file(path, size_bytes, part_bytes, threading.Event())
 
 
 class FakeServer:

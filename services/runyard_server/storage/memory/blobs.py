@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from runyard_server.domain.clock import Clock
-from runyard_server.storage.ports.blobs import Blob
+from runyard_server.storage.ports.blobs import Blob, BlobPart
 
 _ORIGIN = "http://memory.invalid"
 
@@ -75,6 +75,14 @@ class MemoryBlobStore:
         multipart_id = f"multipart-{self._multipart_count}"
         self._multiparts[multipart_id] = _Multipart(key, content_type)
         return multipart_id
+
+    async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
+        """Returns the parts that have arrived, by number; None if the upload is not known."""
+        found = self._multiparts.get(multipart_id)
+        if found is None or found.key != key:
+            return None
+        parts = sorted(found.parts.items())
+        return [BlobPart(number, len(content), _md5(content)) for number, content in parts]
 
     async def complete_multipart(
         self, key: str, multipart_id: str, part_etags: Sequence[str]

@@ -57,6 +57,27 @@ class MemoryFileStore:
         """Returns the upload, completed or not, or None."""
         return self._uploads.get(upload_id)
 
+    async def find_open_upload(
+        self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
+    ) -> Upload | None:
+        """Returns the newest upload of that name, content and number of parts that was not completed, or None."""
+        wanted = (run_key, name, sha256, part_count)
+        found = [
+            upload
+            for upload in self._uploads.values()
+            if (upload.run_key, upload.name, upload.sha256, upload.part_count) == wanted
+            and upload.completed_file is None
+        ]
+        return max(found, key=lambda upload: upload.create_time_unix_ns, default=None)
+
+    async def renew_upload(self, upload_id: str, *, time_unix_ns: int) -> bool:
+        """Makes an upload that was not completed as young as one made at that time; False if there is none such."""
+        upload = self._uploads.get(upload_id)
+        if upload is None or upload.completed_file is not None:
+            return False
+        self._uploads[upload_id] = replace(upload, create_time_unix_ns=time_unix_ns)
+        return True
+
     async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
         """Makes the upload's file visible and returns it; a repeat returns the first answer."""
         upload = self._uploads.get(upload_id)

@@ -17,6 +17,15 @@ class Blob:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """A part of a multipart upload that has arrived; `etag` without quotes."""
+
+    number: int
+    size_bytes: int
+    etag: str
+
+
 class BlobStore(Protocol):
     """Keeps objects. Raises Unavailable if the store does not answer in time.
 
@@ -58,6 +67,10 @@ class BlobStore(Protocol):
 
     async def start_multipart(self, key: str, *, content_type: str) -> str:
         """Returns the id of a new multipart upload. No object is there until it is completed."""
+        ...
+
+    async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
+        """Returns the parts that have arrived, by number; None if the upload is not known (completed, aborted)."""
         ...
 
     async def complete_multipart(

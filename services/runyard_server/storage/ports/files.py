@@ -97,6 +97,16 @@ class FileStore(Protocol):
         """Returns the upload, completed or not, or None."""
         ...
 
+    async def find_open_upload(
+        self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
+    ) -> Upload | None:
+        """Returns the newest upload of that name, content and number of parts that was not completed, or None."""
+        ...
+
+    async def renew_upload(self, upload_id: str, *, time_unix_ns: int) -> bool:
+        """Makes an upload that was not completed as young as one made at that time; False if there is none such."""
+        ...
+
     async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
         """Makes the upload's file visible, in place of what the name held, and returns it; None if there is no such upload.
 

@@ -94,6 +94,31 @@ class SqlFileStore:
         row = await self._database.transact(lambda c: c.execute(statement).first())
         return _upload(row) if row else None
 
+    async def find_open_upload(
+        self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
+    ) -> Upload | None:
+        """Returns the newest upload of that name, content and number of parts that was not completed, or None."""
+        statement = (
+            select(uploads)
+            .where(
+                uploads.c.run_key == run_key,
+                uploads.c.name == name,
+                uploads.c.sha256 == sha256,
+                uploads.c.part_count == part_count,
+                uploads.c.complete_time_unix_ns.is_(None),
+            )
+            .order_by(uploads.c.create_time_unix_ns.desc())
+            .limit(1)
+        )
+        row = await self._database.transact(lambda c: c.execute(statement).first())
+        return _upload(row) if row else None
+
+    async def renew_upload(self, upload_id: str, *, time_unix_ns: int) -> bool:
+        """Makes an upload that was not completed as young as one made at that time; False if there is none such."""
+        is_open = and_(uploads.c.upload_id == upload_id, uploads.c.complete_time_unix_ns.is_(None))
+        statement = update(uploads).where(is_open).values(create_time_unix_ns=time_unix_ns)
+        return await self._database.transact(lambda c: c.execute(statement).rowcount > 0)
+
     async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
         """Makes the upload's file visible and returns it; a repeat returns the first answer."""
         return await self._database.transact(lambda c: _complete(c, upload_id, time_unix_ns))

@@ -333,6 +333,7 @@ uploads = Table(
     Column("create_time_unix_ns", BigInteger, nullable=False),
     Column("complete_time_unix_ns", BigInteger),
     Index("ix_uploads_created", "create_time_unix_ns"),
+    Index("ix_uploads_run_name", "run_key", "name"),
 )
 
 file_purges = Table(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import threading
 
+from runyard.agent.digests import digest_file
 from runyard.agent.ports import FileDigest
 
 try:
@@ -18,7 +18,6 @@ try:
 except ImportError:  # Windows has no flock; there only FINISH tells that a writer ended
     fcntl = None  # type: ignore[assignment]  # the module is absent there
 
-HASH_CHUNK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -110,12 +109,14 @@ class LocalDisk:
             os.close(number)
         return False
 
-    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
+    async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> FileDigest:
         """Hashes in a thread, so that batches go on."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(None, _digest, path, part_bytes_of, cancelled)
+            return await loop.run_in_executor(
+                None, digest_file, path, size_bytes, part_bytes, cancelled
+            )
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -158,35 +159,3 @@ def _sync_folder(folder: str) -> None:
         return  # nor syncs them
     finally:
         os.close(number)
-
-
-def _digest(path: str, part_bytes: int, cancelled: threading.Event) -> FileDigest:
-    whole, size_bytes = hashlib.sha256(), 0
-    part, part_size = _new_md5(), 0
-    part_md5s: list[bytes] = []
-    with open(path, "rb") as file:
-        while not cancelled.is_set():
-            chunk = file.read(min(HASH_CHUNK_BYTES, part_bytes - part_size))
-            if not chunk:
-                break
-            whole.update(chunk)
-            size_bytes += len(chunk)
-            part_size += len(chunk)
-            if part is not None:
-                part.update(chunk)
-            if part_size == part_bytes:
-                part_md5s.append(part.digest() if part is not None else b"")
-                part, part_size = _new_md5(), 0
-    if part_size or not part_md5s:
-        part_md5s.append(part.digest() if part is not None else b"")
-    md5s = tuple(part_md5s) if part is not None else ()
-    return FileDigest(size_bytes, whole.digest(), md5s, part_bytes)
-
-
-def _new_md5() -> hashlib._Hash | None:
-    try:
-        return hashlib.md5(usedforsecurity=False)
-    except (
-        ValueError
-    ):  # a FIPS build has none; then the server's check of the ETag and size must do
-        return None

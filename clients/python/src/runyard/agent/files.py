@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import json
 import logging
@@ -11,24 +10,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from runyard.agent.columns import Event
+from runyard.agent.content_upload import STORE_UNREACHABLE, ContentUploads, Progress
 from runyard.agent.mark import Mark, read_json
-from runyard.agent.ports import Disk, FileDigest, FilePart, Transport, UploadPlan
-from runyard.agent.retry import Repeater
-from runyard.errors import Error, InvalidArgument, Unavailable
+from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
+from runyard.errors import Error
 
 NOW, END, LIVE = "now", "end", "live"
 PENDING, DURABLE, FAILED = "pending", "durable", "failed"
 LOOK_INTERVAL_S = 2.0
 """Pause between two looks at live files; one that changed is sent when two looks found it equal."""
-AT_ONCE_COUNT_MAX = 4
+AT_ONCE_COUNT_MAX = 8
 """Files of one run that are sent at once."""
 END_COUNT_MAX = 2
 """Uploads of one file after the end of its run: one that somebody goes on writing must not keep the run open."""
-TRY_COUNT_MAX = 8
-"""How often an upload is tried while the server answers; one that does not answer is waited for."""
-SINGLE_PART_BYTES = 64 << 20
-"""Up to this size a file is taken to be one part, so that it is read once only before it is sent."""
-PART_BYTES_UNKNOWN = 1 << 62
+STORE_WAIT_S = 900.0
+"""How long after the end of a run an object store that does not answer is waited for, while the server does."""
+SAVE_INTERVAL_S = 0.2
+"""Longest time for which files.json lags behind what has become of files; what is lost with that is asked of the server."""
+PROGRESS_INTERVAL_S = 0.25
 
 _log = logging.getLogger("runyard.agent")
 
@@ -42,7 +41,7 @@ class _Entry:
     state: str = PENDING
     sent_stamp: tuple[int, int] | None = None
     seen_stamp: tuple[int, int] | None = None
-    is_busy: bool = False
+    size_bytes: int = 0
     end_count: int = 0
     """Uploads begun since the end of the run."""
     is_copy: bool = False
@@ -55,7 +54,7 @@ class FileUploads:
     def __init__(
         self,
         transport: Transport,
-        repeater: Repeater,
+        contents: ContentUploads,
         disk: Disk,
         mark: Mark,
         *,
@@ -63,12 +62,17 @@ class FileUploads:
         run_path: str,
     ) -> None:
         self._transport = transport
-        self._repeater = repeater
+        self._contents = contents
         self._disk = disk
         self._mark = mark
         self._path = f"{folder}/files.json"
         self._run_path = run_path
-        self._is_ending = False
+        self._end_time_s: float | None = None
+        self._progress: dict[str, Progress] = {}
+        """Of the files that are on their way, by name."""
+        self._senders: dict[bytes, asyncio.Event] = {}
+        """What is sent right now, by its SHA-256; the event tells of its end."""
+        self._save_timer: asyncio.TimerHandle | None = None
         self._slots = asyncio.Semaphore(AT_ONCE_COUNT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._entries = _load(read_json(disk, self._path))
@@ -83,7 +87,8 @@ class FileUploads:
             if name and path:
                 policy = str(content.get("policy") or NOW)
                 is_copy = bool(content.get("is_copy"))
-                self._entries[name] = _Entry(path, policy, is_copy=is_copy)
+                size_bytes = int(content.get("size_bytes") or 0)
+                self._entries[name] = _Entry(path, policy, is_copy=is_copy, size_bytes=size_bytes)
                 changed = True
         if changed:
             self._save()
@@ -98,8 +103,9 @@ class FileUploads:
         if is_time:
             self._look_time_s = loop.time() + LOOK_INTERVAL_S
         for name, entry in self._entries.items():
-            if not entry.is_busy and self._is_due(entry, is_time=is_time):
-                entry.is_busy = True
+            # One at a time of a name: an older content must not arrive after a newer one.
+            if name not in self._progress and self._is_due(entry, is_time=is_time):
+                self._progress[name] = Progress(bytes_total=entry.size_bytes)
                 entry.end_count += self._is_ending
                 task = loop.create_task(self._upload(name, entry))
                 self._tasks.add(task)
@@ -107,12 +113,16 @@ class FileUploads:
 
     async def finish(self) -> None:
         """Returns when each file is durable, or has failed and was told."""
-        self._is_ending = True
-        while True:
-            self.look()
-            if not self._tasks:
-                return
-            await asyncio.wait(list(self._tasks))
+        self._end_time_s = asyncio.get_running_loop().time()
+        try:
+            while True:
+                self.look()
+                if not self._tasks:
+                    return
+                self._tell()
+                await asyncio.wait(list(self._tasks), timeout=PROGRESS_INTERVAL_S)
+        finally:
+            self._save()
 
     def remove_copies(self) -> None:
         """Removes the copies that were made for the upload and are durable; the script's own files stay."""
@@ -128,6 +138,12 @@ class FileUploads:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._save_timer is not None:
+            self._save()
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._end_time_s is not None
 
     def _is_due(self, entry: _Entry, *, is_time: bool) -> bool:
         if self._is_ending:
@@ -151,73 +167,70 @@ class FileUploads:
 
     async def _upload(self, name: str, entry: _Entry) -> None:
         """Sends one file; whatever the outcome, it is noted and nothing is raised."""
-        async with self._slots:
-            stamp = self._stamp(entry.path)
-            problem = ""
-            try:
-                await self._repeater.call(
-                    lambda: self._send(name, entry.path), repeat_count_max=TRY_COUNT_MAX
+        stamp, problem = None, ""
+        destination = _RunFile(self._transport, self._run_path, name, self._senders)
+        try:
+            async with self._slots:
+                stamp = self._stamp(entry.path)
+                digest = await self._contents.send(
+                    entry.path,
+                    destination,
+                    progress=self._progress[name],
+                    keeps_on=self._keeps_on,
                 )
-            except OSError as error:
-                problem = error.strerror or str(error)
-            except Error as error:
-                problem = error.message
-        entry.is_busy = False
+            entry.size_bytes = digest.size_bytes
+        except OSError as error:
+            problem = error.strerror or str(error)
+        except Error as error:
+            problem = error.message
+        finally:
+            destination.leave()
+            del self._progress[name]
         if problem:
             entry.state = FAILED
             self._mark.message = f"file {name} was not uploaded: {problem}"
             _log.error("file_failed %s (%s): %s", name, entry.path, problem)
         else:
             entry.state, entry.sent_stamp = DURABLE, stamp
-        self._save()
+        self._tell()
+        if self._save_timer is None:
+            # Not at once: the file is as long as the run's list of files, and of 10,000 it would be written 10,000 times.
+            loop = asyncio.get_running_loop()
+            self._save_timer = loop.call_later(SAVE_INTERVAL_S, self._save)
 
-    async def _send(self, name: str, path: str) -> None:
-        plan, digest = await self._announce(name, path)
-        if plan.is_present:
-            return
-        etags = []
-        for index, url in enumerate(plan.part_urls):
-            offset = index * plan.part_bytes
-            size_bytes = min(plan.part_bytes, digest.size_bytes - offset)
-            md5 = digest.part_md5s[index] if digest.part_md5s else b""
-            content_md5 = base64.b64encode(md5).decode() if md5 else ""
-            part = FilePart(path, offset, max(0, size_bytes), content_md5)
-            etags.append(await self._transport.put_part(url, part))
-        try:
-            await self._transport.complete_upload(plan.upload_id, etags)
-        except Error as error:
-            if error.reason != "FILE_CONTENT_MISMATCH":
-                raise
-            # It changed while it was sent: sent anew, as it is now.
-            raise Unavailable(error.message, reason="STORE_UNAVAILABLE") from error
+    def _keeps_on(self, error: Error) -> bool:
+        """Returns whether to go on trying where nothing gets across: while the run lives, and a while after."""
+        if error.reason != STORE_UNREACHABLE:
+            return False
+        self._mark.message = error.message
+        self._mark.touch()
+        if self._end_time_s is None:
+            return True
+        return asyncio.get_running_loop().time() - self._end_time_s < STORE_WAIT_S
 
-    async def _announce(self, name: str, path: str) -> tuple[UploadPlan, FileDigest]:
-        """Returns where the file goes. The size of parts is known from the first answer only; MD5s need it."""
-        stamp = self._disk.stamp(path)
-        if stamp is None:
-            raise InvalidArgument(f"there is no file {path} any more", reason="FILE_NOT_FOUND")
-        is_single = stamp[0] <= SINGLE_PART_BYTES
-        digest = await self._disk.digest(path, PART_BYTES_UNKNOWN)
-        asked = digest if is_single else dataclasses.replace(digest, part_md5s=())
-        try:
-            plan = await self._transport.create_upload(self._run_path, name, asked)
-        except InvalidArgument:
-            if not asked.part_md5s:
-                raise
-            asked = dataclasses.replace(digest, part_md5s=())  # the server cuts it otherwise
-            plan = await self._transport.create_upload(self._run_path, name, asked)
-        if plan.is_present or len(plan.part_urls) == len(asked.part_md5s):
-            return plan, asked
-        digest = await self._disk.digest(path, plan.part_bytes)
-        if digest.part_md5s:
-            plan = await self._transport.create_upload(self._run_path, name, digest)
-        return plan, digest
+    def _tell(self) -> None:
+        """Has the mark say how far the files are."""
+        entries, mark = self._entries, self._mark
+        mark.files_durable = sum(1 for entry in entries.values() if entry.sent_stamp is not None)
+        mark.files_failed = sum(1 for entry in entries.values() if entry.state == FAILED)
+        mark.files_total = len(entries)
+        done_bytes = total_bytes = 0
+        for name, entry in entries.items():
+            progress = self._progress.get(name)
+            if progress is not None:
+                total_bytes += progress.bytes_total
+                done_bytes += progress.bytes_done
+            elif entry.state != FAILED:
+                total_bytes += entry.size_bytes
+                done_bytes += entry.size_bytes if entry.state == DURABLE else 0
+        mark.file_bytes_total, mark.file_bytes_done = total_bytes, done_bytes
+        mark.touch()
 
     def _save(self) -> None:
-        entries = self._entries.values()
-        self._mark.files_durable = sum(1 for entry in entries if entry.sent_stamp is not None)
-        self._mark.files_failed = sum(1 for entry in entries if entry.state == FAILED)
-        self._mark.touch()
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+            self._save_timer = None
+        self._tell()
         fields = {
             "version": 1,
             "files": {
@@ -227,6 +240,7 @@ class FileUploads:
                     "state": entry.state,
                     "sent_stamp": entry.sent_stamp,
                     "is_copy": entry.is_copy,
+                    "size_bytes": entry.size_bytes,
                 }
                 for name, entry in self._entries.items()
             },
@@ -238,12 +252,56 @@ class FileUploads:
             _log.error("files_not_written %s: %s; make room there", self._path, error)
 
 
+class _RunFile:
+    """A name of a run as the destination of a content."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        run_path: str,
+        name: str,
+        senders: dict[bytes, asyncio.Event],
+    ) -> None:
+        self._transport = transport
+        self._run_path = run_path
+        self._name = name
+        self._senders = senders
+        self._sha256 = b""
+
+    async def announce(self, digest: FileDigest) -> UploadPlan:
+        """Announces the file; waits while the same bytes are sent under another name: then they need not be sent again."""
+        if digest.sha256 != self._sha256:
+            self.leave()
+            while (sender := self._senders.get(digest.sha256)) is not None:
+                await sender.wait()
+            self._sha256 = digest.sha256
+            self._senders[digest.sha256] = asyncio.Event()
+        return await self._transport.create_upload(self._run_path, self._name, digest)
+
+    async def complete(self, upload_id: str, part_etags: Sequence[str]) -> None:
+        """Makes the file visible."""
+        await self._transport.complete_upload(upload_id, part_etags)
+
+    def leave(self) -> None:
+        """Lets others send these bytes."""
+        sender = self._senders.pop(self._sha256, None)
+        self._sha256 = b""
+        if sender is not None:
+            sender.set()
+
+
 def _load(fields: dict[str, Any] | None) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
     for name, known in ((fields or {}).get("files") or {}).items():
         stamp: Sequence[int] = known.get("sent_stamp") or ()
         sent_stamp = (int(stamp[0]), int(stamp[1])) if len(stamp) == 2 else None
         state = known.get("state") or PENDING
-        is_copy = bool(known.get("is_copy"))
-        entries[name] = _Entry(known["path"], known["policy"], state, sent_stamp, is_copy=is_copy)
+        entries[name] = _Entry(
+            known["path"],
+            known["policy"],
+            state,
+            sent_stamp,
+            is_copy=bool(known.get("is_copy")),
+            size_bytes=int(known.get("size_bytes") or 0),
+        )
     return entries

@@ -1,15 +1,11 @@
 """Unary calls over HTTP (https://connectrpc.com/docs/protocol): how the agent begins, and goes on where gRPC is barred."""
 
-# Paths are texts here: see ports.Disk.
-# ruff: noqa: PTH123
-
 from __future__ import annotations
 
 import asyncio
 import base64
 import http.client
 import json
-import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, TypeVar
@@ -17,17 +13,16 @@ from urllib.parse import urlsplit
 
 from runyard.agent.ports import FilePart
 from runyard.agent.retry import UNREACHABLE
+from runyard.agent.store_calls import StoreCalls
 from runyard.errors import Error, InvalidArgument, Unavailable, error_of
 
 T = TypeVar("T")
 
 CALL_THREAD_COUNT = 4
-FILE_THREAD_COUNT = 4
+FILE_THREAD_COUNT = 8
+"""Parts of files in flight, over all runs of an agent."""
 CONNECT_TIMEOUT_S = 2.0
-PART_TIMEOUT_S = 60.0
-"""Longest pause in which not a byte of a file moves."""
 REPLY_BYTES_MAX = 64 << 20
-_FILE_CHUNK_BYTES = 1 << 20
 
 
 class HttpCalls:
@@ -40,6 +35,7 @@ class HttpCalls:
         self._idle: list[http.client.HTTPConnection] = []
         self._is_closed = False
         self._callers = ThreadPoolExecutor(CALL_THREAD_COUNT, thread_name_prefix="call")
+        self._store = StoreCalls()
         self._senders = ThreadPoolExecutor(FILE_THREAD_COUNT, thread_name_prefix="file")
 
     async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
@@ -80,13 +76,14 @@ class HttpCalls:
 
     async def put_part(self, url: str, part: FilePart) -> str:
         """Sends a part of a file and returns the ETag; raises runyard.errors.Error, OSError if the file is gone."""
-        return await _in_thread(self._senders, lambda: _put(url, part))
+        return await _in_thread(self._senders, lambda: self._store.put_part(url, part))
 
     def close(self) -> None:
         """Takes no further calls."""
         self._is_closed = True
         self._callers.shutdown(wait=False)
         self._senders.shutdown(wait=False)
+        self._store.close()
         while self._idle:
             self._idle.pop().close()
 
@@ -128,56 +125,6 @@ def _connect(parts: Any) -> http.client.HTTPConnection:
     connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_TIMEOUT_S)
     connection.connect()
     return connection
-
-
-def _put(url: str, part: FilePart) -> str:
-    parts = urlsplit(url)
-    headers = {"Content-Length": str(part.size_bytes)}
-    if part.content_md5:
-        headers["Content-MD5"] = part.content_md5
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    with open(part.path, "rb") as file:
-        file.seek(part.offset)
-        try:
-            connection = _connect(parts)
-            try:
-                connection.sock.settimeout(PART_TIMEOUT_S)
-                body = _Part(file, part.size_bytes)
-                connection.request("PUT", path, body=body, headers=headers)
-                reply = connection.getresponse()
-                content = reply.read(4096)
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
-            raise Unavailable(
-                f"the object store at {parts.netloc} does not answer: {error}",
-                reason="STORE_UNAVAILABLE",
-            ) from error
-    if reply.status == 200:
-        return reply.headers.get("ETag") or ""
-    said = content.decode("utf-8", "replace")
-    # Repeated with fresh addresses, a bounded number of times: an expired one answers 403, a changed file 400.
-    raise Unavailable(
-        f"the object store at {parts.netloc} answered HTTP {reply.status}: {said[:300]}",
-        reason="STORE_UNAVAILABLE",
-    )
-
-
-class _Part:
-    """A range of an open file, as http.client wants a body."""
-
-    def __init__(self, file: Any, size_bytes: int) -> None:
-        self._file = file
-        self._left_bytes = size_bytes
-
-    def read(self, size_bytes: int = -1) -> bytes:
-        """Returns the next bytes of the range, none at its end."""
-        wanted = min(self._left_bytes, _FILE_CHUNK_BYTES)
-        if size_bytes >= 0:
-            wanted = min(wanted, size_bytes)
-        content: bytes = self._file.read(wanted)
-        self._left_bytes -= len(content)
-        return content
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -39,6 +39,10 @@ class Mark:
         self.message = ""
         self.files_durable = 0
         self.files_failed = 0
+        self.files_total = 0
+        self.file_bytes_total = 0
+        self.file_bytes_done = 0
+        """Bytes of the run's files that are at the object store, those of files on their way too."""
         self.points_rejected = 0
         self.rejections: list[dict[str, str]] = []
         self.refused_ranges: list[list[int]] = []
@@ -135,6 +139,9 @@ class Mark:
             "message": self.message,
             "files_durable": self.files_durable,
             "files_failed": self.files_failed,
+            "files_total": self.files_total,
+            "file_bytes_total": self.file_bytes_total,
+            "file_bytes_done": self.file_bytes_done,
             "points_rejected": self.points_rejected,
             "rejections": self.rejections,
             "refused_ranges": self.refused_ranges,

@@ -289,6 +289,7 @@ def create_upload_request(run_path: str, name: str, digest: FileDigest) -> bytes
         size_bytes=digest.size_bytes,
         sha256=digest.sha256,
         part_md5s=digest.part_md5s,
+        part_bytes=digest.part_bytes,
     )
     return request.SerializeToString()
 
@@ -299,7 +300,9 @@ def upload_plan(reply: bytes) -> UploadPlan:
 
     message = files_pb2.CreateUploadResponse.FromString(reply)
     urls = list(message.part_urls)
-    return UploadPlan(message.upload_id, message.is_present, message.part_bytes, urls)
+    return UploadPlan(
+        message.upload_id, message.is_present, message.part_bytes, urls, list(message.part_etags)
+    )
 
 
 def complete_upload_request(upload_id: str, part_etags: Sequence[str]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from runyard import journal_format as form
 
@@ -155,6 +155,8 @@ class UploadPlan:
     is_present: bool
     part_bytes: int
     part_urls: Sequence[str]
+    part_etags: Sequence[str] = ()
+    """ETags of the parts that an earlier try sent, "" for those to send; empty: all are to be sent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +167,8 @@ class FilePart:
     offset: int
     size_bytes: int
     content_md5: str
+    told: Callable[[int], None] | None = dataclasses.field(default=None, compare=False)
+    """Called with the bytes that have been sent of it by now, from any thread."""
 
 
 class Transport(Protocol):
@@ -245,8 +249,11 @@ class Disk(Protocol):
     def is_locked(self, path: str) -> bool:
         """Returns whether a living process holds the exclusive flock of the file."""
 
-    async def digest(self, path: str, part_bytes_of: int) -> FileDigest:
-        """Reads a file whole in bounded memory; `part_bytes_of` is the size of the parts to take MD5s of."""
+    async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> FileDigest:
+        """Reads the first `size_bytes` of a file in bounded memory; `part_bytes` is the size of the parts to take MD5s of.
+
+        Raises OSError for what is no regular file. A file that has become shorter gives a digest of what there is.
+        """
 
 
 class ProcessWatch(Protocol):

@@ -158,6 +158,7 @@ class RunUpload:
 
     async def _follow(self, run: StartedRun) -> str:
         # Only now, so that StartRun does not wait for numpy.
+        from runyard.agent.content_upload import ContentUploads
         from runyard.agent.files import FileUploads
         from runyard.agent.reader import JournalFollower
         from runyard.agent.side_journals import SideJournals
@@ -169,7 +170,7 @@ class RunUpload:
         )
         files = FileUploads(
             server.transport,
-            server.repeater,
+            ContentUploads(server.transport, server.repeater, disk),
             disk,
             self.mark,
             folder=self.folder,

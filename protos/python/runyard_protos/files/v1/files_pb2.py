@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunyard/files/v1/files.proto\x12\x10runyard.files.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x13\x43reateUploadRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\x11\n\tpart_md5s\x18\x06 \x03(\x0c\"d\n\x14\x43reateUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nis_present\x18\x02 \x01(\x08\x12\x12\n\npart_bytes\x18\x03 \x01(\x04\x12\x11\n\tpart_urls\x18\x04 \x03(\t\">\n\x15\x43ompleteUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\npart_etags\x18\x02 \x03(\t\">\n\x16\x43ompleteUploadResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runyard.files.v1.File\"[\n\x10ListFilesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"}\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.runyard.files.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"G\n\x0eGetFileRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\ras_attachment\x18\x03 \x01(\x08\"M\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runyard.files.v1.File\x12\x14\n\x0c\x64ownload_url\x18\x02 \x01(\t\"5\n\x12\x44\x65leteFilesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"A\n\x13\x44\x65leteFilesResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x04\"$\n\x10PurgeRunsRequest\x12\x10\n\x08run_keys\x18\x01 \x03(\x06\"?\n\x11PurgeRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.runyard.files.v1.FilesPurge\"L\n\nFilesPurge\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\x0f\n\x07objects\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x32\xaa\x04\n\x0c\x46ilesService\x12]\n\x0c\x43reateUpload\x12%.runyard.files.v1.CreateUploadRequest\x1a&.runyard.files.v1.CreateUploadResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.runyard.files.v1.CompleteUploadRequest\x1a(.runyard.files.v1.CompleteUploadResponse\x12T\n\tListFiles\x12\".runyard.files.v1.ListFilesRequest\x1a#.runyard.files.v1.ListFilesResponse\x12N\n\x07GetFile\x12 .runyard.files.v1.GetFileRequest\x1a!.runyard.files.v1.GetFileResponse\x12Z\n\x0b\x44\x65leteFiles\x12$.runyard.files.v1.DeleteFilesRequest\x1a%.runyard.files.v1.DeleteFilesResponse\x12T\n\tPurgeRuns\x12\".runyard.files.v1.PurgeRunsRequest\x1a#.runyard.files.v1.PurgeRunsResponseBP\n\x14\x64\x65v.runyard.files.v1P\x01Z6github.com/runyard/runyard/clients/go/files/v1;filesv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunyard/files/v1/files.proto\x12\x10runyard.files.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x13\x43reateUploadRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\x11\n\tpart_md5s\x18\x06 \x03(\x0c\x12\x12\n\npart_bytes\x18\x07 \x01(\x04\"x\n\x14\x43reateUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nis_present\x18\x02 \x01(\x08\x12\x12\n\npart_bytes\x18\x03 \x01(\x04\x12\x11\n\tpart_urls\x18\x04 \x03(\t\x12\x12\n\npart_etags\x18\x05 \x03(\t\">\n\x15\x43ompleteUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\npart_etags\x18\x02 \x03(\t\">\n\x16\x43ompleteUploadResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runyard.files.v1.File\"[\n\x10ListFilesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"}\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.runyard.files.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"G\n\x0eGetFileRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\ras_attachment\x18\x03 \x01(\x08\"M\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runyard.files.v1.File\x12\x14\n\x0c\x64ownload_url\x18\x02 \x01(\t\"5\n\x12\x44\x65leteFilesRequest\x12\x10\n\x08run_path\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"A\n\x13\x44\x65leteFilesResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x04\"$\n\x10PurgeRunsRequest\x12\x10\n\x08run_keys\x18\x01 \x03(\x06\"?\n\x11PurgeRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.runyard.files.v1.FilesPurge\"L\n\nFilesPurge\x12\x0f\n\x07run_key\x18\x01 \x01(\x06\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\x0f\n\x07objects\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x32\xaa\x04\n\x0c\x46ilesService\x12]\n\x0c\x43reateUpload\x12%.runyard.files.v1.CreateUploadRequest\x1a&.runyard.files.v1.CreateUploadResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.runyard.files.v1.CompleteUploadRequest\x1a(.runyard.files.v1.CompleteUploadResponse\x12T\n\tListFiles\x12\".runyard.files.v1.ListFilesRequest\x1a#.runyard.files.v1.ListFilesResponse\x12N\n\x07GetFile\x12 .runyard.files.v1.GetFileRequest\x1a!.runyard.files.v1.GetFileResponse\x12Z\n\x0b\x44\x65leteFiles\x12$.runyard.files.v1.DeleteFilesRequest\x1a%.runyard.files.v1.DeleteFilesResponse\x12T\n\tPurgeRuns\x12\".runyard.files.v1.PurgeRunsRequest\x1a#.runyard.files.v1.PurgeRunsResponseBP\n\x14\x64\x65v.runyard.files.v1P\x01Z6github.com/runyard/runyard/clients/go/files/v1;filesv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,31 +26,31 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_FILE']._serialized_start=83
   _globals['_FILE']._serialized_end=210
   _globals['_CREATEUPLOADREQUEST']._serialized_start=213
-  _globals['_CREATEUPLOADREQUEST']._serialized_end=343
-  _globals['_CREATEUPLOADRESPONSE']._serialized_start=345
-  _globals['_CREATEUPLOADRESPONSE']._serialized_end=445
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=447
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=509
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=511
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=573
-  _globals['_LISTFILESREQUEST']._serialized_start=575
-  _globals['_LISTFILESREQUEST']._serialized_end=666
-  _globals['_LISTFILESRESPONSE']._serialized_start=668
-  _globals['_LISTFILESRESPONSE']._serialized_end=793
-  _globals['_GETFILEREQUEST']._serialized_start=795
-  _globals['_GETFILEREQUEST']._serialized_end=866
-  _globals['_GETFILERESPONSE']._serialized_start=868
-  _globals['_GETFILERESPONSE']._serialized_end=945
-  _globals['_DELETEFILESREQUEST']._serialized_start=947
-  _globals['_DELETEFILESREQUEST']._serialized_end=1000
-  _globals['_DELETEFILESRESPONSE']._serialized_start=1002
-  _globals['_DELETEFILESRESPONSE']._serialized_end=1067
-  _globals['_PURGERUNSREQUEST']._serialized_start=1069
-  _globals['_PURGERUNSREQUEST']._serialized_end=1105
-  _globals['_PURGERUNSRESPONSE']._serialized_start=1107
-  _globals['_PURGERUNSRESPONSE']._serialized_end=1170
-  _globals['_FILESPURGE']._serialized_start=1172
-  _globals['_FILESPURGE']._serialized_end=1248
-  _globals['_FILESSERVICE']._serialized_start=1251
-  _globals['_FILESSERVICE']._serialized_end=1805
+  _globals['_CREATEUPLOADREQUEST']._serialized_end=363
+  _globals['_CREATEUPLOADRESPONSE']._serialized_start=365
+  _globals['_CREATEUPLOADRESPONSE']._serialized_end=485
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=487
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=549
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=551
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=613
+  _globals['_LISTFILESREQUEST']._serialized_start=615
+  _globals['_LISTFILESREQUEST']._serialized_end=706
+  _globals['_LISTFILESRESPONSE']._serialized_start=708
+  _globals['_LISTFILESRESPONSE']._serialized_end=833
+  _globals['_GETFILEREQUEST']._serialized_start=835
+  _globals['_GETFILEREQUEST']._serialized_end=906
+  _globals['_GETFILERESPONSE']._serialized_start=908
+  _globals['_GETFILERESPONSE']._serialized_end=985
+  _globals['_DELETEFILESREQUEST']._serialized_start=987
+  _globals['_DELETEFILESREQUEST']._serialized_end=1040
+  _globals['_DELETEFILESRESPONSE']._serialized_start=1042
+  _globals['_DELETEFILESRESPONSE']._serialized_end=1107
+  _globals['_PURGERUNSREQUEST']._serialized_start=1109
+  _globals['_PURGERUNSREQUEST']._serialized_end=1145
+  _globals['_PURGERUNSRESPONSE']._serialized_start=1147
+  _globals['_PURGERUNSRESPONSE']._serialized_end=1210
+  _globals['_FILESPURGE']._serialized_start=1212
+  _globals['_FILESPURGE']._serialized_end=1288
+  _globals['_FILESSERVICE']._serialized_start=1291
+  _globals['_FILESSERVICE']._serialized_end=1845
 # @@protoc_insertion_point(module_scope)

@@ -62,6 +62,7 @@ class CreateUploadRequest(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     CONTENT_TYPE_FIELD_NUMBER: builtins.int
     PART_MD5S_FIELD_NUMBER: builtins.int
+    PART_BYTES_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
     name: builtins.str
@@ -72,9 +73,15 @@ class CreateUploadRequest(google.protobuf.message.Message):
     """SHA-256 of the content, 32 bytes."""
     content_type: builtins.str
     """Media type. Empty: guessed from the name."""
+    part_bytes: builtins.int
+    """Size of the parts that the client would like, in bytes: it had to cut the file to compute part_md5s. Taken if there are at
+    most 1,024 of them and each is 5 MiB to 5 GiB. 0: the server decides.
+    """
     @property
     def part_md5s(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """MD5 of each part (one for a single PUT), 16 bytes each; becomes the signed Content-MD5. Empty: not checked."""
+        """MD5 of each part (one for a single PUT), 16 bytes each; CompleteUpload takes the file only if the object store holds
+        parts with just these. Empty: only the size is checked.
+        """
 
     def __init__(
         self,
@@ -85,8 +92,9 @@ class CreateUploadRequest(google.protobuf.message.Message):
         sha256: builtins.bytes = ...,
         content_type: builtins.str = ...,
         part_md5s: collections.abc.Iterable[builtins.bytes] | None = ...,
+        part_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["content_type", b"content_type", "name", b"name", "part_md5s", b"part_md5s", "run_path", b"run_path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content_type", b"content_type", "name", b"name", "part_bytes", b"part_bytes", "part_md5s", b"part_md5s", "run_path", b"run_path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 global___CreateUploadRequest = CreateUploadRequest
 
@@ -100,6 +108,7 @@ class CreateUploadResponse(google.protobuf.message.Message):
     IS_PRESENT_FIELD_NUMBER: builtins.int
     PART_BYTES_FIELD_NUMBER: builtins.int
     PART_URLS_FIELD_NUMBER: builtins.int
+    PART_ETAGS_FIELD_NUMBER: builtins.int
     upload_id: builtins.str
     """Names the upload in CompleteUpload. Empty if is_present."""
     is_present: builtins.bool
@@ -110,6 +119,10 @@ class CreateUploadResponse(google.protobuf.message.Message):
     def part_urls(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Where to PUT each part, in order. Valid for an hour; CreateUpload again gives fresh ones."""
 
+    @property
+    def part_etags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ETags of parts that an earlier try sent, in the order of part_urls; "" for a part that is still to be sent. Empty: all are."""
+
     def __init__(
         self,
         *,
@@ -117,8 +130,9 @@ class CreateUploadResponse(google.protobuf.message.Message):
         is_present: builtins.bool = ...,
         part_bytes: builtins.int = ...,
         part_urls: collections.abc.Iterable[builtins.str] | None = ...,
+        part_etags: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["is_present", b"is_present", "part_bytes", b"part_bytes", "part_urls", b"part_urls", "upload_id", b"upload_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_present", b"is_present", "part_bytes", b"part_bytes", "part_etags", b"part_etags", "part_urls", b"part_urls", "upload_id", b"upload_id"]) -> None: ...
 
 global___CreateUploadResponse = CreateUploadResponse
 

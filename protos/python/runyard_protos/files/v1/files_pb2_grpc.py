@@ -54,7 +54,8 @@ class FilesServiceServicer(object):
     def CreateUpload(self, request, context):
         """Announces a file and returns where to PUT its bytes. Nothing is visible before CompleteUpload.
         Safe to repeat: a new upload of the same name replaces the file when it completes.
-        If the run already holds this name with this SHA-256, `is_present` is true and nothing needs sending.
+        If the run already holds these bytes, under this or another name, `is_present` is true and nothing needs sending.
+        If an upload of the same name and content is on its way, it goes on: `part_etags` names the parts that have arrived.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,8 @@ class FilesServiceStub:
     ]
     """Announces a file and returns where to PUT its bytes. Nothing is visible before CompleteUpload.
     Safe to repeat: a new upload of the same name replaces the file when it completes.
-    If the run already holds this name with this SHA-256, `is_present` is true and nothing needs sending.
+    If the run already holds these bytes, under this or another name, `is_present` is true and nothing needs sending.
+    If an upload of the same name and content is on its way, it goes on: `part_etags` names the parts that have arrived.
     """
 
     CompleteUpload: grpc.UnaryUnaryMultiCallable[
@@ -74,7 +75,8 @@ class FilesServiceAsyncStub:
     ]
     """Announces a file and returns where to PUT its bytes. Nothing is visible before CompleteUpload.
     Safe to repeat: a new upload of the same name replaces the file when it completes.
-    If the run already holds this name with this SHA-256, `is_present` is true and nothing needs sending.
+    If the run already holds these bytes, under this or another name, `is_present` is true and nothing needs sending.
+    If an upload of the same name and content is on its way, it goes on: `part_etags` names the parts that have arrived.
     """
 
     CompleteUpload: grpc.aio.UnaryUnaryMultiCallable[
@@ -123,7 +125,8 @@ class FilesServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[runyard_protos.files.v1.files_pb2.CreateUploadResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.CreateUploadResponse]]:
         """Announces a file and returns where to PUT its bytes. Nothing is visible before CompleteUpload.
         Safe to repeat: a new upload of the same name replaces the file when it completes.
-        If the run already holds this name with this SHA-256, `is_present` is true and nothing needs sending.
+        If the run already holds these bytes, under this or another name, `is_present` is true and nothing needs sending.
+        If an upload of the same name and content is on its way, it goes on: `part_etags` names the parts that have arrived.
         """
 
     @abc.abstractmethod

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/files/v1/files.proto.
  */
 export const file_runyard_files_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoIBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDCJkChRDcmVhdGVVcGxvYWRSZXNwb25zZRIRCgl1cGxvYWRfaWQYASABKAkSEgoKaXNfcHJlc2VudBgCIAEoCBISCgpwYXJ0X2J5dGVzGAMgASgEEhEKCXBhcnRfdXJscxgEIAMoCSI+ChVDb21wbGV0ZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnBhcnRfZXRhZ3MYAiADKAkiPgoWQ29tcGxldGVVcGxvYWRSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlIlsKEExpc3RGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDgoGcHJlZml4GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIn0KEUxpc3RGaWxlc1Jlc3BvbnNlEiUKBWZpbGVzGAEgAygLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoBBITCgt0b3RhbF9ieXRlcxgEIAEoBCJHCg5HZXRGaWxlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEhUKDWFzX2F0dGFjaG1lbnQYAyABKAgiTQoPR2V0RmlsZVJlc3BvbnNlEiQKBGZpbGUYASABKAsyFi5ydW55YXJkLmZpbGVzLnYxLkZpbGUSFAoMZG93bmxvYWRfdXJsGAIgASgJIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEMqoECgxGaWxlc1NlcnZpY2USXQoMQ3JlYXRlVXBsb2FkEiUucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0GiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJjCg5Db21wbGV0ZVVwbG9hZBInLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXF1ZXN0GigucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlc3BvbnNlElQKCUxpc3RGaWxlcxIiLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVzcG9uc2USTgoHR2V0RmlsZRIgLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlcXVlc3QaIS5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXNwb25zZRJaCgtEZWxldGVGaWxlcxIkLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXF1ZXN0GiUucnVueWFyZC5maWxlcy52MS5EZWxldGVGaWxlc1Jlc3BvbnNlElQKCVB1cmdlUnVucxIiLnJ1bnlhcmQuZmlsZXMudjEuUHVyZ2VSdW5zUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUAoUZGV2LnJ1bnlhcmQuZmlsZXMudjFQAVo2Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9maWxlcy92MTtmaWxlc3YxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSI1ChJEZWxldGVGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDQoFbmFtZXMYAiADKAkiQQoTRGVsZXRlRmlsZXNSZXNwb25zZRIVCg1kZWxldGVkX2NvdW50GAEgASgEEhMKC2ZyZWVkX2J5dGVzGAIgASgEIiQKEFB1cmdlUnVuc1JlcXVlc3QSEAoIcnVuX2tleXMYASADKAYiPwoRUHVyZ2VSdW5zUmVzcG9uc2USKgoEcnVucxgBIAMoCzIcLnJ1bnlhcmQuZmlsZXMudjEuRmlsZXNQdXJnZSJMCgpGaWxlc1B1cmdlEg8KB3J1bl9rZXkYASABKAYSDQoFZmlsZXMYAiABKAQSDwoHb2JqZWN0cxgDIAEoBBINCgVieXRlcxgEIAEoBDKqBAoMRmlsZXNTZXJ2aWNlEl0KDENyZWF0ZVVwbG9hZBIlLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBomLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVzcG9uc2USYwoOQ29tcGxldGVVcGxvYWQSJy5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVxdWVzdBooLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXNwb25zZRJUCglMaXN0RmlsZXMSIi5ydW55YXJkLmZpbGVzLnYxLkxpc3RGaWxlc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLkxpc3RGaWxlc1Jlc3BvbnNlEk4KB0dldEZpbGUSIC5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXF1ZXN0GiEucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVzcG9uc2USWgoLRGVsZXRlRmlsZXMSJC5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVxdWVzdBolLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXNwb25zZRJUCglQdXJnZVJ1bnMSIi5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1Jlc3BvbnNlQlAKFGRldi5ydW55YXJkLmZpbGVzLnYxUAFaNmdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vZmlsZXMvdjE7ZmlsZXN2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * One file of a run.
@@ -107,11 +107,20 @@ export type CreateUploadRequest = Message<"runyard.files.v1.CreateUploadRequest"
   contentType: string;
 
   /**
-   * MD5 of each part (one for a single PUT), 16 bytes each; becomes the signed Content-MD5. Empty: not checked.
+   * MD5 of each part (one for a single PUT), 16 bytes each; CompleteUpload takes the file only if the object store holds
+   * parts with just these. Empty: only the size is checked.
    *
    * @generated from field: repeated bytes part_md5s = 6;
    */
   partMd5s: Uint8Array[];
+
+  /**
+   * Size of the parts that the client would like, in bytes: it had to cut the file to compute part_md5s. Taken if there are at
+   * most 1,024 of them and each is 5 MiB to 5 GiB. 0: the server decides.
+   *
+   * @generated from field: uint64 part_bytes = 7;
+   */
+  partBytes: bigint;
 };
 
 /**
@@ -154,6 +163,13 @@ export type CreateUploadResponse = Message<"runyard.files.v1.CreateUploadRespons
    * @generated from field: repeated string part_urls = 4;
    */
   partUrls: string[];
+
+  /**
+   * ETags of parts that an earlier try sent, in the order of part_urls; "" for a part that is still to be sent. Empty: all are.
+   *
+   * @generated from field: repeated string part_etags = 5;
+   */
+  partEtags: string[];
 };
 
 /**
@@ -508,7 +524,8 @@ export const FilesService: GenService<{
   /**
    * Announces a file and returns where to PUT its bytes. Nothing is visible before CompleteUpload.
    * Safe to repeat: a new upload of the same name replaces the file when it completes.
-   * If the run already holds this name with this SHA-256, `is_present` is true and nothing needs sending.
+   * If the run already holds these bytes, under this or another name, `is_present` is true and nothing needs sending.
+   * If an upload of the same name and content is on its way, it goes on: `part_etags` names the parts that have arrived.
    *
    * @generated from rpc runyard.files.v1.FilesService.CreateUpload
    */
