@@ -12,6 +12,7 @@ from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import Batch, Journal
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.ports.console import (
+    BlocksSeen,
     ConsoleReader,
     LineFilter,
     LinePlace,
@@ -90,6 +91,20 @@ async def read(
     )
 
 
+async def see(
+    store: ConsoleStore, run_key: RunKey, *, span_ns: int = 60_000_000_000, count_max: int = 100
+) -> BlocksSeen:
+    return await store.console.see_blocks(run_key, span_ns=span_ns, count_max=count_max)
+
+
+async def changes(
+    store: ConsoleStore, run_key: RunKey, since: BlocksSeen, *, limit: int = 10
+) -> LineRows:
+    return await store.console.read_changes(
+        run_key, LineFilter(), since=since, limit=limit, bytes_max=PLENTY
+    )
+
+
 class ConsoleStoreSuite:
     """What every store of lines promises."""
 
@@ -162,6 +177,34 @@ class ConsoleStoreSuite:
         )
         assert expected == (await read(store, run, where)).lines
 
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            (LineFilter(contains="Epoch 12"), [1]),
+            (LineFilter(contains="Epoch 12", is_case_sensitive=True), [1]),
+            (LineFilter(matches=r"^Epoch \d+ done$"), [1]),
+            (LineFilter(contains="[32m"), [3]),
+            (LineFilter(contains="31m"), []),
+            (LineFilter(matches="title|link"), [2]),
+        ],
+        ids=str,
+    )
+    async def test_searches_pass_over_colours(
+        self, store: ConsoleStore, where: LineFilter, expected: list[int]
+    ) -> None:
+        """A word within which a colour changes is found, escape sequences themselves are not; texts come with their colours."""
+        run = new_run_key()
+        texts = (
+            "\x1b[1;31mEp\x1b[0moch \x1b[38;5;9m1\x1b[m2 done\x1b[0m",
+            "\x1b]8;;http://hidden\x1b\\link\x1b]8;;\x1b\\ \x1b]0;hidden\x07",
+            "plain [32m is text",
+            "\x1b[31m\x1b[0m",
+        )
+        await insert(store, printed(run, (1, "\n".join(texts))))
+        found = await read(store, run, where)
+        assert expected == found.lines
+        assert found.texts == [texts[line - 1] for line in expected]
+
     async def test_times_bound_what_is_read(self, store: ConsoleStore) -> None:
         """Lines from the first to the last time wanted are read, both included."""
         run = new_run_key()
@@ -208,22 +251,31 @@ class ConsoleStoreSuite:
         assert (rows.lines, rows.has_more) == ([10], True)
 
     async def test_what_changed_is_told(self, store: ConsoleStore) -> None:
-        """After a block, only lines that later blocks brought are told, as they are now; of many the last ones."""
+        """Only lines of blocks that were not seen are told, as they are now; of many the last ones."""
         run = new_run_key()
-        assert await store.console.last_block(run) == 0
+        assert await see(store, run) == BlocksSeen()
         await insert(store, printed(run, (1, "start\n10%")))
-        block = await store.console.last_block(run)
-        assert block > 0
+        seen = await see(store, run)
+        assert len(seen.blocks) == 1
         await insert(store, printed(run, (2, "20%"), (3, "next"), sequence=5, ms=9))
-        rows = await store.console.read_changes(
-            run, LineFilter(), since_block=block, limit=10, bytes_max=PLENTY
-        )
+        rows = await changes(store, run, seen)
         assert sorted(zip(rows.lines, rows.texts, strict=True)) == [(2, "20%"), (3, "next")]
-        rows = await store.console.read_changes(
-            run, LineFilter(), since_block=block, limit=1, bytes_max=PLENTY
-        )
+        rows = await changes(store, run, seen, limit=1)
         assert (rows.texts, rows.has_more) == (["next"], True)
-        assert await store.console.last_block(run) > block
+
+    async def test_nothing_is_told_twice(self, store: ConsoleStore) -> None:
+        """What was seen is not told again, while a block between, which becomes visible late, would be."""
+        run = new_run_key()
+        await insert(store, printed(run, (1, "a")))
+        await insert(store, printed(run, (2, "b"), sequence=2))
+        seen = await see(store, run)
+        assert (await changes(store, run, seen)).texts == []
+        late = BlocksSeen(seen.floor, (max(seen.blocks),))
+        assert (await changes(store, run, late)).texts == ["a"]
+        forgot = await see(store, run, count_max=1)
+        assert forgot == late, "the last blocks are those that are named"
+        alone = await see(store, run, span_ns=0)
+        assert alone == BlocksSeen(max(seen.blocks), ())
 
     async def test_neighbours(self, store: ConsoleStore) -> None:
         """Lines around places are those of the same writer, each once."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 LINE_MAX = 1 << 40
 LINE_BYTES_MAX = 64 * 1024
+ESCAPES: Final = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]?"
+"""ANSI escape sequences: colours, titles, what is broken off. Read by RE2 and Python alike; ClickHouse's schema has a copy."""
+_ESCAPES: Final = re.compile(ESCAPES)
 
 
 class ConsoleStream(IntEnum):
@@ -28,3 +33,8 @@ class ConsoleBlock:
     time_unix_ns: int
     text: bytes
     """UTF-8."""
+
+
+def without_escapes(text: str) -> str:
+    """Returns the text without colours and other escape sequences: what searches look at."""
+    return _ESCAPES.sub("", text) if "\x1b" in text else text

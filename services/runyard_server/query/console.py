@@ -11,6 +11,7 @@ from runyard_server.domain.run import RunKey
 from runyard_server.query import planner
 from runyard_server.query.runs import RunFinder
 from runyard_server.storage.ports.console import (
+    BlocksSeen,
     ConsoleReader,
     LineFilter,
     LinePlace,
@@ -23,8 +24,10 @@ PAGE_BYTES_MAX = 8 * 1024 * 1024
 CONTEXT_MAX = 20
 CONTEXT_PAGE_MAX = 1_000
 """Matches in one reply where lines around them come too: a statement names each."""
-BLOCKS_OVERLAP_NS = 5_000_000_000
-"""Blocks of this age are read again: one that was made earlier may have become visible later."""
+BLOCKS_SPAN_NS = 5_000_000_000
+"""A block may become visible by so much later than one that was made after it: younger ones are named in a token one by one."""
+BLOCKS_NAMED_MAX = 400
+"""Blocks that a token names, some 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +70,17 @@ class ConsoleQueries:
         if context:
             limit = min(limit, CONTEXT_PAGE_MAX)
         run = await self._finder.find(ask.run_path)
-        since = read_page_token(f"changes {ask.run_path}", ask.changes_token, int)
+        since = _read_changes_token(ask.run_path, ask.changes_token)
         # Asked before the lines are read: what comes meanwhile is told once more rather than never.
-        latest = await self._reader.last_block(run.run_key)
-        token = make_page_token(f"changes {ask.run_path}", latest)
+        seen = await self._reader.see_blocks(
+            run.run_key, span_ns=BLOCKS_SPAN_NS, count_max=BLOCKS_NAMED_MAX
+        )
+        token = _make_changes_token(ask.run_path, seen)
         if since is not None:
+            if seen == since and len(seen.blocks) < BLOCKS_NAMED_MAX:
+                return ConsolePage(LineRows([], [], [], [], []), [], "", token)
             rows = await self._reader.read_changes(
-                run.run_key,
-                where,
-                since_block=max(0, int(since[0]) - BLOCKS_OVERLAP_NS),
-                limit=limit,
-                bytes_max=PAGE_BYTES_MAX,
+                run.run_key, where, since=since, limit=limit, bytes_max=PAGE_BYTES_MAX
             )
             return ConsolePage(rows, [], "", token, is_cut=rows.has_more)
         query = f"lines {ask.run_path} {where} {ask.is_newest_first}"
@@ -114,6 +117,23 @@ class ConsoleQueries:
         wanted = {(place.writer, place.line) for place in places}
         keys = zip(wide.writers, wide.lines, strict=True)
         return wide, [key in wanted for key in keys]
+
+
+def _make_changes_token(run_path: str, seen: BlocksSeen) -> str:
+    """Returns the token; the blocks are told by how far they lie above the floor, in hexadecimal."""
+    above = " ".join(f"{block - seen.floor:x}" for block in seen.blocks)
+    return make_page_token(f"changes {run_path}", seen.floor, above)
+
+
+def _read_changes_token(run_path: str, token: str) -> BlocksSeen | None:
+    position = read_page_token(f"changes {run_path}", token, int, str)
+    if position is None:
+        return None
+    floor, above = int(position[0]), str(position[1])
+    try:
+        return BlocksSeen(floor, tuple(floor + int(one, 16) for one in above.split()))
+    except ValueError:
+        raise _invalid("changes_token", floor, "it was not given by this server") from None
 
 
 def _checked(where: LineFilter) -> LineFilter:

@@ -42,6 +42,12 @@ def line_rows(batches: Sequence[Batch], block_unix_ns: int) -> pa.Table | None:
     )
 
 
+def writer_rows(lines: pa.Table) -> pa.Table:
+    """Returns one row per writer of the lines: that it printed, and when."""
+    grouped = lines.group_by(["run", "writer"]).aggregate([("block", "max")])
+    return grouped.select(["run", "writer", "block_max"]).rename_columns(["run", "writer", "block"])
+
+
 def _texts(texts: Sequence[bytes], count: int) -> pa.StringArray:
     """Returns the lines of the texts: their bytes without the newlines, and where each line begins."""
     content = np.frombuffer(b"\n".join(texts) + b"\n", np.uint8)

@@ -11,9 +11,17 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
-from runyard_server.storage.ports.console import LineFilter, LinePlace, LineRows, WriterLines
+from runyard_server.storage.ports.console import (
+    BlocksSeen,
+    LineFilter,
+    LinePlace,
+    LineRows,
+    WriterLines,
+)
 
 _COLUMNS: Final = "writer, line, time, stream, text"
+_SHOWN: Final = "if(position(text, '\\x1b') = 0, text, plain)"
+"""What a search looks at: the text without its colours. As the index of the table has it, letter by letter."""
 # An index may pass over the newer text of a line whose older text is found: the exact mode reads that too.
 _SETTINGS: Final = (
     "SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1,"
@@ -56,11 +64,19 @@ class ClickHouseConsoleReader:
         )
 
     async def read_changes(
-        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        since: BlocksSeen,
+        limit: int,
+        bytes_max: int,
     ) -> LineRows:
-        """Returns lines of later blocks; see the port."""
+        """Returns lines of blocks not seen; see the port."""
         conditions, parameters = await self._conditions(run_key, where)
-        conditions.append(f"block > {int(since_block)}")
+        conditions.append(f"block > {int(since.floor)}")
+        if since.blocks:
+            conditions.append(f"block NOT IN ({', '.join(str(int(one)) for one in since.blocks)})")
         return await self._read(
             conditions, parameters, is_newest_first=True, limit=limit, bytes_max=bytes_max
         )
@@ -87,12 +103,15 @@ WHERE is_match OR bytes <= {bytes_max} ORDER BY time, writer, line {_SETTINGS}""
         found = int(table["found"][0].as_py()) if table.num_rows else 0
         return _rows(table, has_more=found > table.num_rows)
 
-    async def last_block(self, run_key: RunKey) -> int:
-        """Returns the latest block; see the port."""
+    async def see_blocks(self, run_key: RunKey, *, span_ns: int, count_max: int) -> BlocksSeen:
+        """Returns what a read that begins now sees; see the port."""
+        latest = f"(SELECT max(block) FROM console_writers WHERE run = {int(run_key)})"
         table = await self._store.query_arrow(
-            f"SELECT max(block) AS latest FROM console WHERE run = {int(run_key)}"
+            f"""SELECT {latest} AS latest, arraySort(groupUniqArray(block)) AS blocks FROM console
+WHERE run = {int(run_key)} AND block > toInt64({latest}) - {int(span_ns)}"""
         )
-        return int(table["latest"][0].as_py())
+        floor = max(0, int(table["latest"][0].as_py() or 0) - span_ns)
+        return BlocksSeen(floor, tuple(table["blocks"][0].as_py()[-count_max:]))
 
     async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
         """Returns how much each writer printed; see the port."""
@@ -143,14 +162,14 @@ WHERE place <= {limit} AND (bytes <= {bytes_max} OR place = 1) ORDER BY time, wr
             conditions.append(f"time <= {int(where.last_time_unix_ms)}")
         if where.contains:
             pattern = f"%{_escaped(where.contains)}%"
-            conditions.append("lower(text) LIKE lower({contains:String})")
+            conditions.append(f"lower({_SHOWN}) LIKE lower({{contains:String}})")
             if where.is_case_sensitive:
-                conditions.append("text LIKE {contains:String}")
+                conditions.append(f"{_SHOWN} LIKE {{contains:String}}")
             parameters["contains"] = pattern
         if where.matches:
             expression = where.matches if where.is_case_sensitive else f"(?i){where.matches}"
             await self._check_expression(expression, where.matches)
-            conditions.append("match(text, {matches:String})")
+            conditions.append(f"match({_SHOWN}, {{matches:String}})")
             parameters["matches"] = expression
         return conditions, parameters
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.points import Journal, UInt64Column
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.clickhouse.console_block import line_rows
+from runyard_server.storage.clickhouse.console_block import line_rows, writer_rows
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_block import (
     PointColumns,
@@ -75,6 +75,9 @@ class ClickHousePointWriter:
             inserts.append(self._clickhouse.insert_arrow("summaries", rows.summaries))
         if rows.lines is not None:
             inserts.append(self._clickhouse.insert_arrow("console", rows.lines))
+            inserts.append(
+                self._clickhouse.insert_arrow("console_writers", writer_rows(rows.lines))
+            )
         if rows.samples is not None:
             inserts.append(self._clickhouse.insert_arrow("system_points", rows.samples))
         # All end before this call does: a repeat must not race with a part of the first try that is still going on.

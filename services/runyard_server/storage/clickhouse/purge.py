@@ -27,6 +27,7 @@ STREAM_TABLES: Final = (
     "buckets",
     "rollups",
     "console",
+    "console_writers",
     "system_points",
 )
 """All tables of what runs stream; each has a column `run`."""

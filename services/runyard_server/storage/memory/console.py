@@ -6,10 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runyard_server.domain.console import without_escapes
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import Batch
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.console import LineFilter, LinePlace, LineRows, WriterLines
+from runyard_server.storage.ports.console import (
+    BlocksSeen,
+    LineFilter,
+    LinePlace,
+    LineRows,
+    WriterLines,
+)
 
 _NS_PER_MS = 1_000_000
 
@@ -72,13 +79,18 @@ class MemoryConsole:
         )
 
     async def read_changes(
-        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        since: BlocksSeen,
+        limit: int,
+        bytes_max: int,
     ) -> LineRows:
-        """Returns lines of later blocks; see ConsoleReader."""
+        """Returns lines of blocks not seen; see ConsoleReader."""
         lines = self._lines.get(run_key, {})
-        found = [
-            p for p in self._find(run_key, where) if lines[p.writer, p.line].block > since_block
-        ]
+        blocks = {p: lines[p.writer, p.line].block for p in self._find(run_key, where)}
+        found = [p for p, one in blocks.items() if one > since.floor and one not in since.blocks]
         return self._page(run_key, found, is_newest_first=True, limit=limit, bytes_max=bytes_max)
 
     async def read_around(
@@ -101,9 +113,11 @@ class MemoryConsole:
                 kept.append(place)
         return self._rows(run_key, kept, has_more=len(kept) < len(found))
 
-    async def last_block(self, run_key: RunKey) -> int:
-        """Returns the latest block; see ConsoleReader."""
-        return max((line.block for line in self._lines.get(run_key, {}).values()), default=0)
+    async def see_blocks(self, run_key: RunKey, *, span_ns: int, count_max: int) -> BlocksSeen:
+        """Returns what a read that begins now sees; see ConsoleReader."""
+        every = sorted({line.block for line in self._lines.get(run_key, {}).values()})
+        floor = max(0, every[-1] - span_ns) if every else 0
+        return BlocksSeen(floor, tuple(one for one in every if one > floor)[-count_max:])
 
     async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
         """Returns how much each writer printed; see ConsoleReader."""
@@ -124,8 +138,8 @@ class MemoryConsole:
             and (not where.streams or line.stream in where.streams)
             and (where.first_time_unix_ms is None or line.time_unix_ms >= where.first_time_unix_ms)
             and (where.last_time_unix_ms is None or line.time_unix_ms <= where.last_time_unix_ms)
-            and _contains(line.text, where)
-            and (matches is None or matches.search(line.text))
+            and _contains(without_escapes(line.text), where)
+            and (matches is None or matches.search(without_escapes(line.text)))
         )
 
     def _page(

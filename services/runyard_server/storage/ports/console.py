@@ -61,8 +61,18 @@ class WriterLines:
     last_time_unix_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class BlocksSeen:
+    """Blocks of a run that a reader knows: all up to `floor`, and some later ones."""
+
+    floor: int = 0
+    blocks: tuple[int, ...] = ()
+
+
 class ConsoleReader(Protocol):
-    """Reads lines. Of a line that was told several times only the text with the highest sequence MUST be seen, also by filters.
+    """Reads lines. Searches look at texts without their ANSI colours.
+
+    Of a line that was told several times only the text with the highest sequence MUST be seen, also by filters.
 
     Raises Unavailable, and InvalidArgument for a regular expression that cannot be.
     """
@@ -84,9 +94,15 @@ class ConsoleReader(Protocol):
         ...
 
     async def read_changes(
-        self, run_key: RunKey, where: LineFilter, *, since_block: int, limit: int, bytes_max: int
+        self,
+        run_key: RunKey,
+        where: LineFilter,
+        *,
+        since: BlocksSeen,
+        limit: int,
+        bytes_max: int,
     ) -> LineRows:
-        """Returns the last of the lines that blocks later than that one brought, as they are now."""
+        """Returns the last of the lines that other blocks than those seen brought, as they are now."""
         ...
 
     async def read_around(
@@ -98,8 +114,12 @@ class ConsoleReader(Protocol):
         """
         ...
 
-    async def last_block(self, run_key: RunKey) -> int:
-        """Returns the latest block that brought lines of the run; 0 if none did."""
+    async def see_blocks(self, run_key: RunKey, *, span_ns: int, count_max: int) -> BlocksSeen:
+        """Returns the blocks that a read which begins now sees.
+
+        A block may become visible later than one that was made after it, but not by more than `span_ns`: the floor lies so far
+        below the latest block. Of the blocks above it the last `count_max` are named; lines of the others may come again.
+        """
         ...
 
     async def count_lines(self, run_key: RunKey) -> list[WriterLines]:

@@ -821,9 +821,9 @@ class ListConsoleLinesRequest(google.protobuf.message.Message):
     run_path: builtins.str
     """Path entity/project/run_id."""
     contains: builtins.str
-    """Only lines that contain this text, at most 512 bytes. Empty: all."""
+    """Only lines that contain this text, at most 512 bytes; ANSI colours of a line are passed over. Empty: all."""
     matches: builtins.str
-    """Only lines in which this regular expression (RE2) is found, at most 512 bytes. Empty: all."""
+    """Only lines in which this regular expression (RE2) is found, at most 512 bytes; ANSI colours are passed over. Empty: all."""
     is_case_sensitive: builtins.bool
     """True: capital letters count in `contains` and `matches`."""
     first_time_unix_ns: builtins.int
@@ -841,7 +841,7 @@ class ListConsoleLinesRequest(google.protobuf.message.Message):
     has at most 1,000 matches then.
     """
     changes_token: builtins.str
-    """`changes_token` of an earlier reply: only lines that came or changed since come, and a few more; page_token is not used then.
+    """`changes_token` of an earlier reply: only lines that came or changed since come, rarely some once more; page_token is not used then.
     A writer and a line number say which line it is: the newer text takes the place of the older one.
     """
     @property

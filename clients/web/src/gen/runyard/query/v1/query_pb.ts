@@ -933,14 +933,14 @@ export type ListConsoleLinesRequest = Message<"runyard.query.v1.ListConsoleLines
   streams: ConsoleStream[];
 
   /**
-   * Only lines that contain this text, at most 512 bytes. Empty: all.
+   * Only lines that contain this text, at most 512 bytes; ANSI colours of a line are passed over. Empty: all.
    *
    * @generated from field: string contains = 4;
    */
   contains: string;
 
   /**
-   * Only lines in which this regular expression (RE2) is found, at most 512 bytes. Empty: all.
+   * Only lines in which this regular expression (RE2) is found, at most 512 bytes; ANSI colours are passed over. Empty: all.
    *
    * @generated from field: string matches = 5;
    */
@@ -997,7 +997,7 @@ export type ListConsoleLinesRequest = Message<"runyard.query.v1.ListConsoleLines
   contextLineCount: number;
 
   /**
-   * `changes_token` of an earlier reply: only lines that came or changed since come, and a few more; page_token is not used then.
+   * `changes_token` of an earlier reply: only lines that came or changed since come, rarely some once more; page_token is not used then.
    * A writer and a line number say which line it is: the newer text takes the place of the older one.
    *
    * @generated from field: string changes_token = 13;
