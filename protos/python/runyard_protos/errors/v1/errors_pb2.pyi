@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """Contents of a draft have not arrived yet. Metadata: draft, count, path (of one of them)."""
     ERROR_REASON_ARTIFACT_HAS_ALIASES: _ErrorReason.ValueType  # 39
     """The version has aliases: take them away first, or say that they go with it. Metadata: artifact, aliases."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
+    """No upload of that id, or it was abandoned: announce the content again. Metadata: upload."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a request was refused.
@@ -188,4 +190,6 @@ ERROR_REASON_CONTENT_MISSING: ErrorReason.ValueType  # 38
 """Contents of a draft have not arrived yet. Metadata: draft, count, path (of one of them)."""
 ERROR_REASON_ARTIFACT_HAS_ALIASES: ErrorReason.ValueType  # 39
 """The version has aliases: take them away first, or say that they go with it. Metadata: artifact, aliases."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
+"""No upload of that id, or it was abandoned: announce the content again. Metadata: upload."""
 global___ErrorReason = ErrorReason

@@ -77,7 +77,7 @@ class ArtifactVersion(google.protobuf.message.Message):
     description: builtins.str
     """What it is, in words."""
     metadata_json: builtins.str
-    """Extended JSON object (see metadata.v1.Run.config_json), at most 1 MiB."""
+    """Extended JSON object (see metadata.v1.Run.config_json), at most 1 MiB. Left empty by ListArtifacts and GetLineage."""
     digest: builtins.bytes
     """SHA-256 over the manifest, 32 bytes; see Entry."""
     entry_count: builtins.int
@@ -229,7 +229,9 @@ class CreateDraftResponse(google.protobuf.message.Message):
     draft_id: builtins.str
     """Names the draft. Empty if `version` is set."""
     is_present: builtins.bool
-    """True: a version with this digest exists already: no entries need to be added, CommitDraft finds it."""
+    """True: a version with this digest exists already, of this artifact or another of the project: no entries need to be added.
+    The draft keeps what it needs of it, also if that version is deleted.
+    """
     @property
     def version(self) -> global___ArtifactVersion:
         """Set if this draft was committed already."""
@@ -323,10 +325,13 @@ class Content(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     PART_MD5S_FIELD_NUMBER: builtins.int
+    PART_BYTES_FIELD_NUMBER: builtins.int
     sha256: builtins.bytes
     """SHA-256, 32 bytes."""
     size_bytes: builtins.int
     """Size in bytes."""
+    part_bytes: builtins.int
+    """Size of the parts that the client would like, as in CreateUploadRequest. 0: the server decides."""
     @property
     def part_md5s(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """MD5 of each part, as in CreateUploadRequest. Empty: not checked."""
@@ -337,8 +342,9 @@ class Content(google.protobuf.message.Message):
         sha256: builtins.bytes = ...,
         size_bytes: builtins.int = ...,
         part_md5s: collections.abc.Iterable[builtins.bytes] | None = ...,
+        part_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["part_md5s", b"part_md5s", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["part_bytes", b"part_bytes", "part_md5s", b"part_md5s", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 global___Content = Content
 
@@ -682,7 +688,7 @@ class ListArtifactVersionsResponse(google.protobuf.message.Message):
     """Versions in all."""
     @property
     def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArtifactVersion]:
-        """Newest first."""
+        """Newest first. A page ends early where their metadata_json would come to more than 8 MiB."""
 
     def __init__(
         self,

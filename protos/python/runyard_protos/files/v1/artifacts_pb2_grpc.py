@@ -90,7 +90,8 @@ class ArtifactsServiceServicer(object):
 
     def CreateDraft(self, request, context):
         """Begins a version, as a draft that nobody sees. Safe to repeat: the same request_id gives the same draft, or the version that it became.
-        Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type).
+        Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type),
+        REQUEST_ID_REUSED (with another name, digest or count), ARTIFACT_NOT_FOUND (the version that it became was deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +107,8 @@ class ArtifactsServiceServicer(object):
 
     def CreateContentUploads(self, request, context):
         """Announces contents of a draft and returns where to PUT their bytes. Safe to repeat: parts that arrived already are named, and need no sending.
-        Errors: DRAFT_NOT_FOUND, FIELD_INVALID, COLUMN_LENGTH_MISMATCH.
+        Contents must be those of entries that were added. Errors: DRAFT_NOT_FOUND, DRAFT_COMMITTED, FIELD_INVALID, FIELD_TOO_LARGE,
+        COLUMN_LENGTH_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +116,7 @@ class ArtifactsServiceServicer(object):
 
     def CompleteContentUploads(self, request, context):
         """Ends uploads of contents, after checking sizes and ETags. Safe to repeat.
-        Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH.
+        If one is refused, the others are taken all the same. Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH, COLUMN_LENGTH_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +125,8 @@ class ArtifactsServiceServicer(object):
     def CommitDraft(self, request, context):
         """Makes a draft the next version, moves its aliases and `latest`, in one step; or finds that a version has exactly these
         entries already, moves the aliases to it, and makes no new one. Safe to repeat: answers as the first time.
-        Errors: DRAFT_NOT_FOUND, FILE_CONTENT_MISMATCH (the digest is not that of the entries), CONTENT_MISSING (names some that have not arrived).
+        Errors: DRAFT_NOT_FOUND, FIELD_INVALID (a path is a file and a folder), ARTIFACT_TYPE_MISMATCH, FILE_CONTENT_MISMATCH (the digest is
+        not that of the entries), CONTENT_MISSING (names one that has not arrived), ARTIFACT_NOT_FOUND (the version was deleted since).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

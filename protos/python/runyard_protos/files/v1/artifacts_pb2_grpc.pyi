@@ -28,7 +28,8 @@ class ArtifactsServiceStub:
         runyard_protos.files.v1.artifacts_pb2.CreateDraftResponse,
     ]
     """Begins a version, as a draft that nobody sees. Safe to repeat: the same request_id gives the same draft, or the version that it became.
-    Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type).
+    Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type),
+    REQUEST_ID_REUSED (with another name, digest or count), ARTIFACT_NOT_FOUND (the version that it became was deleted).
     """
 
     AddEntries: grpc.UnaryUnaryMultiCallable[
@@ -44,7 +45,8 @@ class ArtifactsServiceStub:
         runyard_protos.files.v1.artifacts_pb2.CreateContentUploadsResponse,
     ]
     """Announces contents of a draft and returns where to PUT their bytes. Safe to repeat: parts that arrived already are named, and need no sending.
-    Errors: DRAFT_NOT_FOUND, FIELD_INVALID, COLUMN_LENGTH_MISMATCH.
+    Contents must be those of entries that were added. Errors: DRAFT_NOT_FOUND, DRAFT_COMMITTED, FIELD_INVALID, FIELD_TOO_LARGE,
+    COLUMN_LENGTH_MISMATCH.
     """
 
     CompleteContentUploads: grpc.UnaryUnaryMultiCallable[
@@ -52,7 +54,7 @@ class ArtifactsServiceStub:
         runyard_protos.files.v1.artifacts_pb2.CompleteContentUploadsResponse,
     ]
     """Ends uploads of contents, after checking sizes and ETags. Safe to repeat.
-    Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH.
+    If one is refused, the others are taken all the same. Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH, COLUMN_LENGTH_MISMATCH.
     """
 
     CommitDraft: grpc.UnaryUnaryMultiCallable[
@@ -61,7 +63,8 @@ class ArtifactsServiceStub:
     ]
     """Makes a draft the next version, moves its aliases and `latest`, in one step; or finds that a version has exactly these
     entries already, moves the aliases to it, and makes no new one. Safe to repeat: answers as the first time.
-    Errors: DRAFT_NOT_FOUND, FILE_CONTENT_MISMATCH (the digest is not that of the entries), CONTENT_MISSING (names some that have not arrived).
+    Errors: DRAFT_NOT_FOUND, FIELD_INVALID (a path is a file and a folder), ARTIFACT_TYPE_MISMATCH, FILE_CONTENT_MISMATCH (the digest is
+    not that of the entries), CONTENT_MISSING (names one that has not arrived), ARTIFACT_NOT_FOUND (the version was deleted since).
     """
 
     GetArtifact: grpc.UnaryUnaryMultiCallable[
@@ -130,7 +133,8 @@ class ArtifactsServiceAsyncStub:
         runyard_protos.files.v1.artifacts_pb2.CreateDraftResponse,
     ]
     """Begins a version, as a draft that nobody sees. Safe to repeat: the same request_id gives the same draft, or the version that it became.
-    Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type).
+    Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type),
+    REQUEST_ID_REUSED (with another name, digest or count), ARTIFACT_NOT_FOUND (the version that it became was deleted).
     """
 
     AddEntries: grpc.aio.UnaryUnaryMultiCallable[
@@ -146,7 +150,8 @@ class ArtifactsServiceAsyncStub:
         runyard_protos.files.v1.artifacts_pb2.CreateContentUploadsResponse,
     ]
     """Announces contents of a draft and returns where to PUT their bytes. Safe to repeat: parts that arrived already are named, and need no sending.
-    Errors: DRAFT_NOT_FOUND, FIELD_INVALID, COLUMN_LENGTH_MISMATCH.
+    Contents must be those of entries that were added. Errors: DRAFT_NOT_FOUND, DRAFT_COMMITTED, FIELD_INVALID, FIELD_TOO_LARGE,
+    COLUMN_LENGTH_MISMATCH.
     """
 
     CompleteContentUploads: grpc.aio.UnaryUnaryMultiCallable[
@@ -154,7 +159,7 @@ class ArtifactsServiceAsyncStub:
         runyard_protos.files.v1.artifacts_pb2.CompleteContentUploadsResponse,
     ]
     """Ends uploads of contents, after checking sizes and ETags. Safe to repeat.
-    Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH.
+    If one is refused, the others are taken all the same. Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH, COLUMN_LENGTH_MISMATCH.
     """
 
     CommitDraft: grpc.aio.UnaryUnaryMultiCallable[
@@ -163,7 +168,8 @@ class ArtifactsServiceAsyncStub:
     ]
     """Makes a draft the next version, moves its aliases and `latest`, in one step; or finds that a version has exactly these
     entries already, moves the aliases to it, and makes no new one. Safe to repeat: answers as the first time.
-    Errors: DRAFT_NOT_FOUND, FILE_CONTENT_MISMATCH (the digest is not that of the entries), CONTENT_MISSING (names some that have not arrived).
+    Errors: DRAFT_NOT_FOUND, FIELD_INVALID (a path is a file and a folder), ARTIFACT_TYPE_MISMATCH, FILE_CONTENT_MISMATCH (the digest is
+    not that of the entries), CONTENT_MISSING (names one that has not arrived), ARTIFACT_NOT_FOUND (the version was deleted since).
     """
 
     GetArtifact: grpc.aio.UnaryUnaryMultiCallable[
@@ -234,7 +240,8 @@ class ArtifactsServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.files.v1.artifacts_pb2.CreateDraftResponse, collections.abc.Awaitable[runyard_protos.files.v1.artifacts_pb2.CreateDraftResponse]]:
         """Begins a version, as a draft that nobody sees. Safe to repeat: the same request_id gives the same draft, or the version that it became.
-        Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type).
+        Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, ARTIFACT_TYPE_MISMATCH (the name exists with another type),
+        REQUEST_ID_REUSED (with another name, digest or count), ARTIFACT_NOT_FOUND (the version that it became was deleted).
         """
 
     @abc.abstractmethod
@@ -254,7 +261,8 @@ class ArtifactsServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.files.v1.artifacts_pb2.CreateContentUploadsResponse, collections.abc.Awaitable[runyard_protos.files.v1.artifacts_pb2.CreateContentUploadsResponse]]:
         """Announces contents of a draft and returns where to PUT their bytes. Safe to repeat: parts that arrived already are named, and need no sending.
-        Errors: DRAFT_NOT_FOUND, FIELD_INVALID, COLUMN_LENGTH_MISMATCH.
+        Contents must be those of entries that were added. Errors: DRAFT_NOT_FOUND, DRAFT_COMMITTED, FIELD_INVALID, FIELD_TOO_LARGE,
+        COLUMN_LENGTH_MISMATCH.
         """
 
     @abc.abstractmethod
@@ -264,7 +272,7 @@ class ArtifactsServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.files.v1.artifacts_pb2.CompleteContentUploadsResponse, collections.abc.Awaitable[runyard_protos.files.v1.artifacts_pb2.CompleteContentUploadsResponse]]:
         """Ends uploads of contents, after checking sizes and ETags. Safe to repeat.
-        Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH.
+        If one is refused, the others are taken all the same. Errors: UPLOAD_NOT_FOUND, FILE_CONTENT_MISMATCH, COLUMN_LENGTH_MISMATCH.
         """
 
     @abc.abstractmethod
@@ -275,7 +283,8 @@ class ArtifactsServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[runyard_protos.files.v1.artifacts_pb2.CommitDraftResponse, collections.abc.Awaitable[runyard_protos.files.v1.artifacts_pb2.CommitDraftResponse]]:
         """Makes a draft the next version, moves its aliases and `latest`, in one step; or finds that a version has exactly these
         entries already, moves the aliases to it, and makes no new one. Safe to repeat: answers as the first time.
-        Errors: DRAFT_NOT_FOUND, FILE_CONTENT_MISMATCH (the digest is not that of the entries), CONTENT_MISSING (names some that have not arrived).
+        Errors: DRAFT_NOT_FOUND, FIELD_INVALID (a path is a file and a folder), ARTIFACT_TYPE_MISMATCH, FILE_CONTENT_MISMATCH (the digest is
+        not that of the entries), CONTENT_MISSING (names one that has not arrived), ARTIFACT_NOT_FOUND (the version was deleted since).
         """
 
     @abc.abstractmethod
