@@ -27,11 +27,11 @@ class SimulatedTransport(ServerTransport):
         super().__init__(BASE_URL, api_key="")
         self._node = node
         self._servers = servers
-        self._writes: dict[tuple[int, int], int] = {}
+        self._writes: dict[tuple[int, int, str], int] = {}
 
     async def write_batch(self, batch: Batch) -> Sequence[Rejection]:
-        """Sends a batch, and counts those in flight (I7)."""
-        writer = (batch.run_key, batch.writer)
+        """Sends a batch, and counts those of its journal in flight (I7)."""
+        writer = (batch.run_key, batch.writer, batch.journal)
         self._writes[writer] = self._writes.get(writer, 0) + 1
         if self._writes[writer] > IN_FLIGHT_COUNT_MAX:
             self._servers.violations.append(

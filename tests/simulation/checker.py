@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from runyard import journal_format as form
 from runyard.agent.start import read_start
+from runyard_server.domain.points import Journal
 from runyard_server.domain.run import LIVE_STATES, RunDocument, RunKey, RunState
 from runyard_server.domain.writers import Writer
+from runyard_server.storage.ports.console import LineFilter
 from tests.simulation.disk import Disk
 from tests.simulation.lineage import Lineage, read
 from tests.simulation.world import now
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 GOING_BACK_REASONS = ("STEP_NOT_REACHED", "RUN_NOT_FOUND", "RUN_ALREADY_EXISTS")
 """Why a rewind or a fork may be refused: its step, or its run, is not there (yet), or the run that it wants to start is."""
 
+FRESH_S = 3.0
+"""For how long query may show a run as it was before its last rewind: it asks metadata for it anew after 2 s."""
+
 
 class Violation(AssertionError):
     """An invariant that does not hold."""
@@ -32,24 +39,27 @@ class MarkWatcher:
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
-        self._highest: dict[str, int] = {}
+        self._highest: dict[tuple[str, Journal], int] = {}
 
-    def watch(self, written: Written, content: bytes) -> None:
+    def watch(self, written: Written, journal: Journal, content: bytes) -> None:
         """Looks at a mark.json as it is being written."""
         fields = json.loads(content)
         mark = int(fields["durable_sequence"])
-        before = self._highest.get(written.folder, 0)
+        place = (written.folder, journal)
+        name = f"{written.name} ({journal.name})"
+        before = self._highest.get(place, 0)
         if mark < before:
-            raise Violation(f"I4: mark of {written.name} went back from {before} to {mark}")
-        self._highest[written.folder] = mark
-        settled = durable_of(self._servers, written) | refused_of(fields)
+            raise Violation(f"I4: mark of {name} went back from {before} to {mark}")
+        self._highest[place] = mark
+        settled = durable_of(self._servers, written, journal) | refused_of(fields)
         whole = contiguous(settled)
         if mark > whole:
-            raise Violation(f"I4: mark of {written.name} says {mark}, settled is up to {whole}")
+            raise Violation(f"I4: mark of {name} says {mark}, settled is up to {whole}")
 
     def power_was_cut(self, written: Written) -> None:
-        """Takes note that the disk may hold an older mark now."""
-        self._highest.pop(written.folder, None)
+        """Takes note that the disk may hold older marks now."""
+        for journal in Journal:
+            self._highest.pop((written.folder, journal), None)
 
 
 async def check_healed(
@@ -73,6 +83,7 @@ async def check_healed(
                 raise Violation(f"I3: {one.name} was refused, and has records")
         else:
             _check_writer(servers, one, writer, disk_of[one.folder])
+            await _check_lines(servers, one, writer, disk_of[one.folder])
         durable = durable_of(servers, one)
         _check_points(one, one.points(durable), stored.pop(writer.writer, {}))
     if stored:
@@ -92,7 +103,9 @@ async def check_deleted(servers: Servers, written: Sequence[Written]) -> None:
         writer = find_writer(servers, one)
         if writer is None:
             continue  # it came after the deletion
-        if receipts_of(servers, writer) or await _stored_points(servers, writer.run_key):
+        run_key = writer.run_key
+        is_there = receipts_of(servers, writer) or await _stored_points(servers, run_key)
+        if is_there or await servers.points.console.count_lines(run_key):
             raise Violation(f"deleted {one.path} is still readable")
     documents = now(
         servers.runs.transact(lambda tx: tx.find_run("sim", "world", written[0].run_id, will_change=False))
@@ -126,6 +139,27 @@ def _check_writer(servers: Servers, written: Written, writer: Writer, disk: Disk
         raise Violation(f"I5: of {must} records of {written.name} told: {mark} {writer.end}")
 
 
+async def _check_lines(servers: Servers, written: Written, writer: Writer, disk: Disk) -> None:
+    """I1 and I3 of what was printed: each line is there in its last state, and no other."""
+    printed = written.printed
+    durable = durable_of(servers, written, Journal.CONSOLE)
+    if _began(written, disk):  # else nobody but the server knows of it
+        must = printed.synced_sequence if written.is_cut else printed.last_sequence
+        mark = _read_json(disk, f"{written.folder}/{form.CONSOLE_JOURNAL}/mark.json")
+        missing = set(range(1, must + 1)) - durable - (refused_of(mark) if mark else set())
+        if missing:
+            raise Violation(f"I1/I8: {written.name} lacks what it printed: {sorted(missing)[:5]}")
+    where = LineFilter(writers=(writer.writer,))
+    found = await servers.points.console.read_lines(
+        writer.run_key, where, after=None, is_newest_first=False, limit=1 << 20, bytes_max=1 << 30
+    )
+    stored = dict(zip(found.lines, found.texts, strict=True))
+    wanted = printed.lines(durable)
+    if stored != wanted:
+        wrong = sorted(n for n in {*stored, *wanted} if stored.get(n) != wanted.get(n))
+        raise Violation(f"I1/I3: lines {wrong[:5]} of {written.name} are not as it printed them")
+
+
 def _check_points(written: Written, wanted: dict[Place, bytes], stored: dict[Place, bytes]) -> None:
     missing = [place for place in wanted if place not in stored]
     if missing:
@@ -142,6 +176,10 @@ async def _check_histories(servers: Servers, path: str, lineage: Lineage) -> Non
     """I1 to I3 of what query shows: the current history, with what rewinds took and forks inherited, and all attempts."""
     for is_all, wanted in ((False, lineage.current(path)), (True, lineage.every_attempt(path))):
         found = await read(servers, path, is_all_attempts=is_all)
+        deadline_s = asyncio.get_running_loop().time() + FRESH_S
+        while found != wanted and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(FRESH_S / 4)
+            found = await read(servers, path, is_all_attempts=is_all)
         if found != wanted:
             kind = "attempts=all" if is_all else "the current history"
             missing = sorted(set(wanted) - set(found))[:3]
@@ -240,10 +278,10 @@ def find_writer(servers: Servers, written: Written) -> Writer | None:
     return servers.writers.get(written.request_id)
 
 
-def durable_of(servers: Servers, written: Written) -> set[int]:
-    """Returns the sequences of the writer that were inserted."""
+def durable_of(servers: Servers, written: Written, journal: Journal = Journal.RUN) -> set[int]:
+    """Returns the sequences of the writer's journal that were inserted."""
     writer = find_writer(servers, written)
-    return set() if writer is None else servers.durable.of(writer.run_key, writer.writer)
+    return set() if writer is None else servers.durable.of(writer.run_key, writer.writer, journal)
 
 
 def receipts_of(servers: Servers, writer: Writer) -> set[int]:

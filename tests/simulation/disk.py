@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.world import Chance, Node, check_caller
+from tests.simulation.world import NODE, Chance, Node, check_caller
 
 SECTOR_BYTES = 512
 
@@ -52,8 +52,6 @@ class Disk:
     def __init__(self, chance: Chance) -> None:
         self.locks: dict[str, Node] = {}
         self.full_probability = 0.0
-        self.open_count = 0
-        """Files that agents hold open."""
         self.on_replace: Callable[[str, bytes], None] = lambda path, content: None
         self._chance = chance
         self._files: dict[str, File] = {}
@@ -63,6 +61,15 @@ class Disk:
         """What was done to names since they were synced: a name got a file, or lost it."""
         self._folders: dict[str, dict[str, None]] = {}
         self._changes = 0
+        self._opened: dict[OpenedFile, Node | None] = {}
+
+    @property
+    def open_count(self) -> int:
+        """Returns how many files living agents hold open; the system closes those of the dead."""
+        for file, node in list(self._opened.items()):
+            if node is not None and not node.is_alive:
+                file.close()
+        return len(self._opened)
 
     # What agents call.
 
@@ -83,7 +90,11 @@ class Disk:
 
     def open(self, path: str) -> OpenedFile | None:
         check_caller()
-        return OpenedFile(self, self._files[path]) if path in self._files else None
+        if path not in self._files:
+            return None
+        opened = OpenedFile(self._opened, self._files[path])
+        self._opened[opened] = NODE.get()
+        return opened
 
     def replace(self, path: str, content: bytes, *, is_synced: bool) -> None:
         check_caller()
@@ -198,14 +209,13 @@ class Disk:
 class OpenedFile:
     """A file that was opened; it stays readable when its name goes."""
 
-    def __init__(self, disk: Disk, file: File) -> None:
-        self._disk = disk
+    def __init__(self, opened: dict[OpenedFile, Node | None], file: File) -> None:
+        self._opened = opened
         self._file = file
-        disk.open_count += 1
 
     def read_at(self, offset: int, length_bytes: int) -> bytes:
         check_caller()
         return bytes(self._file.content[offset : offset + length_bytes])
 
     def close(self) -> None:
-        self._disk.open_count -= 1
+        self._opened.pop(self, None)

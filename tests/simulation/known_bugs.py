@@ -137,6 +137,16 @@ BUGS = {
     "FinishRun is called before all is durable": Bug(
         AGENT + "run", "            await uploader.drain()\n", ""
     ),
+    "the end of a run does not wait for what was printed": Bug(
+        AGENT + "run",
+        "                await sides.finish(is_live=self._is_current)\n",
+        "                pass\n",
+    ),
+    "an older telling of a line wins": Bug(
+        "runyard_server.storage.memory.console",
+        "if known is None or known.sequence <= block.sequence:",
+        "if known is None:",
+    ),
     "an answer that finds no room on the disk ends the upload": Bug(
         AGENT + "mark",
         "    except OSError as error:  # the upload needs no file: only the SDK's links do\n",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from runyard import journal_format as form
+from runyard_server.domain.points import Journal
 from tests.simulation.agents import AgentNode
 from tests.simulation.checker import MarkWatcher, Violation
 from tests.simulation.disk import Disk
@@ -71,9 +73,11 @@ class Machine:
     def _watch_marks(self, path: str, content: bytes) -> None:
         folder, _, name = path.rpartition("/")
         if name == "mark.json":
-            trainer = self.trainers[folder]
+            is_console = folder.endswith(f"/{form.CONSOLE_JOURNAL}")
+            trainer = self.trainers[folder.rpartition("/")[0] if is_console else folder]
+            journal = Journal.CONSOLE if is_console else Journal.RUN
             try:
-                self._watcher.watch(trainer.written, content)
+                self._watcher.watch(trainer.written, journal, content)
             except Violation as error:
                 # Kept: the agent under test may well survive what is raised into it.
                 self._servers.violations.append(error)

@@ -15,7 +15,7 @@ from runyard_protos.ingest.v1 import ingest_pb2
 from runyard_protos.metadata.v1 import metadata_pb2
 from runyard_protos.query.v1 import query_pb2
 from runyard_server.domain import errors as domain_errors
-from runyard_server.domain.points import UInt64Column
+from runyard_server.domain.points import Journal, UInt64Column
 from runyard_server.domain.projects import Project
 from runyard_server.domain.purges import StoreFreed, TablePurge
 from runyard_server.domain.run import RunDocument, RunKey
@@ -85,18 +85,18 @@ class Durable:
     """The sequences of each writer that some inserted block held, noted beside the store: what I4 is asked of."""
 
     def __init__(self) -> None:
-        self._sequences: dict[tuple[RunKey, int], set[int]] = {}
+        self._sequences: dict[tuple[RunKey, int, Journal], set[int]] = {}
 
     def note(self, entries: Sequence[BlockEntry]) -> None:
         """Takes what was inserted."""
         for entry in entries:
             batch = entry.batch
-            held = self._sequences.setdefault((batch.run_key, batch.writer), set())
+            held = self._sequences.setdefault((batch.run_key, batch.writer, batch.journal), set())
             held.update(range(batch.first_sequence, batch.last_sequence + 1))
 
-    def of(self, run_key: RunKey, writer: int) -> set[int]:
-        """Returns the sequences of a writer."""
-        return self._sequences.get((run_key, writer), set())
+    def of(self, run_key: RunKey, writer: int, journal: Journal = Journal.RUN) -> set[int]:
+        """Returns the sequences of a writer's journal."""
+        return self._sequences.get((run_key, writer, journal), set())
 
 
 class FaultyPoints:

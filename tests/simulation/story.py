@@ -41,7 +41,7 @@ AIM_S, AIM_INTERVAL_S = 5.0, 0.05
 LOOK_INTERVAL_S = 0.5
 """Pause between two looks at what must stay bounded."""
 OPEN_FILES_MAX = 4
-"""Files that an agent may hold open per run folder: its segment, and one it looks into."""
+"""Files that an agent may hold open per run folder: of each of its two journals the segment, and one it looks into."""
 
 
 class Back(NamedTuple):

@@ -11,6 +11,7 @@ from zlib import crc32
 
 from runyard import journal_format as form
 from tests.simulation.disk import Disk
+from tests.simulation.printing import Keeper
 from tests.simulation.world import Chance, Node, WorldClock
 from tests.simulation.written import Row, Setting, Written
 
@@ -22,9 +23,11 @@ SYNC_INTERVAL_S = 0.25
 class JournalWriter:
     """Appends frames to segments on a simulated disk; a frame is there whole when `append` returns True."""
 
-    def __init__(self, disk: Disk, folder: str, *, segment_bytes: int) -> None:
+    def __init__(
+        self, disk: Disk, folder: str, *, segment_bytes: int, journal: str = form.RUN_JOURNAL
+    ) -> None:
         self._disk = disk
-        self._folder = folder
+        self._folder = f"{folder}/{journal}"
         self._segment_bytes = segment_bytes
         self._number = 0
         self._synced_number = 0
@@ -86,7 +89,7 @@ class JournalWriter:
         self._disk.write(self._path(self._number), self._position, bytes(part))
 
     def _path(self, number: int) -> str:
-        return f"{self._folder}/journal/{form.segment_name(number)}"
+        return f"{self._folder}/{form.segment_name(number)}"
 
     def _open(self, frame_bytes: int) -> bool:
         size = max(self._segment_bytes, form.HEADER_BYTES + frame_bytes)
@@ -141,13 +144,22 @@ class Trainer(Node):
         )
         self._disk = disk
         self._lock = f"{written.folder}/writer.lock"
+        console = JournalWriter(
+            disk,
+            written.folder,
+            segment_bytes=chance.between(1, 8) * 512,
+            journal=form.CONSOLE_JOURNAL,
+        )
+        self.keeper = Keeper(f"{self.name}-keeper", console, written.printed, disk, chance)
 
     async def train(self, lesson: Lesson) -> None:
         """Logs rows; then writes FINISH, or ends without a word in the middle of a write."""
         if not await self._begin():
             self.is_alive = False
             return
+        self.keeper.begin(self.written.folder)
         syncing = asyncio.ensure_future(self._keep_synced())
+        talks = self.chance.random.choice((0.0, 0.1, 0.5))
         key_sets = [
             tuple(self.chance.random.sample(NAMES, self.chance.between(1, len(NAMES))))
             for _ in range(self.chance.between(1, 3))
@@ -159,6 +171,8 @@ class Trainer(Node):
             self.log(self.chance.random.choice(key_sets), step)
             if self.chance.hits(0.05):
                 self.change()
+            if self.chance.hits(talks):
+                self.keeper.keep(self.clock.now_unix_ns())
             if self.chance.hits(lesson.pause_probability):
                 await asyncio.sleep(self.chance.delay_s(lesson.pace_s))
         if lesson.finishes:
@@ -168,12 +182,21 @@ class Trainer(Node):
         syncing.cancel()
         # The lock goes with the process.
         self.is_alive = False
+        self._end_keeper()
 
     def kill(self) -> None:
         """Ends the process in the middle of a write."""
         if self.is_alive:
             self.journal.tear(self.chance)
+            self._end_keeper()
         super().kill()
+
+    def _end_keeper(self) -> None:
+        """Has the keeper end with it: mostly well, though it may be killed too."""
+        if self.chance.hits(0.8):
+            self.keeper.end()
+        else:
+            self.keeper.kill()
 
     def log(self, names: tuple[str, ...], step: int) -> None:
         """Writes one row of values that differ for every record; a full disk drops it."""
@@ -241,3 +264,4 @@ class Trainer(Node):
         while True:
             await asyncio.sleep(SYNC_INTERVAL_S)
             self.written.synced_sequence = self.journal.sync()
+            self.keeper.sync()

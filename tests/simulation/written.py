@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.simulation.printing import Printed
+
 Place = tuple[str, int]
 """(metric, step)."""
 
@@ -40,6 +42,7 @@ class Written:
     rows: list[Row] = field(default_factory=list)
     config: list[Setting] = field(default_factory=list)
     summary: list[Setting] = field(default_factory=list)
+    printed: Printed = field(default_factory=Printed)
     last_sequence: int = 0
     synced_sequence: int = 0
     """What a power cut cannot take."""
