@@ -15,8 +15,11 @@ BUG_SEEDS ?= 1000
 SEED ?=
 KILLS ?= 20
 MINUTES ?= 60
+JOBS ?= 3
 PYTEST_ARGS ?=
 
+# Files of tests run side by side, in the order in which they are collected: most of them wait for processes that they start.
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 UV := $(BIN)/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -36,7 +39,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header -
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
-	@echo "  variables: HTTP=HOST:PORT GRPC=HOST:PORT DATA_DIR=DIR (run)  SEEDS=N SEED=N (sim)  KILLS=N (robust)  MINUTES=N (soak)  PYTEST_ARGS=... (all tests)"
+	@echo "  variables: HTTP=HOST:PORT GRPC=HOST:PORT DATA_DIR=DIR (run)  SEEDS=N SEED=N (sim)  KILLS=N (robust)  MINUTES=N (soak)  JOBS=N PYTEST_ARGS=... (tests)"
 
 # ---- set up -----------------------------------------------------------------------------------------------------------
 
@@ -124,7 +127,7 @@ check: lint types protos-check quick ## what to run before each commit
 
 .PHONY: integration
 integration: setup ## the services together, in one process and apart
-	@$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+	@$(BIN)/pytest $(PARALLEL) tests/integration $(PYTEST_ARGS)
 
 .PHONY: sim
 sim: $(PYTHON_READY) ## simulation under drawn faults (SEEDS=500, or SEED=17 to replay one)
@@ -136,7 +139,7 @@ sim-bugs: $(PYTHON_READY) ## put known bugs back, one at a time, and see that th
 
 .PHONY: robust
 robust: setup ## kill -9 of real processes (KILLS=20)
-	@RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest tests/robustness $(PYTEST_ARGS)
+	@RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest $(PARALLEL) tests/robustness $(PYTEST_ARGS)
 
 .PHONY: e2e
 e2e: setup browser ## a browser sees a run arrive
@@ -158,7 +161,7 @@ web: $(WEB_READY) ## tests of the web application
 
 .PHONY: test
 test: setup lint types protos-check browser web ## everything: what .ci/run calls
-	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest $(PYTEST_ARGS)
+	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: setup ## drawn faults against real processes and simulated worlds (MINUTES=60 SEED=N)
