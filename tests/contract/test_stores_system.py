@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from runyard_server.domain.clock import SystemClock
-from runyard_server.domain.points import Batch, Journal
+from runyard_server.domain.points import Batch, Journal, metric_id
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.engine import ClickHouse
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
+from runyard_server.storage.clickhouse.system_retention import SystemConfig, SystemRetention
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.ports.points import BlockEntry, PointReader, PointWriter
 from runyard_server.storage.ports.system import SystemReader, SystemSeries, SystemSpan
-from tests.stores import TEST_RUNS_UNIX_MS, new_run_key, table
+from tests.stores import TEST_RUNS_UNIX_MS, ManualClock, new_run_key, table
 
 NS_PER_MS = 1_000_000
 
@@ -81,6 +84,7 @@ class SystemStoreSuite:
             TEST_RUNS_UNIX_MS,
             TEST_RUNS_UNIX_MS + 10,
         )
+        assert [s.mean for s in stats] == [6.0, 2.0]
         assert stats[1].last == math.inf
         found = await store.system.read_series(
             run, ["system/b", "system/a"], SystemSpan(), width_ms=1, is_by_writer=False
@@ -138,6 +142,17 @@ class SystemStoreSuite:
         assert series.lasts.tolist() == [3.0, 4.0, 5.0, 6.0]
         assert await store.system.read_extent(run, ["system/y"], SystemSpan()) is None
         assert await store.system.read_extent(new_run_key(), ["system/x"], span) is None
+
+    async def test_names_are_counted(self, store: SystemStore) -> None:
+        """The ids of a run's system metrics are told, each once, up to a limit; the run's own metrics have none of them."""
+        run = new_run_key()
+        await insert(store, sampled(run, ["system/x", "system/y"], [(0, (1.0, 2.0))]))
+        await insert(store, sampled(run, ["system/x"], [(0, (1.0,))], writer=2))
+        expected = {metric_id("system/x"), metric_id("system/y")}
+        ids = await store.writer.read_metric_ids(run, limit=9, journal=Journal.SYSTEM)
+        assert sorted(ids.tolist()) == sorted(expected)
+        assert len(await store.writer.read_metric_ids(run, limit=1, journal=Journal.SYSTEM)) == 1
+        assert len(await store.writer.read_metric_ids(run, limit=9)) == 0
 
     async def test_the_run_itself_knows_nothing_of_them(self, store: SystemStore) -> None:
         """Samples are no points of the run: neither its metrics, its last step nor its receipt tell of them."""
@@ -207,3 +222,60 @@ async def test_memory_and_clickhouse_agree(clickhouse: ClickHouse) -> None:
                         np.testing.assert_allclose(actual, expected, rtol=1e-12)
                     else:
                         assert expected == actual
+
+
+async def test_old_samples_go(clickhouse: ClickHouse) -> None:
+    """Whole months and the older part of one go, in either order of rows; what is kept stays, and a further round finds nothing."""
+    now = datetime(2020, 4, 14, 15, 30, tzinfo=UTC)
+    first_kept = datetime(2020, 3, 15, tzinfo=UTC)
+    moments = [
+        first_kept - timedelta(days=400),
+        first_kept - timedelta(days=20),
+        first_kept - timedelta(milliseconds=1),
+        first_kept,
+        now,
+    ]
+    store = SystemStore(
+        ClickHousePointWriter(clickhouse, clock=SystemClock()),
+        ClickHousePointReader(clickhouse),
+        ClickHouseSystemReader(clickhouse),
+    )
+    run = new_run_key()
+    rows = [
+        (round(moment.timestamp() * 1000) - TEST_RUNS_UNIX_MS, (float(place),))
+        for place, moment in enumerate(moments)
+    ]
+    await insert(store, sampled(run, ["system/x"], rows))
+    retention = SystemRetention(
+        SystemConfig(keep_days=30),
+        store=clickhouse,
+        clock=ManualClock(unix_ns=round(now.timestamp()) * 10**9),
+        lock=asyncio.Lock(),
+    )
+    assert await retention.run_round() >= 3
+    (kept,) = await store.system.read_series(
+        run, ["system/x"], SystemSpan(), width_ms=1, is_by_writer=False
+    )
+    assert kept.lasts.tolist() == [3.0, 4.0]
+    assert await retention.run_round() == 0
+
+
+async def test_samples_of_many_months_in_one_block(clickhouse: ClickHouse) -> None:
+    """A clock that jumps about through decades keeps no block from being stored."""
+    store = ClickHousePointWriter(clickhouse, clock=SystemClock())
+    run = new_run_key()
+    month_ms = 31 * 86_400_000
+    rows = [(place * month_ms, (float(place),)) for place in range(300)]
+    await store.insert_block([BlockEntry(sampled(run, ["system/x"], rows))])
+    reader = ClickHouseSystemReader(clickhouse)
+    assert await reader.read_extent(run, ["system/x"], SystemSpan()) == (
+        TEST_RUNS_UNIX_MS,
+        TEST_RUNS_UNIX_MS + 299 * month_ms,
+    )
+
+
+@pytest.mark.parametrize("days", [-1.0, math.nan, math.inf, 1e9])
+def test_days_that_are_none(days: float) -> None:
+    """A number of days that cannot be is refused before the server starts."""
+    with pytest.raises(ValueError, match="keep_days"):
+        SystemConfig(keep_days=days)

@@ -128,9 +128,11 @@ class FaultyPoints:
         await asyncio.sleep(self._chance.delay_s(self._faults.delay_mean_s))
         check_caller()
 
-    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+    async def read_metric_ids(
+        self, run_key: RunKey, *, limit: int, journal: Journal = Journal.RUN
+    ) -> UInt64Column:
         await self._pass(self._faults.insert_refused)
-        return await self._store.read_metric_ids(run_key, limit=limit)
+        return await self._store.read_metric_ids(run_key, limit=limit, journal=journal)
 
     async def _insert(self, entries: Sequence[BlockEntry]) -> None:
         await self._store.insert_block(entries)

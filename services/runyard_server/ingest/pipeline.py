@@ -47,6 +47,7 @@ class PipelineLimits:
     batch: BatchLimits
     block: BlockLimits
     metrics_per_run_max: int
+    system_metrics_per_run_max: int
     metric_ids_max: int
     durable_batches_max: int
 
@@ -68,9 +69,14 @@ class Pipeline:
         self._writer = writer
         self._runs = runs
         self._clock = clock
-        self._census = MetricCensus(
-            metrics_per_run_max=limits.metrics_per_run_max, ids_max=limits.metric_ids_max
-        )
+        self._limits_of = {
+            Journal.RUN: limits.metrics_per_run_max,
+            Journal.SYSTEM: limits.system_metrics_per_run_max,
+        }
+        self._censuses = {
+            journal: MetricCensus(metrics_per_run_max=limit, ids_max=limits.metric_ids_max)
+            for journal, limit in self._limits_of.items()
+        }
         self._dedupe: Dedupe[Waiting] = Dedupe(durable_max=limits.durable_batches_max)
         self._batcher: Batcher[Waiting] = Batcher(limits.block)
         self._wake = asyncio.Event()
@@ -153,26 +159,33 @@ class Pipeline:
 
     async def _apply_census(self, valid: ValidBatch) -> ValidBatch:
         batch = valid.batch
-        if batch.journal != Journal.RUN:  # the machine's metrics are few, and not the run's
+        census = self._censuses.get(batch.journal)
+        if census is None:  # lines have no names
             return valid
         refused = {rejection.metric for rejection in valid.rejections}
         positions = [
             position for position, name in enumerate(batch.metric_names) if name not in refused
         ]
         ids = [metric_id(batch.metric_names[position]) for position in positions]
-        limit = self._limits.metrics_per_run_max
-        if self._census.needs_load(batch.run_key, ids):
+        limit = self._limits_of[batch.journal]
+        if census.needs_load(batch.run_key, ids):
             # One more than the limit would be of no use: at the limit every new name is refused.
-            stored = await self._points.read_metric_ids(batch.run_key, limit=limit)
-            self._census.load(batch.run_key, stored.tolist())
-        beyond = self._census.admit(batch.run_key, ids)
-        counters.CACHE_EVICTIONS.labels("metric_ids").inc(self._census.take_evictions())
+            stored = await self._points.read_metric_ids(
+                batch.run_key, limit=limit, journal=batch.journal
+            )
+            census.load(batch.run_key, stored.tolist())
+        beyond = census.admit(batch.run_key, ids)
+        counters.CACHE_EVICTIONS.labels("metric_ids").inc(census.take_evictions())
         if not beyond:
             return valid
-        problem = Problem(
-            "METRIC_COUNT_EXCEEDED",
-            f"the run has {limit} metrics, which is the limit; this one is not stored",
-        )
+        if batch.journal == Journal.SYSTEM:
+            message = (
+                f"the run has {limit} system metrics, which is the limit; this one is not stored:"
+                " narrow open_metrics_filters, or raise ingest.system_metrics_per_run_max"
+            )
+        else:
+            message = f"the run has {limit} metrics, which is the limit; this one is not stored"
+        problem = Problem("METRIC_COUNT_EXCEEDED", message)
         fewer = refuse_metrics(batch, {positions[place]: problem for place in beyond})
         return ValidBatch(fewer.batch, valid.rejections + fewer.rejections)
 

@@ -45,6 +45,7 @@ from runyard_server.storage.clickhouse.purge import (
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
+from runyard_server.storage.clickhouse.system_retention import SystemConfig, SystemRetention
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.database import Database, SqlConfig
 from runyard_server.storage.sql.files import SqlFileStore
@@ -97,6 +98,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "local_s3": LocalS3Config,
     "ingest": ingest.IngestConfig,
     "rollup": RollupConfig,
+    "system": SystemConfig,
     "query": query.QueryConfig,
     "metadata": metadata.MetadataConfig,
     "notify": NotifyConfig,
@@ -274,12 +276,18 @@ class _Wiring:
             clock=self._clock,
         )
         self._add(Resource("rollup", _nothing, rollup.run))
+        purger = ClickHousePurger(self._made_clickhouse(), tables=STREAM_TABLES, clock=self._clock)
+        retention = SystemRetention(
+            self._config.section("system", SystemConfig),
+            store=self._made_clickhouse(),
+            clock=self._clock,
+            lock=purger.lock,
+        )
+        self._add(Resource("system_retention", _nothing, retention.run))
         return ingest.build(
             self._config.section("ingest", ingest.IngestConfig),
             points=ClickHousePointWriter(self._made_clickhouse(), clock=self._clock),
-            purger=ClickHousePurger(
-                self._made_clickhouse(), tables=STREAM_TABLES, clock=self._clock
-            ),
+            purger=purger,
             siblings=self._siblings,
             clock=self._clock,
         )
@@ -291,6 +299,7 @@ class _Wiring:
             points=ClickHousePointReader(store),
             console=ClickHouseConsoleReader(store),
             system=ClickHouseSystemReader(store),
+            system_keep_days=self._config.section("system", SystemConfig).keep_days,
             runs=ClickHouseRunIndex(store),
             siblings=self._siblings,
             clock=self._clock,

@@ -136,7 +136,8 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
     async def ListSystemMetrics(
         self, request: pb.ListSystemMetricsRequest, context: Any
     ) -> pb.ListSystemMetricsResponse:
-        return system_stats(await self._service.system.list_metrics(request.run_path))
+        system = self._service.system
+        return system_stats(await system.list_metrics(request.run_path), keep_days=system.keep_days)
 
     async def QuerySystemMetrics(
         self, request: pb.QuerySystemMetricsRequest, context: Any

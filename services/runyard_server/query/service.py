@@ -60,6 +60,7 @@ def build(
     runs: RunIndex,
     siblings: QuerySiblings,
     clock: Clock,
+    system_keep_days: float = 0.0,
 ) -> QueryService:
     """Returns the service, not started."""
     return QueryService(
@@ -70,6 +71,7 @@ def build(
         runs=runs,
         siblings=siblings,
         clock=clock,
+        system_keep_days=system_keep_days,
     )
 
 
@@ -88,6 +90,7 @@ class QueryService:
         runs: RunIndex,
         siblings: QuerySiblings,
         clock: Clock,
+        system_keep_days: float = 0.0,
     ) -> None:
         self._points = points
         self._index = runs
@@ -95,7 +98,7 @@ class QueryService:
         self._finder = RunFinder(config, index=runs, source=siblings, clock=clock)
         self.console = ConsoleQueries(console, self._finder)
         """Reads of what runs print."""
-        self.system = SystemQueries(system, self._finder)
+        self.system = SystemQueries(system, self._finder, keep_days=system_keep_days)
         """Reads of what machines did."""
         self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 

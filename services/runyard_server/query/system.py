@@ -26,7 +26,9 @@ class SystemAsk:
 class SystemQueries:
     """Answers ListSystemMetrics and QuerySystemMetrics."""
 
-    def __init__(self, reader: SystemReader, finder: RunFinder) -> None:
+    def __init__(self, reader: SystemReader, finder: RunFinder, *, keep_days: float) -> None:
+        self.keep_days = keep_days
+        """For how many days samples are kept; 0: for as long as their run."""
         self._reader = reader
         self._finder = finder
 

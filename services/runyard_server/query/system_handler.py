@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from runyard_protos.query.v1 import query_pb2 as pb
+from runyard_server.domain.system_metrics import SystemMetricLabels, labels_of
 from runyard_server.query.packed import pack_columns
 from runyard_server.query.system import SystemAsk
 from runyard_server.storage.ports.system import SystemSeries, SystemSpan, SystemStats
@@ -30,21 +31,33 @@ def system_ask(request: pb.QuerySystemMetricsRequest) -> SystemAsk:
     )
 
 
-def system_stats(stats: Sequence[SystemStats]) -> pb.ListSystemMetricsResponse:
-    """Returns the message that says it."""
+def system_stats(stats: Sequence[SystemStats], *, keep_days: float) -> pb.ListSystemMetricsResponse:
+    """Returns the message that says it, in the order of the table of metrics."""
+    found = sorted(
+        ((labels_of(one.name), one) for one in stats),
+        key=lambda pair: (pair[0].place, pair[1].name.encode()),
+    )
     return pb.ListSystemMetricsResponse(
-        metrics=[
-            pb.SystemMetricStats(
-                name=one.name,
-                writers=one.writers,
-                first_time_unix_ns=one.first_time_unix_ms * _NS_PER_MS,
-                last_time_unix_ns=one.last_time_unix_ms * _NS_PER_MS,
-                last=one.last,
-                low=one.low,
-                high=one.high,
-            )
-            for one in stats
-        ]
+        metrics=[_stats(labels, one) for labels, one in found], keep_days=keep_days
+    )
+
+
+def _stats(labels: SystemMetricLabels, one: SystemStats) -> pb.SystemMetricStats:
+    return pb.SystemMetricStats(
+        name=one.name,
+        writers=one.writers,
+        first_time_unix_ns=one.first_time_unix_ms * _NS_PER_MS,
+        last_time_unix_ns=one.last_time_unix_ms * _NS_PER_MS,
+        last=one.last,
+        low=one.low,
+        high=one.high,
+        mean=one.mean,
+        unit=labels.unit,
+        description=labels.description,
+        section=pb.SystemSection.ValueType(labels.section),
+        title=labels.title,
+        item=labels.item,
+        is_of_process=labels.is_of_process,
     )
 
 

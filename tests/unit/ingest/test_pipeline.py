@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +16,7 @@ from runyard_server.domain.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from runyard_server.domain.points import Batch, Journal
 from runyard_server.ingest.pipeline import Acknowledgement
 from tests.simulation.loop import run
 from tests.stores import batch, new_run_key, read_values
@@ -205,6 +208,38 @@ def test_metrics_beyond_the_limit_are_refused_alone() -> None:
             assert await read_values(points, RUN, "c") == []
             receipts = await points.read_receipts(RUN)
             assert [(r.points_accepted, r.points_rejected) for r in receipts] == [(1, 0), (4, 2)]
+
+    run(story())
+
+
+def test_system_metrics_have_a_limit_of_their_own() -> None:
+    """Names beyond it are refused by name, also after a restart, and whatever the run's own metrics are."""
+
+    async def story() -> None:
+        points = FaultyPoints()
+        limits = {"metrics_per_run_max": 1, "system_metrics_per_run_max": 2}
+
+        def samples(names: Sequence[str], sequence: int) -> Batch:
+            values = {name: [(0, float(sequence))] for name in names}
+            one = batch(RUN, values, first_sequence=sequence)
+            return replace(one, journal=Journal.SYSTEM)
+
+        async with running(points, **limits) as pipeline:
+            await pipeline.write(batch(RUN, {"loss": [(0, 0.0)]}), deadline_s=10.0)
+            first = await pipeline.write(samples(["system/a"], 1), deadline_s=10.0)
+            assert first.rejections == ()
+        async with running(points, **limits) as pipeline:
+            for sequence in (2, 3):
+                names = ["system/b", "system/c", "system/a"]
+                answer = await pipeline.write(samples(names, sequence), deadline_s=10.0)
+                (rejection,) = answer.rejections
+                assert (rejection.metric, rejection.points) == ("system/c", 1)
+                assert rejection.reason == "METRIC_COUNT_EXCEEDED"
+                assert "system_metrics_per_run_max" in rejection.message
+        assert [one.name for one in await points.system.list_metrics(RUN)] == [
+            "system/a",
+            "system/b",
+        ]
 
     run(story())
 

@@ -17,7 +17,7 @@ from runyard_server.domain.errors import (
     NotFound,
     Unavailable,
 )
-from runyard_server.domain.points import SummaryChange
+from runyard_server.domain.points import Journal, SummaryChange
 from runyard_server.domain.projects import Project
 from runyard_server.domain.run import (
     Cut,
@@ -94,6 +94,7 @@ class World:
             runs=self.index,
             siblings=self.metadata,
             clock=self.clock,
+            system_keep_days=30.0,
         )
         self.rpc = QueryHandler(service)
 
@@ -440,3 +441,26 @@ async def test_paths_that_name_no_run_are_refused(world: World, path: str, reaso
     with pytest.raises((NotFound, FailedPrecondition, InvalidArgument)) as caught:
         await world.rpc.QueryBuckets(request, None)
     assert caught.value.reason == reason
+
+
+async def test_system_metrics_come_with_what_is_shown_of_them(world: World) -> None:
+    """In the order of the table, each with unit, chart and section; and for how many days they are kept."""
+    run = await world.add_run("r")
+    names = ["system/network.sentRate", "system/gpu.1.temp", "system/gpu.0.temp", "system/proc.cpu"]
+    samples = batch(run.run_key, {name: [(1, 2.0), (2, 4.0)] for name in names})
+    samples = dataclasses.replace(samples, journal=Journal.SYSTEM)
+    await world.points.insert_block([BlockEntry(samples)])
+    reply = await world.rpc.ListSystemMetrics(pb.ListSystemMetricsRequest(run_path="e/p/r"), None)
+    assert reply.keep_days == 30.0
+    assert [(one.name, one.item, one.is_of_process) for one in reply.metrics] == [
+        ("system/gpu.0.temp", "GPU 0", False),
+        ("system/gpu.1.temp", "GPU 1", False),
+        ("system/proc.cpu", "", True),
+        ("system/network.sentRate", "sent", False),
+    ]
+    first = reply.metrics[0]
+    assert (first.unit, first.title) == ("°C", "GPU temperature")
+    assert (first.section, first.description) == (
+        pb.SYSTEM_SECTION_GPU,
+        "Temperature of the GPU",
+    )

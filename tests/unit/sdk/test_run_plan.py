@@ -11,7 +11,7 @@ import pytest
 import runyard
 from runyard import last_runs, ranks
 from runyard.errors import InvalidArgument, UsageError
-from runyard.run_origin import Origin, read_origin
+from runyard.run_branch import BranchPoint, read_branch_point
 from runyard.run_plan import RunPlan, plan_run
 from runyard.settings import ResolvedSettings
 
@@ -107,16 +107,16 @@ def test_ranks_without_an_id_are_told_how_to_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "origin"),
+    ("text", "branch"),
     [
-        ("abc?_step=7", Origin("abc", 7)),
-        ("e/p/abc?_step=-3", Origin("e/p/abc", -3)),
-        (" a b?_step=0 ", Origin("a b", 0)),
+        ("abc?_step=7", BranchPoint("abc", 7)),
+        ("e/p/abc?_step=-3", BranchPoint("e/p/abc", -3)),
+        (" a b?_step=0 ", BranchPoint("a b", 0)),
     ],
 )
-def test_an_origin_is_read(text: str, origin: Origin) -> None:
+def test_a_branch_point_is_read(text: str, branch: BranchPoint) -> None:
     """RUN?_step=N, RUN being an id or a path."""
-    assert origin == read_origin(text, argument="fork_from")
+    assert branch == read_branch_point(text, argument="fork_from")
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_an_origin_is_read(text: str, origin: Origin) -> None:
         7,
     ],
 )
-def test_what_is_no_origin_is_refused_with_the_form(text: Any) -> None:
+def test_what_is_no_branch_point_is_refused_with_the_form(text: Any) -> None:
     """The error names the argument, the value and the form."""
     with pytest.raises(InvalidArgument, match=r"RUN\?_step=N"):
-        read_origin(text, argument="fork_from")
+        read_branch_point(text, argument="fork_from")
 
 
 def test_a_rewind_continues_the_run_after_the_step(tmp_path: Path) -> None:

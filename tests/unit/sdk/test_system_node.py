@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runyard.agent.system.elsewhere import PsutilMachine
-from runyard.agent.system.metric_table import METRICS, info_of
 from runyard.agent.system.sampler import ProcessSampler, SystemSampler, mount_of
+from runyard_server.domain.system_metrics import SystemSection, labels_of
 from tests.unit.sdk.made_up_machine import MadeUpMachine
 
 GIB = 1 << 30
@@ -128,41 +128,15 @@ def test_each_disk_is_told_once(tmp_path: Path) -> None:
 
 
 def test_every_metric_of_this_machine_has_a_row() -> None:
-    """The table knows the unit of whatever this very machine tells, and the usual is told."""
+    """The server's table knows whatever this very machine tells, and the usual is told."""
     system, process = SystemSampler(("/",)), ProcessSampler(os.getpid())
     process.sample(system.sample())
     metrics = process.sample(system.sample())
     assert (system.failure_count, process.failure_count) == (0, 0)
-    assert [name for name in metrics if info_of(name) is None] == []
+    assert [name for name in metrics if labels_of(name).section == SystemSection.OTHER] == []
     usual = {"memory_percent", "load.1m", "proc.cpu", "proc.memory.rssMB", "disk./.usageGB"}
     assert {f"system/{name}" for name in usual} <= set(metrics)
     assert 0 <= metrics["system/memory_percent"] <= 100
-
-
-@pytest.mark.parametrize(
-    ("name", "unit"),
-    [
-        ("system/cpu", "%"),
-        ("system/disk./mnt/a.b.usageGB", "GB"),
-        ("system/disk.nvme0n1.in", "MB"),
-        ("system/disk.nvme0n1.inRate", "bytes/s"),
-        ("system/gpu.7.powerWatts", "W"),
-        ("system/gpu.process.0.gpu", "%"),
-        ("system/openmetrics.dcgm.up.0", ""),
-        ('system/openmetrics.dcgm.up{gpu="0"}', ""),
-    ],
-)
-def test_a_name_is_found_in_the_table(name: str, unit: str) -> None:
-    """The name of a GPU, disk or endpoint finds the row that it is of."""
-    info = info_of(name)
-    assert info is not None and info.unit == unit
-
-
-def test_the_table_has_each_row_once() -> None:
-    """No two rows have a name, none lacks a description, and other names are in none."""
-    assert len({info.name_pattern for info in METRICS}) == len(METRICS)
-    assert all(info.description for info in METRICS)
-    assert info_of("loss") is None and info_of("system/gpu.x.temp") is None
 
 
 def test_a_system_without_proc() -> None:

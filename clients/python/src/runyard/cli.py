@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runyard import cli_journal, cli_lives, cli_logs, cli_projects, cli_stop, cli_sync, cli_trash
+from runyard import (
+    cli_journal,
+    cli_lives,
+    cli_logs,
+    cli_projects,
+    cli_stop,
+    cli_sync,
+    cli_system,
+    cli_trash,
+)
 from runyard.errors import Error
 from runyard.host_text import host_lines
 from runyard.text_format import bytes_text, table_lines
@@ -69,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cli_lives.add_commands(runs, reading)
     cli_logs.add_commands(commands, reading)
+    cli_system.add_commands(commands, reading)
     cli_trash.add_commands(commands, runs, reading)
     cli_stop.add_commands(commands, reading)
     cli_projects.add_commands(commands, reading)

@@ -10,7 +10,7 @@ from typing import Any
 from runyard import last_runs, naming, ranks
 from runyard.errors import UsageError
 from runyard.ranks import Place
-from runyard.run_origin import Origin, read_origin
+from runyard.run_branch import BranchPoint, read_branch_point
 from runyard.settings import ResolvedSettings
 
 
@@ -78,9 +78,9 @@ def plan_run(
     settings = dataclasses.replace(settings, writer_label=settings.writer_label or place.label)
     root = Path(settings.dir).expanduser()
     if resume_from is not None:
-        return _rewound(settings, place, read_origin(resume_from, argument="resume_from"))
+        return _rewound(settings, place, read_branch_point(resume_from, argument="resume_from"))
     if fork_from is not None:
-        return _forked(settings, place, read_origin(fork_from, argument="fork_from"))
+        return _forked(settings, place, read_branch_point(fork_from, argument="fork_from"))
     notes: list[tuple[str, str]] = []
     if settings.shared and not settings.run_id:
         settings = _shared(settings, place)
@@ -98,59 +98,59 @@ def plan_run(
     return RunPlan(settings, run_id, place, notes=tuple(notes))
 
 
-def _rewound(settings: ResolvedSettings, place: Place, origin: Origin) -> RunPlan:
-    if settings.run_id and settings.run_id != origin.run_id:
+def _rewound(settings: ResolvedSettings, place: Place, branch: BranchPoint) -> RunPlan:
+    if settings.run_id and settings.run_id != branch.run_id:
         raise UsageError(
-            f"init(id={settings.run_id!r}, resume_from={origin.run!r}): these are two runs; resume_from goes back in the run "
+            f"init(id={settings.run_id!r}, resume_from={branch.run!r}): these are two runs; resume_from goes back in the run "
             "itself, fork_from starts another one from it"
         )
     if settings.resume == "never":
         raise UsageError('init(resume="never", resume_from=…): resume_from continues a run')
-    settings = _in_place_of(settings, origin)
-    settings = dataclasses.replace(settings, run_id=origin.run_id, resume="must")
+    settings = _in_place_of(settings, branch)
+    settings = dataclasses.replace(settings, run_id=branch.run_id, resume="must")
     return RunPlan(
         settings,
-        origin.run_id,
+        branch.run_id,
         place,
-        rewind_to_step=origin.step,
-        next_step=origin.step + 1,
+        rewind_to_step=branch.step,
+        next_step=branch.step + 1,
     )
 
 
-def _in_place_of(settings: ResolvedSettings, origin: Origin) -> ResolvedSettings:
-    """Returns the settings with the owner and project that the origin names; raises UsageError if others were given."""
-    if "/" not in origin.run:
+def _in_place_of(settings: ResolvedSettings, branch: BranchPoint) -> ResolvedSettings:
+    """Returns the settings with the owner and project that the branch point names; raises UsageError if others were given."""
+    if "/" not in branch.run:
         return settings
-    entity, project, _ = origin.run.split("/")
+    entity, project, _ = branch.run.split("/")
     for what, given, named in (
         ("entity", settings.entity, entity),
         ("project", settings.project, project),
     ):
         if given and given != named:
             raise UsageError(
-                f"init({what}={given!r}, resume_from={origin.run!r}): the run to go back in is in {what} {named!r}"
+                f"init({what}={given!r}, resume_from={branch.run!r}): the run to go back in is in {what} {named!r}"
             )
     return dataclasses.replace(settings, entity=entity, project=project)
 
 
-def _forked(settings: ResolvedSettings, place: Place, origin: Origin) -> RunPlan:
+def _forked(settings: ResolvedSettings, place: Place, branch: BranchPoint) -> RunPlan:
     if settings.resume == "must":
         raise UsageError('init(resume="must", fork_from=…): fork_from starts a new run')
-    path = origin.path(settings.entity, settings.project)
+    path = branch.path(settings.entity, settings.project)
     if settings.shared and not settings.run_id:
         settings = _shared(settings, place)
     run_id = settings.run_id or naming.draw_run_id()
-    if path == Origin(run_id, 0).path(settings.entity, settings.project):
+    if path == BranchPoint(run_id, 0).path(settings.entity, settings.project):
         raise UsageError(
-            f"init(id={run_id!r}, fork_from={origin.run!r}): a run cannot be a fork of itself; resume_from goes back in it"
+            f"init(id={run_id!r}, fork_from={branch.run!r}): a run cannot be a fork of itself; resume_from goes back in it"
         )
     resume = "" if settings.resume == "auto" else settings.resume
     return RunPlan(
         dataclasses.replace(settings, resume=resume),
         run_id,
         place,
-        fork={"run_path": path, "step": origin.step},
-        next_step=origin.step + 1,
+        fork={"run_path": path, "step": branch.step},
+        next_step=branch.step + 1,
     )
 
 

@@ -332,6 +332,8 @@ def _settings(config: ClickHouseConfig) -> dict[str, Any]:
         "max_execution_time": round(max(config.insert_timeout_s, config.query_timeout_s)),
         # Blocks come sorted and without repeats: no second pass over them.
         "optimize_on_insert": 0,
+        # Samples of machines whose clocks are far apart may be of more months than the engine takes by default.
+        "max_partitions_per_insert_block": 0,
     }
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from runyard_server.domain.clock import Clock
-from runyard_server.domain.points import Journal, UInt64Column
+from runyard_server.domain.points import Journal, UInt64Column, metric_ids
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.console_block import line_rows, writer_rows
 from runyard_server.storage.clickhouse.engine import ClickHouse
@@ -87,8 +87,17 @@ class ClickHousePointWriter:
                 raise result
         await self._clickhouse.insert_columns("receipts", rows.receipts)
 
-    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+    async def read_metric_ids(
+        self, run_key: RunKey, *, limit: int, journal: Journal = Journal.RUN
+    ) -> UInt64Column:
         """Returns ids of the run's metrics; see PointWriter."""
+        if journal == Journal.SYSTEM:
+            names = await self._clickhouse.query_arrow(
+                "SELECT DISTINCT toString(metric) AS name FROM system_points"
+                " WHERE run = {run:UInt64} LIMIT {limit:UInt64}",
+                {"run": run_key, "limit": limit},
+            )
+            return metric_ids(names["name"].to_pylist())
         table = await self._clickhouse.query_arrow(
             "SELECT DISTINCT metric FROM series WHERE run = {run:UInt64} LIMIT {limit:UInt64}",
             {"run": run_key, "limit": limit},

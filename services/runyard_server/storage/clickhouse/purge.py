@@ -80,13 +80,14 @@ class ClickHousePurger:
         self._store = store
         self._tables = tuple(tables)
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
+        """Held while tables shrink: what else removes rows waits, for a purge measures what it frees."""
 
     async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[TablePurge]:
         """Returns what is gone of each table once it is gone from the disk; see the port."""
         if not run_keys:
             return [TablePurge(table, (), 0) for table in self._tables]
-        async with self._lock:
+        async with self.lock:
             plans = [await self._plan(table, run_keys) for table in self._tables]
             await self._remove([plan for plan in plans if plan.there])
             return [

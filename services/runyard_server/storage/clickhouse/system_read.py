@@ -29,6 +29,7 @@ class ClickHouseSystemReader:
             f"""SELECT toString(metric) AS name, arraySort(groupUniqArray({_WRITERS_MAX})(writer)) AS writers,
     min(time) AS first_time, max(time) AS last_time, argMax(value, (time, writer)) AS last,
     minOrDefaultIf(value, isFinite(value)) AS low, maxOrDefaultIf(value, isFinite(value)) AS high,
+    avgIf(value, isFinite(value)) AS mean,
     countIf(isFinite(value)) AS finite
 FROM system_points FINAL WHERE run = {int(run_key)} GROUP BY metric ORDER BY name {_SETTINGS}"""
         )
@@ -41,6 +42,7 @@ FROM system_points FINAL WHERE run = {int(run_key)} GROUP BY metric ORDER BY nam
                 last=row["last"],
                 low=row["low"] if row["finite"] else np.nan,
                 high=row["high"] if row["finite"] else np.nan,
+                mean=row["mean"] if row["finite"] else np.nan,
             )
             for row in table.to_pylist()
         ]

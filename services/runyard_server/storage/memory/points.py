@@ -83,8 +83,12 @@ class MemoryPoints:
         self._receipts = {k: v for k, v in self._receipts.items() if k[0] not in gone}
         return [TablePurge("points", tuple(removed), 0)]
 
-    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+    async def read_metric_ids(
+        self, run_key: RunKey, *, limit: int, journal: Journal = Journal.RUN
+    ) -> UInt64Column:
         """Returns ids of the run's metrics; see PointWriter."""
+        if journal == Journal.SYSTEM:
+            return metric_ids(self.system.names(run_key)[:limit])
         return metric_ids([key.metric for key in self._series if key.run_key == run_key][:limit])
 
     async def read_series(

@@ -43,10 +43,14 @@ class MemorySystem:
         for run_key in run_keys:
             self._samples.pop(run_key, None)
 
+    def names(self, run_key: RunKey) -> list[str]:
+        """Returns the names of the run's system metrics, in byte order."""
+        return sorted({name for name, _, _ in self._samples.get(run_key, {})}, key=str.encode)
+
     async def list_metrics(self, run_key: RunKey) -> list[SystemStats]:
         """Returns the system metrics of the run; see SystemReader."""
         found = []
-        for name in sorted({name for name, _, _ in self._samples.get(run_key, {})}, key=str.encode):
+        for name in self.names(run_key):
             samples = self._find(run_key, name, SystemSpan())
             finite = [value for _, _, value in samples if math.isfinite(value)]
             found.append(
@@ -58,6 +62,7 @@ class MemorySystem:
                     last=samples[-1][2],
                     low=min(finite, default=math.nan),
                     high=max(finite, default=math.nan),
+                    mean=sum(finite) / len(finite) if finite else math.nan,
                 )
             )
         return found

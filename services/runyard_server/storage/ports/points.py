@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runyard_server.domain.points import Batch, Float64Column, Int64Column, UInt64Column
+from runyard_server.domain.points import (
+    Batch,
+    Float64Column,
+    Int64Column,
+    Journal,
+    UInt64Column,
+)
 from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import HistoryPart, RunKey
 
@@ -137,8 +143,13 @@ class PointWriter(Protocol):
         """
         ...
 
-    async def read_metric_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
-        """Returns the ids (domain.points.metric_id) of at most `limit` metrics of the run, each once, in any order."""
+    async def read_metric_ids(
+        self, run_key: RunKey, *, limit: int, journal: Journal = Journal.RUN
+    ) -> UInt64Column:
+        """Returns the ids (domain.points.metric_id) of at most `limit` metrics of the run, each once, in any order.
+
+        With Journal.SYSTEM those of its system metrics.
+        """
         ...
 
 

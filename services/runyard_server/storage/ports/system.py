@@ -21,6 +21,7 @@ class SystemStats:
     last: float
     low: float
     high: float
+    mean: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,50 @@ ATTEMPT_SELECTION_ALL: AttemptSelection.ValueType  # 2
 """All points that were logged into the run itself, superseded ones too; none of a parent."""
 global___AttemptSelection = AttemptSelection
 
+class _SystemSection:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SystemSectionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SystemSection.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SYSTEM_SECTION_UNSPECIFIED: _SystemSection.ValueType  # 0
+    """A metric that this server does not know."""
+    SYSTEM_SECTION_CPU: _SystemSection.ValueType  # 1
+    """The CPUs of a node."""
+    SYSTEM_SECTION_MEMORY: _SystemSection.ValueType  # 2
+    """The memory of a node."""
+    SYSTEM_SECTION_GPU: _SystemSection.ValueType  # 3
+    """The GPUs of a node."""
+    SYSTEM_SECTION_PROCESS: _SystemSection.ValueType  # 4
+    """One process of the run, with its descendants."""
+    SYSTEM_SECTION_DISK: _SystemSection.ValueType  # 5
+    """The disks of a node."""
+    SYSTEM_SECTION_NETWORK: _SystemSection.ValueType  # 6
+    """The network of a node."""
+    SYSTEM_SECTION_ENDPOINT: _SystemSection.ValueType  # 7
+    """What OpenMetrics endpoints tell that the user named."""
+
+class SystemSection(_SystemSection, metaclass=_SystemSectionEnumTypeWrapper):
+    """Where a metric stands; sections are shown in this order, the unspecified one last."""
+
+SYSTEM_SECTION_UNSPECIFIED: SystemSection.ValueType  # 0
+"""A metric that this server does not know."""
+SYSTEM_SECTION_CPU: SystemSection.ValueType  # 1
+"""The CPUs of a node."""
+SYSTEM_SECTION_MEMORY: SystemSection.ValueType  # 2
+"""The memory of a node."""
+SYSTEM_SECTION_GPU: SystemSection.ValueType  # 3
+"""The GPUs of a node."""
+SYSTEM_SECTION_PROCESS: SystemSection.ValueType  # 4
+"""One process of the run, with its descendants."""
+SYSTEM_SECTION_DISK: SystemSection.ValueType  # 5
+"""The disks of a node."""
+SYSTEM_SECTION_NETWORK: SystemSection.ValueType  # 6
+"""The network of a node."""
+SYSTEM_SECTION_ENDPOINT: SystemSection.ValueType  # 7
+"""What OpenMetrics endpoints tell that the user named."""
+global___SystemSection = SystemSection
+
 class _TableFilterOperator:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -1039,16 +1083,20 @@ class ListSystemMetricsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     METRICS_FIELD_NUMBER: builtins.int
+    KEEP_DAYS_FIELD_NUMBER: builtins.int
+    keep_days: builtins.float
+    """For how many days this server keeps samples; 0: for as long as the run is there."""
     @property
     def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SystemMetricStats]:
-        """By name in byte order."""
+        """By section, then in the order in which charts are shown, then by name in byte order."""
 
     def __init__(
         self,
         *,
         metrics: collections.abc.Iterable[global___SystemMetricStats] | None = ...,
+        keep_days: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keep_days", b"keep_days", "metrics", b"metrics"]) -> None: ...
 
 global___ListSystemMetricsResponse = ListSystemMetricsResponse
 
@@ -1065,6 +1113,13 @@ class SystemMetricStats(google.protobuf.message.Message):
     LAST_FIELD_NUMBER: builtins.int
     LOW_FIELD_NUMBER: builtins.int
     HIGH_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    SECTION_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
+    IS_OF_PROCESS_FIELD_NUMBER: builtins.int
+    MEAN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The metric: "system/cpu", "system/gpu.0.powerWatts"."""
     first_time_unix_ns: builtins.int
@@ -1077,6 +1132,20 @@ class SystemMetricStats(google.protobuf.message.Message):
     """Smallest finite value; NaN if none."""
     high: builtins.float
     """Largest finite value; NaN if none."""
+    unit: builtins.str
+    """"%", "bytes", "MB" (2^20 bytes), "GB" (2^30 bytes), "bytes/s", "W", "J", "°C", "MHz"; empty: a plain number, or unknown."""
+    description: builtins.str
+    """What it tells, in a sentence; empty if this server does not know the metric."""
+    section: global___SystemSection.ValueType
+    """Where it stands."""
+    title: builtins.str
+    """Title of its chart: metrics of one section with the same title and unit are drawn together."""
+    item: builtins.str
+    """What tells it apart from the others of its chart: "GPU 0", "read"; empty: it is alone there."""
+    is_of_process: builtins.bool
+    """True: it tells of one process of the run, sampled for each writer. False: of a node, sampled by one writer there."""
+    mean: builtins.float
+    """Mean of the finite values; NaN if none."""
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The writers whose agents sampled it, by number, at most 1,000."""
@@ -1091,8 +1160,15 @@ class SystemMetricStats(google.protobuf.message.Message):
         last: builtins.float = ...,
         low: builtins.float = ...,
         high: builtins.float = ...,
+        unit: builtins.str = ...,
+        description: builtins.str = ...,
+        section: global___SystemSection.ValueType = ...,
+        title: builtins.str = ...,
+        item: builtins.str = ...,
+        is_of_process: builtins.bool = ...,
+        mean: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["first_time_unix_ns", b"first_time_unix_ns", "high", b"high", "last", b"last", "last_time_unix_ns", b"last_time_unix_ns", "low", b"low", "name", b"name", "writers", b"writers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "first_time_unix_ns", b"first_time_unix_ns", "high", b"high", "is_of_process", b"is_of_process", "item", b"item", "last", b"last", "last_time_unix_ns", b"last_time_unix_ns", "low", b"low", "mean", b"mean", "name", b"name", "section", b"section", "title", b"title", "unit", b"unit", "writers", b"writers"]) -> None: ...
 
 global___SystemMetricStats = SystemMetricStats
 

@@ -13,7 +13,7 @@ _FORM = re.compile(r"(.+)\?_step=(-?[0-9]{1,19})")
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class BranchPoint:
     """A step of a run; the run as it was named: its id, or its path."""
 
     run: str
@@ -31,8 +31,8 @@ class Origin:
         return f"{entity or DEFAULT_ENTITY}/{project or DEFAULT_PROJECT}/{self.run}"
 
 
-def read_origin(text: str, *, argument: str) -> Origin:
-    """Returns the origin that "RUN?_step=N" names, RUN being an id or entity/project/id; raises InvalidArgument."""
+def read_branch_point(text: str, *, argument: str) -> BranchPoint:
+    """Returns the step of a run that "RUN?_step=N" names, RUN being an id or entity/project/id; raises InvalidArgument."""
     found = _FORM.fullmatch(str(text).strip())
     if found is None or found[1].count("/") not in (0, 2) or abs(int(found[2])) >= 2**63:
         raise InvalidArgument(
@@ -40,6 +40,6 @@ def read_origin(text: str, *, argument: str) -> Origin:
             f"run and a whole number, such as {argument}='abc123?_step=1000'",
             reason="FIELD_INVALID",
         )
-    origin = Origin(found[1], int(found[2]))
-    naming.check_run_id(origin.run_id)
-    return origin
+    point = BranchPoint(found[1], int(found[2]))
+    naming.check_run_id(point.run_id)
+    return point
