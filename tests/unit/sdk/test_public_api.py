@@ -88,19 +88,19 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_names_that_come_later_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`from runyard import Artifact` works, so that its use can say that it comes later; nothing is an instance."""
+    """`from runyard import Object3D` works, so that its use can say that it comes later; nothing is an instance."""
     # Processes that train never load the package of this name; other tests do.
     monkeypatch.delattr(runyard, "agent", raising=False)
-    from runyard import Artifact, agent, plot, sweep
+    from runyard import Object3D, agent, plot, sweep
 
-    uses: tuple[Any, ...] = (Artifact, agent, sweep)
+    uses: tuple[Any, ...] = (Object3D, agent, sweep)
     for use in uses:
         with pytest.raises(runyard.errors.NotOffered, match=rf"runyard.{use.__name__} is not off"):
             use("name", type="model")
     with pytest.raises(AttributeError, match=r"runyard.plot.line is not offered"):
         plot.line("x")
-    assert not isinstance(3, Artifact) and not hasattr(plot, "bar")
-    assert runyard.Artifact is Artifact
+    assert not isinstance(3, Object3D) and not hasattr(plot, "bar")
+    assert runyard.Object3D is Object3D
 
 
 def test_calls_that_are_passed_over_can_be_imported() -> None:

@@ -211,7 +211,7 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_what_would_lose_something_is_refused() -> None:
-    """Artifacts and media say that they come later."""
+    """Media and links say that they come later."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         runyard.init(colour="red")
     with pytest.raises(NotOffered, match=r"runyard.Image is not offered"):
@@ -219,8 +219,8 @@ def test_what_would_lose_something_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = runyard.nonsense
     run = runyard.init()
-    with pytest.raises(AttributeError, match=r"run.log_artifact is not offered"):
-        run.log_artifact("x")
+    with pytest.raises(AttributeError, match=r"run.link_artifact is not offered"):
+        run.link_artifact("x")
 
 
 def test_config_keys_are_picked(tmp_path: Path) -> None:

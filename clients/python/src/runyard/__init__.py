@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runyard.active_run import Run
     from runyard.alerts import AlertLevel
     from runyard.api import Api
+    from runyard.artifacts.artifact import Artifact
     from runyard.errors import CommError, Error, UsageError
     from runyard.run_config import Config
     from runyard.run_start import init
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlertLevel",
     "Api",
+    "Artifact",
     "CommError",
     "Config",
     "Error",
@@ -41,6 +43,8 @@ __all__ = [
     "finish",
     "init",
     "log",
+    "log_artifact",
+    "log_model",
     "login",
     "mark_preempting",
     "run",
@@ -51,11 +55,14 @@ __all__ = [
     "termerror",
     "termlog",
     "termwarn",
+    "use_artifact",
+    "use_model",
 ]
 
 _HOMES = {
     "AlertLevel": "runyard.alerts",
     "Api": "runyard.api",
+    "Artifact": "runyard.artifacts.artifact",
     "CommError": "runyard.errors",
     "Config": "runyard.run_config",
     "Error": "runyard.errors",
@@ -111,6 +118,26 @@ def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = 
 def save(glob_str: Any = None, base_path: Any = None, policy: str = "live") -> list[str]:
     """Uploads files of the current run; see Run.save."""
     return _current("save").save(glob_str, base_path, policy)
+
+
+def log_artifact(artifact_or_path: Any, *arguments: Any, **named: Any) -> Artifact:
+    """Logs an artifact, or a file or folder as one, in the current run; see Run.log_artifact."""
+    return _current("log_artifact").log_artifact(artifact_or_path, *arguments, **named)
+
+
+def use_artifact(artifact_or_name: Any, *arguments: Any, **named: Any) -> Artifact:
+    """Records that the current run uses a version, and returns it; see Run.use_artifact."""
+    return _current("use_artifact").use_artifact(artifact_or_name, *arguments, **named)
+
+
+def log_model(path: Any, *arguments: Any, **named: Any) -> Artifact:
+    """Logs a file or folder as a model; see Run.log_model."""
+    return _current("log_model").log_model(path, *arguments, **named)
+
+
+def use_model(name: str) -> str:
+    """Downloads a model that the current run uses, and returns its path; see Run.use_model."""
+    return _current("use_model").use_model(name)
 
 
 def define_metric(name: str, *arguments: Any, **named: Any) -> Any:

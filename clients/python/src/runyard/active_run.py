@@ -25,6 +25,7 @@ from runyard.exit_hooks import End
 from runyard.journal import JournalWriter
 from runyard.metric_definition import MetricDefinition, make_definition
 from runyard.metric_log import MetricLog
+from runyard.run_artifacts import RunArtifacts
 from runyard.run_config import Config
 from runyard.run_contents import RunContents
 from runyard.run_ends import RunEnds
@@ -55,7 +56,7 @@ class RunParts:
     """What the START frame holds."""
 
 
-class Run(RunContents, RunEnds):
+class Run(RunContents, RunArtifacts, RunEnds):
     """One recorded computation, as its own process sees it. Made by `runyard.init()`."""
 
     def __init__(self, parts: RunParts) -> None:
@@ -359,7 +360,7 @@ class Run(RunContents, RunEnds):
             self._terminal.warn(
                 "set_aside", f"the server refuses records of this run: {mark.message}"
             )
-        link.revive(mark, self._journal.sequence)
+        link.revive(mark, self._journal.sequence + (self.artifacts_pending > 0))
         if self._answer is None and self._look_for_answer() is not None:
             self._terminal.line(f"The server answers now: syncing run {self.name} to {self.url}")
 

@@ -68,6 +68,14 @@ class DataLoss(Error):
     """Stored data cannot be read back as it was written."""
 
 
+class ContentMismatch(DataLoss, ValueError):
+    """Files are not what their artifact says; the message names them."""
+
+
+class WaitTimeout(Error, TimeoutError):
+    """What was waited for has not come in the time that was given; it may come later."""
+
+
 class Internal(Error):
     """The server has a bug; `metadata["request_id"]` finds it in its log."""
 
@@ -111,6 +119,11 @@ CLASS_BY_REASON: Mapping[str, type[Error]] = {
     "RUN_ALREADY_EXISTS": AlreadyExists,
     "RUN_DELETED": FailedPrecondition,
     "REQUEST_ID_REUSED": AlreadyExists,
+    "ARTIFACT_NOT_FOUND": NotFound,
+    "ARTIFACT_TYPE_MISMATCH": FailedPrecondition,
+    "FILE_CONTENT_MISMATCH": FailedPrecondition,
+    "FILE_CHANGED": FailedPrecondition,
+    "DISK_FULL": ResourceExhausted,
     "CREDENTIALS_MISSING": Unauthenticated,
     "ORIGIN_NOT_ALLOWED": PermissionDenied,
 }

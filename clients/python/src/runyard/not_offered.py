@@ -18,10 +18,9 @@ HARMLESS: Mapping[str, str] = {
 
 LATER = frozenset(
     {
-        "Artifact", "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
-        "Plotly", "Table", "Video", "link_artifact", "link_model", "log_artifact", "log_model", "plot",
-        "plot_table", "restore", "sweep", "controller", "upsert_artifact", "finish_artifact", "use_artifact",
-        "use_model", "fork", "rewind", "agent",
+        "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
+        "Plotly", "Table", "Video", "link_artifact", "link_model", "plot",
+        "plot_table", "restore", "sweep", "controller", "upsert_artifact", "finish_artifact", "fork", "rewind", "agent",
     }
 )  # fmt: skip
 """Names that come in a later version; passing over them would lose something."""
@@ -40,7 +39,7 @@ INIT_HARMLESS: Mapping[str, str] = {
 def later_message(name: str, owner: str) -> str:
     """Returns the sentence for a name that comes later."""
     return (
-        f"{owner}.{name} is not offered by this version of runyard: media, tables, artifacts and sweeps come later. "
+        f"{owner}.{name} is not offered by this version of runyard: media, tables and sweeps come later. "
         f"Numbers go through log(), files through save()"
     )
 

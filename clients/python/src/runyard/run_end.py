@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Callable
 
 from runyard.agent_link import AgentLink
+from runyard.artifacts.answers import answer_lines
 from runyard.run_folder import REFUSED, UNREACHABLE, Mark, RunFolder
 from runyard.run_receipt import dropped_line, gaps_text
 from runyard.settings import ResolvedSettings
 from runyard.terminal import Terminal
+from runyard.text_format import count_text
 
 POLL_INTERVAL_S = 0.02
 PROGRESS_INTERVAL_S = 0.1
@@ -40,6 +42,8 @@ class Outcome:
     """Why it is not complete; "" if it is."""
     is_dropped: bool = False
     """Whether the run was deleted on the server, and with that its data here."""
+    artifacts_durable: int = 0
+    artifacts_failed: int = 0
 
 
 def await_durable(
@@ -88,6 +92,8 @@ def await_durable(
         refusal=mark.message if mark.records_refused else "",
         files_durable=mark.files_durable,
         files_failed=mark.files_failed,
+        artifacts_durable=mark.artifacts_durable,
+        artifacts_failed=mark.artifacts_failed,
         points_rejected=mark.points_rejected,
         is_complete=mark.is_complete,
         reason="" if mark.is_complete else reason,
@@ -108,6 +114,8 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
             f"`runyard runs show` tells what it has"
         ]
     files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
+    if outcome.artifacts_durable:
+        files += f", {count_text(outcome.artifacts_durable, 'artifact')}"
     lines = [
         f"{outcome.records_durable:,} of {outcome.records_written:,} records durable; {files}".replace(
             ",", "," if outcome.records_written >= 10_000 else ""
@@ -124,6 +132,8 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines.append(
             f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"
         )
+    if outcome.artifacts_durable or outcome.artifacts_failed:
+        lines.extend(answer_lines(folder / "artifacts"))
     if outcome.points_rejected:
         lines.append(
             f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"

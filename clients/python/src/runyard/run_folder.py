@@ -60,6 +60,8 @@ class Mark:
     message: str = ""
     files_durable: int = 0
     files_failed: int = 0
+    artifacts_durable: int = 0
+    artifacts_failed: int = 0
     points_rejected: int = 0
     rejections: tuple[dict[str, Any], ...] = ()
     records_refused: int = 0
@@ -152,6 +154,8 @@ class RunFolder:
             message=str(fields.get("message") or ""),
             files_durable=int(fields.get("files_durable") or 0),
             files_failed=int(fields.get("files_failed") or 0),
+            artifacts_durable=int(fields.get("artifacts_durable") or 0),
+            artifacts_failed=int(fields.get("artifacts_failed") or 0),
             points_rejected=int(fields.get("points_rejected") or 0),
             rejections=tuple(fields.get("rejections") or ()),
             records_refused=int(fields.get("refused_unlisted") or 0)

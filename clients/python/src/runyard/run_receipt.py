@@ -9,6 +9,7 @@ from collections import deque
 from typing import Callable
 
 from runyard.run_folder import Mark, RunFolder
+from runyard.text_format import count_text
 
 SAMPLE_COUNT_MAX = 600
 GAPS_SHOWN_MAX = 10
@@ -34,6 +35,9 @@ class RunReceipt:
     """Age of the oldest of them; 0 if there is none."""
     files_durable: int = 0
     files_failed: int = 0
+    artifacts_durable: int = 0
+    """Artifacts that are versions on the server."""
+    artifacts_failed: int = 0
     points_rejected: int = 0
     """Points that the server refused inside records that it took."""
     server: str = ""
@@ -49,6 +53,8 @@ class RunReceipt:
     def lines(self) -> list[str]:
         """Returns it in words."""
         files = f"{self.files_durable:,} file{'' if self.files_durable == 1 else 's'}"
+        if self.artifacts_durable:
+            files += f", {count_text(self.artifacts_durable, 'artifact')}"
         lines = [f"{self.records_durable:,} of {self.records_written:,} records durable; {files}"]
         if self.lag_records and self.server == "offline":
             lines.append(f"{_records(self.lag_records).rsplit(' ', 1)[0]} on this disk only")
@@ -64,6 +70,8 @@ class RunReceipt:
             lines.append(dropped_line(self.records_dropped))
         if self.files_failed:
             lines.append(f"{self.files_failed:,} files could not be uploaded")
+        if self.artifacts_failed:
+            lines.append(f"{count_text(self.artifacts_failed, 'artifact')} did not become versions")
         if self.points_rejected:
             lines.append(f"{self.points_rejected:,} points refused by the server")
         if self.server and not self.is_complete:
@@ -118,6 +126,8 @@ def make_receipt(
         lag_s=clock.age_s(settled) if written > settled else 0.0,
         files_durable=mark.files_durable,
         files_failed=mark.files_failed,
+        artifacts_durable=mark.artifacts_durable,
+        artifacts_failed=mark.artifacts_failed,
         points_rejected=mark.points_rejected,
         server=mark.server,
         message=mark.message,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runyard import extended_json
 from runyard import journal_format as form
+from runyard.errors import UsageError
 from runyard.exit_hooks import End
 from runyard.journal import JournalWriter
 from runyard.metric_log import MetricLog
@@ -73,6 +74,11 @@ class RunRecords:
             return
         payload = extended_json.dumps(dict(fields)).encode()
         self._metrics.call_soon(lambda: self._journal.append(kind, payload))
+
+    def check_open(self, what: str) -> None:
+        """Raises UsageError if nothing can be recorded any more."""
+        if self._closed_by:
+            raise UsageError(f"{what} in {self._closed_by} has nowhere to go")
 
     def write_file(self, path: Path, name: str, policy: str, *, is_copy: bool = False) -> None:
         """Has a file uploaded under a name; of policy "now" a copy, so that it may change at once.

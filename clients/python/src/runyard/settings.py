@@ -116,6 +116,12 @@ class ResolvedSettings:
     """Most that the journals of all runs under `dir` may take on the disk. 0: a fifth of what is free, at least 1 GiB."""
     journal_keep_days: float = 0.0
     """For how many days journals are kept after the server has them. 0: not at all."""
+    cache_dir: str = ""
+    """Folder of the cache of artifact contents, shared by all runs and processes. Empty: `runyard` in the user's folder of caches."""
+    cache_bytes_max: int = 0
+    """Most that the cache may hold. 0: 50 GiB, or half of what is free there and held by it, if that is less."""
+    artifact_dir: str = "artifacts"
+    """Folder into which artifacts are downloaded, each into one of its own, unless `download(root=…)` names another."""
     max_end_of_run_history_metrics: int = 10
     """Rows of the table "Run history"."""
     max_end_of_run_summary_metrics: int = 10
@@ -162,6 +168,9 @@ _ENVIRONMENT = {
     "RUNYARD_SHARED": "shared",
     "RUNYARD_JOURNAL_BYTES_MAX": "journal_bytes_max",
     "RUNYARD_JOURNAL_KEEP_DAYS": "journal_keep_days",
+    "RUNYARD_CACHE_DIR": "cache_dir",
+    "RUNYARD_CACHE_BYTES_MAX": "cache_bytes_max",
+    "RUNYARD_ARTIFACT_DIR": "artifact_dir",
     "RUNYARD_PREEMPTION": "preemption",
     "RUNYARD_CONSOLE": "console",
     "RUNYARD_CONSOLE_BYTES_PER_S_MAX": "console_bytes_per_s_max",
@@ -266,7 +275,7 @@ def parse_setting(name: str, value: Any, *, source: str) -> Any:
         return _parse_bytes(str(value), source)
     if name == "console_bytes_per_s_max":
         return max(1, _parse_size(str(value), source))
-    if name == "git_diff_bytes_max":
+    if name in ("git_diff_bytes_max", "cache_bytes_max"):
         return _parse_size(str(value), source)
     if isinstance(default, (int, float)):
         return _parse_number(value, type(default), source)
@@ -334,6 +343,17 @@ def launcher_environment() -> Mapping[str, str]:
 def slurm_job() -> str:
     """Returns the id of the Slurm job that this process belongs to; "" outside of one."""
     return os.environ.get("SLURM_JOB_ID", "")
+
+
+def user_cache_folder() -> Path:
+    """Returns the folder of runyard in the user's folder of caches; raises RuntimeError if there is no home folder."""
+    configured = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(configured) if configured else Path.home() / ".cache") / "runyard"
+
+
+def s3_endpoint() -> str:
+    """Returns the address of the S3 that `s3://` means, as Amazon's own tools are told it; "" for Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def is_terminal_plain() -> bool:
