@@ -34,6 +34,7 @@ from runyard.agent.run import RunUpload
 from runyard.agent.world import Server, World
 from runyard.errors import Error, ResourceExhausted, Unavailable
 from runyard.journal import JournalWriter, RowSchema
+from tests.unit.sdk.artifact_fakes import FakeArtifacts
 
 START = {"format": 1, "request_id": "r" * 32, "mode": "online", "project": "p"}
 FINISH = b'{"exit_code": 0, "cause": "FINISH_CALLED", "evidence": "", "time_unix_ns": 5}'
@@ -59,10 +60,11 @@ class Disk(LocalDisk):
         return digest_file(path, size_bytes, part_bytes, threading.Event())
 
 
-class FakeServer:
+class FakeServer(FakeArtifacts):
     """Keeps what it is sent. `fault` draws what becomes of each call; half of the failed ones are carried out."""
 
     def __init__(self, chance: random.Random | None = None) -> None:
+        super().__init__()
         self.chance = chance or random.Random(1)
         self.density = 0.0
         self.is_away = False

@@ -93,15 +93,16 @@ def _status(paths: Sequence[Path], *, is_json: bool) -> int:
         f"{count_text(len(found), 'run')} on this disk, {bytes_text(sum(one.size_bytes for one in found))}; "
         f"unsent: {count_text(len(unsent), 'run')}, "
         f"{count_text(sum(one.records_unsent for one in found), 'record')}, "
-        f"{count_text(sum(one.files_unsent for one in found), 'file')}"
+        f"{count_text(sum(one.files_unsent for one in found), 'file')}, "
+        f"{count_text(sum(one.artifacts_unsent for one in found), 'artifact')}"
     )
     if unsent:
         print(f"To send them: runyard sync {' '.join(shown(path) for path in paths)}")
     return 0
 
 
-_COLUMNS = ("STATE", "MODE", "WRITTEN", "DURABLE", "UNSENT", "FILES", "SIZE", "AGE", "RUN", "FOLDER")  # fmt: skip
-_NUMBER_COLUMNS = range(2, 8)
+_COLUMNS = ("STATE", "MODE", "WRITTEN", "DURABLE", "UNSENT", "FILES", "ARTIFACTS", "SIZE", "AGE", "RUN", "FOLDER")  # fmt: skip
+_NUMBER_COLUMNS = range(2, 9)
 
 
 def _table(found: Sequence[status.JournalStatus]) -> list[str]:
@@ -127,6 +128,7 @@ def _row(one: status.JournalStatus, now_ns: int) -> tuple[str, ...]:
         f"{one.records_durable:,}",
         f"{one.records_unsent:,}",
         f"{one.files_unsent:,}",
+        f"{one.artifacts_unsent:,}",
         bytes_text(one.size_bytes),
         age_text((now_ns - began_ns) / 1e9) if began_ns else "?",
         one.path or "?",

@@ -120,10 +120,9 @@ def free_kept(root: Path, wanted_bytes: int) -> int:
 
 
 def is_whole(mark: Mapping[str, Any]) -> bool:
-    """Returns whether the disk holds nothing that the server of a complete run lacks: nothing was refused, no file failed."""
-    return not (
-        mark.get("refused_ranges") or mark.get("refused_unlisted") or mark.get("files_failed")
-    )
+    """Returns whether the disk holds nothing that the server of a complete run lacks: nothing was refused, nothing failed."""
+    lacking = ("refused_ranges", "refused_unlisted", "files_failed", "artifacts_failed")
+    return not any(mark.get(name) for name in lacking)
 
 
 def remove_segments(folder: Path) -> int:

@@ -15,6 +15,7 @@ from runyard import journal_format as form
 from runyard.agent.disk import LocalDisk
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.start import read_start
+from runyard.artifacts.answers import count_unsent
 from runyard.errors import UsageError
 from runyard.journal_walk import Damage, segments_of, walk
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT
@@ -54,6 +55,8 @@ class JournalStatus:
     """Whole records on this disk that are neither durable nor refused."""
     files_unsent: int
     """Files that were saved and are not at the server."""
+    artifacts_unsent: int
+    """Artifacts that were logged and are no versions."""
     message: str
     """Why the server refuses it, or what is damaged."""
     start_unix_ns: int
@@ -108,6 +111,7 @@ def read_status(folder: Path, disk: LocalDisk | None = None) -> JournalStatus:
         records_refused=refused,
         records_unsent=0 if is_complete else look.record_count,
         files_unsent=_files_unsent(disk, folder, look, is_complete=is_complete),
+        artifacts_unsent=count_unsent(folder / "artifacts"),
         message=message,
         start_unix_ns=int((start or {}).get("start_time_unix_ns") or _named_unix_ns(folder.name)),
         change_unix_ns=_change_unix_ns(folder),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from runyard import journal_format as form
+from runyard.agent.artifact_folder import ArtifactFolder
 from runyard.agent.deleted import remove_data
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.ports import Disk
@@ -240,6 +241,7 @@ class Agent:
 
 def _remove_leftovers(disk: Disk, folder: str, mark: Mapping[str, Any]) -> None:
     """Removes segments of a complete run that an agent could not remove: it was killed, or the disk was full."""
+    ArtifactFolder(disk, folder).clean_all()
     if mark.get("refused_ranges") or mark.get("refused_unlisted"):
         return  # what the server refused is nowhere else
     paths = [

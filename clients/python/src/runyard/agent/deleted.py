@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from runyard import journal_format as form
+from runyard.agent.artifact_folder import ArtifactFolder
 from runyard.agent.mark import REFUSED, Mark
 from runyard.agent.ports import Disk
 from runyard.errors import Error
@@ -42,7 +43,8 @@ async def drop_data(
 
 
 def remove_data(disk: Disk, folder: str) -> None:
-    """Removes the journals of a run whose process has ended."""
+    """Removes the journals of a run whose process has ended, and what it handed over of artifacts."""
+    ArtifactFolder(disk, folder).clean_all(is_with_failed=True)
     for journal in form.JOURNAL_FOLDERS:
         _remove(disk, _segments(disk, f"{folder}/{journal}"))
 

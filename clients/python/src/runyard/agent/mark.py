@@ -43,6 +43,9 @@ class Mark:
         self.file_bytes_total = 0
         self.file_bytes_done = 0
         """Bytes of the run's files that are at the object store, those of files on their way too."""
+        self.artifacts_durable = 0
+        self.artifacts_failed = 0
+        self.artifacts_total = 0
         self.points_rejected = 0
         self.rejections: list[dict[str, str]] = []
         self.refused_ranges: list[list[int]] = []
@@ -142,6 +145,9 @@ class Mark:
             "files_total": self.files_total,
             "file_bytes_total": self.file_bytes_total,
             "file_bytes_done": self.file_bytes_done,
+            "artifacts_durable": self.artifacts_durable,
+            "artifacts_failed": self.artifacts_failed,
+            "artifacts_total": self.artifacts_total,
             "points_rejected": self.points_rejected,
             "rejections": self.rejections,
             "refused_ranges": self.refused_ranges,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from runyard import journal_format as form
+from runyard.agent.artifact_ports import ArtifactCalls
 
 if TYPE_CHECKING:
     from runyard.agent.columns import Event, RowTable
@@ -171,7 +172,7 @@ class FilePart:
     """Called with the bytes that have been sent of it by now, from any thread."""
 
 
-class Transport(Protocol):
+class Transport(ArtifactCalls, Protocol):
     """Calls to one server. Every call MUST end within a deadline of its own and raise `runyard.errors.Error` only.
 
     Unavailable, and any error with retry_delay_s, says that a repeat may pass; every other error is a refusal for

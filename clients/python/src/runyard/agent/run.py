@@ -26,6 +26,7 @@ from runyard.agent.world import Server, World
 from runyard.errors import Error
 
 if TYPE_CHECKING:
+    from runyard.agent.artifacts import ArtifactUploads
     from runyard.agent.columns import Piece
     from runyard.agent.files import FileUploads
     from runyard.agent.reader import JournalFollower
@@ -74,6 +75,7 @@ class RunUpload:
         self._told: Ending | None = None
         self._stopping: Stopping | None = None
         self._sides: SideJournals | None = None
+        self._artifacts: ArtifactUploads | None = None
         self._preemption_notice = ""
         self._uploader: Uploader | None = None
         self._reach_message = ""
@@ -125,7 +127,9 @@ class RunUpload:
             self._life.keep()
             journal = self._journal
             is_ending = journal is not None and journal.finish is not None
-            if is_ending or self.mark.durable_sequence < self.mark.written_sequence:
+            is_sending = self._artifacts is not None and self._artifacts.is_busy
+            is_behind = self.mark.durable_sequence < self.mark.written_sequence
+            if is_ending or is_sending or is_behind:
                 self.mark.touch()
 
     async def _register(self) -> StartedRun | None:
@@ -158,6 +162,7 @@ class RunUpload:
 
     async def _follow(self, run: StartedRun) -> str:
         # Only now, so that StartRun does not wait for numpy.
+        from runyard.agent.artifacts import ArtifactUploads
         from runyard.agent.content_upload import ContentUploads
         from runyard.agent.files import FileUploads
         from runyard.agent.reader import JournalFollower
@@ -176,6 +181,9 @@ class RunUpload:
             folder=self.folder,
             run_path=run.path,
         )
+        artifacts = self._artifacts = ArtifactUploads(
+            server, disk, self.mark, folder=self.folder, run_path=run.path
+        )
         journal = JournalFollower(
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
         )
@@ -184,20 +192,13 @@ class RunUpload:
             run, self.folder, world=self._world, server=server, is_kept=self._is_kept
         )
         stop_sampling = self._sample(run)
-        self._stopping = stopping = Stopping(
-            disk,
-            self.folder,
-            run,
-            transport=server.transport,
-            repeater=server.repeater,
-            watch=self._life.watch,
-            time_unix_ns=self._world.time_unix_ns,
-        )
+        self._stopping = stopping = self._listen_for_stops(run)
         stop_beating = server.heart.add(lambda: self._beat(run), run.run_key, stopping.order)
         try:
             await self._read_to_end(journal, uploader, files)
             if uploader.refusal is None and not journal.blocked and not self._is_current:
                 await files.finish()
+                await artifacts.finish()
             await uploader.drain()
             if uploader.refusal is None and not journal.blocked:
                 stop_sampling()
@@ -214,6 +215,7 @@ class RunUpload:
             outcome = await self._finish(run, journal)
             if outcome == COMPLETE and not self._is_kept:
                 files.remove_copies()
+                artifacts.remove_copies()
                 sides.remove_all()
             return outcome
         finally:
@@ -223,7 +225,19 @@ class RunUpload:
             stop_sampling()
             await sides.stop()
             await files.stop()
+            await artifacts.stop()
             journal.close()
+
+    def _listen_for_stops(self, run: StartedRun) -> Stopping:
+        return Stopping(
+            self._world.disk,
+            self.folder,
+            run,
+            transport=self.server.transport,
+            repeater=self.server.repeater,
+            watch=self._life.watch,
+            time_unix_ns=self._world.time_unix_ns,
+        )
 
     def _sample(self, run: StartedRun) -> Callable[[], None]:
         """Has the machine sampled for the run; returns what ends that."""
@@ -282,6 +296,8 @@ class RunUpload:
 
         def hear(piece: Piece) -> None:
             files.record(event for event in piece.events if event.kind == form.FILE)
+            if self._artifacts is not None:
+                self._artifacts.record(e for e in piece.events if e.kind == form.ARTIFACT)
             self._hear(piece)
 
         return await submit_all(journal, uploader, self.mark, hear=hear)

@@ -53,6 +53,8 @@ class Job:
     records_refused: int = 0
     files_durable: int = 0
     files_failed: int = 0
+    artifacts_durable: int = 0
+    artifacts_failed: int = 0
     bytes_total: int = 0
     """Of its journal, as far as it was unsent when the command looked."""
     bytes_done: int = 0
@@ -93,6 +95,8 @@ class Job:
         self.records_written = int(self.mark.get("written_sequence") or 0)
         self.files_durable = int(self.mark.get("files_durable") or 0)
         self.files_failed = int(self.mark.get("files_failed") or 0)
+        self.artifacts_durable = int(self.mark.get("artifacts_durable") or 0)
+        self.artifacts_failed = int(self.mark.get("artifacts_failed") or 0)
         self.read_answer(disk)
         if self.mark.get("is_complete"):
             self.end(runs.COMPLETE, str(self.mark.get("message") or ""))
@@ -109,6 +113,10 @@ class Job:
         self.records_durable = max(0, mark.durable_sequence - mark.records_refused)
         self.records_written = mark.written_sequence
         self.files_durable, self.files_failed = mark.files_durable, mark.files_failed
+        self.artifacts_durable, self.artifacts_failed = (
+            mark.artifacts_durable,
+            mark.artifacts_failed,
+        )
         self.bytes_done = upload.bytes_settled
         self.bytes_total = max(self.bytes_total, self.bytes_done)
 
@@ -134,6 +142,10 @@ class Job:
             counts += f", {count_text(self.files_durable, 'file')}"
         if self.files_failed:
             counts += f", {count_text(self.files_failed, 'file')} failed"
+        if self.artifacts_durable:
+            counts += f", {count_text(self.artifacts_durable, 'artifact')}"
+        if self.artifacts_failed:
+            counts += f", {count_text(self.artifacts_failed, 'artifact')} failed"
         return f"{said} ({counts})"
 
     def fields(self) -> dict[str, Any]:
@@ -149,6 +161,8 @@ class Job:
             "records_refused": self.records_refused,
             "files_durable": self.files_durable,
             "files_failed": self.files_failed,
+            "artifacts_durable": self.artifacts_durable,
+            "artifacts_failed": self.artifacts_failed,
         }
 
 

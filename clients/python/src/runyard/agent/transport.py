@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runyard.agent import messages
+from runyard.agent.artifact_transport import ArtifactTransport
 from runyard.agent.http_calls import HttpCalls
 from runyard.agent.ports import (
     Batch,
@@ -43,7 +44,7 @@ _ANY_HOSTS = ("", "0.0.0.0", "::", "[::]")
 _log = logging.getLogger("runyard.agent")
 
 
-class ServerTransport:
+class ServerTransport(ArtifactTransport):
     """The real server; see ports.Transport. Making it opens nothing; the first call does."""
 
     def __init__(self, base_url: str, *, api_key: str) -> None:

@@ -1,0 +1,169 @@
+"""Sends the contents of artifacts: small ones a hundred at a time, large ones in parts, each checked against its SHA-256."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import TypeVar
+
+from runyard.agent.content_upload import (
+    DIGESTS_AT_ONCE_MAX,
+    FILE_CHANGED,
+    TRY_COUNT_MAX,
+    ContentUploads,
+    Progress,
+    part_bytes_of,
+)
+from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
+from runyard.agent.retry import Repeater, is_repeatable
+from runyard.errors import Error, FailedPrecondition, Unavailable
+
+GROUP_COUNT_MAX = 100
+GROUP_BYTES_MAX = 64 << 20
+"""A group of contents is announced, sent and ended together; it has at least one content."""
+GROUPS_AT_ONCE_MAX = 2
+PUTS_AT_ONCE_MAX = 8
+T = TypeVar("T")
+
+_CHANGED = ("FILE_CONTENT_MISMATCH", FILE_CHANGED)
+
+
+@dataclasses.dataclass
+class Content:
+    """Bytes that an artifact needs."""
+
+    sha256: bytes
+    size_bytes: int
+    source: str
+    """The file that holds them; "" where this disk has none."""
+    path: str
+    """Of the entry, to name it."""
+    digest: FileDigest | None = None
+
+
+class ContentSender:
+    """Sends contents into drafts."""
+
+    def __init__(self, transport: Transport, repeater: Repeater, disk: Disk) -> None:
+        self._parts_sent = 0
+        """Repeats too: whether anything gets across."""
+        self._transport = transport
+        self._repeater = repeater
+        self._disk = disk
+        self._uploads = ContentUploads(transport, repeater, disk)
+        self._groups = asyncio.Semaphore(GROUPS_AT_ONCE_MAX)
+        self._puts = asyncio.Semaphore(PUTS_AT_ONCE_MAX)
+        self._digests = asyncio.Semaphore(DIGESTS_AT_ONCE_MAX)
+
+    async def send(self, draft_id: str, contents: Sequence[Content]) -> None:
+        """Returns when the server has all of them; raises the first failure, Error or OSError."""
+        await _all([self._send_group(draft_id, group) for group in _groups(contents)])
+
+    async def _send_group(self, draft_id: str, group: Sequence[Content]) -> None:
+        async with self._groups:
+            while True:
+                sent_before = self._parts_sent
+                try:
+                    await self._repeater.call(
+                        lambda: self._try_group(draft_id, group), repeat_count_max=TRY_COUNT_MAX
+                    )
+                    return
+                except Error as error:
+                    if not is_repeatable(error) or self._parts_sent == sent_before:
+                        raise
+
+    async def _try_group(self, draft_id: str, group: Sequence[Content]) -> None:
+        try:
+            await self._try_once(draft_id, group)
+        except Error as error:
+            if error.reason in _CHANGED:
+                for content in group:
+                    content.digest = (
+                        None  # read anew: it says whether the file is still what was added
+                    )
+            elif error.reason != "UPLOAD_NOT_FOUND":
+                raise
+            raise Unavailable(error.message, reason="STORE_UNAVAILABLE") from error
+
+    async def _try_once(self, draft_id: str, group: Sequence[Content]) -> None:
+        digests = await _all([self._digest(content) for content in group])
+        plans = await self._transport.create_content_uploads(draft_id, digests)
+        jobs = [
+            self._send_one(draft_id, content, digest, plan)
+            for content, digest, plan in zip(group, digests, plans)
+            if not plan.is_present
+        ]
+        uploads = [upload for upload in await _all(jobs) if upload is not None]
+        if uploads:
+            await self._transport.complete_content_uploads(uploads)
+
+    async def _send_one(
+        self, draft_id: str, content: Content, digest: FileDigest, plan: UploadPlan
+    ) -> tuple[str, list[str]] | None:
+        """Sends the parts that the server lacks; returns the upload with its ETags, None if nothing is left to end."""
+        async with self._puts:
+            if digest.part_md5s and len(plan.part_urls) != len(digest.part_md5s):
+                # The server cuts it otherwise: the MD5s are of its parts then.
+                digest = content.digest = await self._hashed(content, plan.part_bytes)
+                (plan,) = await self._transport.create_content_uploads(draft_id, [digest])
+                if plan.is_present:
+                    return None
+            progress = Progress(bytes_total=content.size_bytes)
+            try:
+                etags = await self._uploads.send_parts(content.source, digest, plan, progress)
+            finally:
+                self._parts_sent += progress.parts_sent
+            return plan.upload_id, etags
+
+    async def _digest(self, content: Content) -> FileDigest:
+        if content.digest is None:
+            content.digest = await self._hashed(content, part_bytes_of(content.size_bytes))
+        return content.digest
+
+    async def _hashed(self, content: Content, part_bytes: int) -> FileDigest:
+        """Returns the digest of what is on the disk; raises FailedPrecondition if it is not what was added."""
+        stamp = self._disk.stamp(content.source) if content.source else None
+        if stamp is None:
+            where = f"{content.source} is gone" if content.source else "it is not on this disk"
+            raise FailedPrecondition(
+                f"the content of {content.path!r} cannot be sent: {where}. A file of policy 'immutable' must stay until the "
+                f"artifact is a version",
+                reason="FILE_NOT_FOUND",
+            )
+        async with self._digests:
+            digest = await self._disk.digest(
+                content.source, size_bytes=stamp[0], part_bytes=part_bytes
+            )
+        if digest.sha256 != content.sha256:
+            raise FailedPrecondition(
+                f"{content.source} is not what was added as {content.path!r}: it had {content.size_bytes} bytes with SHA-256 "
+                f"{content.sha256.hex()}, and has {digest.size_bytes} with {digest.sha256.hex()} now",
+                reason="CONTENT_CHANGED",
+            )
+        return digest
+
+
+def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:
+    group: list[Content] = []
+    size_bytes = 0
+    for content in contents:
+        is_full = len(group) >= GROUP_COUNT_MAX or size_bytes + content.size_bytes > GROUP_BYTES_MAX
+        if group and is_full:
+            yield group
+            group, size_bytes = [], 0
+        group.append(content)
+        size_bytes += content.size_bytes
+    if group:
+        yield group
+
+
+async def _all(jobs: Sequence[Awaitable[T]]) -> list[T]:
+    """Returns what all jobs give; at the first failure ends the others, and raises it when they have ended."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

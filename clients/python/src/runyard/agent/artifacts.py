@@ -1,0 +1,196 @@
+"""Sends the artifacts of one run: entries and contents into a draft, which becomes a version when all of it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runyard.agent.artifact_contents import Content, ContentSender
+from runyard.agent.artifact_folder import ArtifactFolder, checked_request
+from runyard.agent.artifact_ports import ManifestEntry
+from runyard.agent.columns import Event
+from runyard.agent.content_upload import TRY_COUNT_MAX
+from runyard.agent.mark import Mark
+from runyard.agent.ports import Disk
+from runyard.agent.retry import is_repeatable
+from runyard.agent.world import Server
+from runyard.artifacts.records import VersionRecord
+from runyard.errors import Error, NotOffered
+
+AT_ONCE_COUNT_MAX = 2
+"""Artifacts of one run that are sent at once; those of one name follow each other, so that their numbers do, too."""
+ENTRIES_PER_CALL = 2000
+DRAFT_COUNT_MAX = 5
+"""How often an artifact is begun anew because the server has forgotten its draft or misses contents."""
+STORE_WAIT_S = 900.0
+"""How long after the end of a run a server, or an object store, is waited for that answers and takes nothing."""
+_BEGIN_ANEW = ("DRAFT_NOT_FOUND", "CONTENT_MISSING", "DRAFT_COMMITTED")
+
+_log = logging.getLogger("runyard.agent")
+
+
+class ArtifactUploads:
+    """Takes ARTIFACT records and sees to it that each becomes a version, or is told to be none.
+
+    Everything is repeatable: a later agent finds the requests without an answer, and the server the drafts by their
+    request_id and the contents by their SHA-256.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        disk: Disk,
+        mark: Mark,
+        *,
+        folder: str,
+        run_path: str,
+    ) -> None:
+        self._transport = server.transport
+        self._repeater = server.repeater
+        self._mark = mark
+        self._run_path = run_path
+        self._folder = ArtifactFolder(disk, folder)
+        self._sender = ContentSender(server.transport, server.repeater, disk)
+        self._end_time_s: float | None = None
+        self._slots = asyncio.Semaphore(AT_ONCE_COUNT_MAX)
+        self._queues: dict[str, list[dict[str, Any]]] = {}
+        """Requests by the name of their artifact, in order; the first is being sent."""
+        self._known: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        for answer in self._folder.answers():
+            self._count(is_failed="error" in answer)
+        for request in self._folder.waiting():
+            self._begin(request)
+
+    def record(self, events: Iterable[Event]) -> None:
+        """Takes ARTIFACT records; when this returns they are on disk and the mark may pass them."""
+        for event in events:
+            request = checked_request(event.payload, event.sequence)
+            if request is None:
+                _log.error("artifact_passed_over record %d has no request_id", event.sequence)
+            elif request["request_id"] not in self._known and not self._folder.is_answered(request):
+                self._folder.keep_request(request)
+                self._begin(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Returns whether artifacts are on their way."""
+        return bool(self._queues)
+
+    async def finish(self) -> None:
+        """Returns when each artifact is a version, or is told to be none."""
+        self._end_time_s = asyncio.get_running_loop().time()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def stop(self) -> None:
+        """Ends what is in flight; a later agent repeats it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def remove_copies(self) -> None:
+        """Removes what was handed over and is durable, or was never asked for: the run is complete."""
+        self._folder.clean_all()
+
+    def _begin(self, request: dict[str, Any]) -> None:
+        self._known.add(request["request_id"])
+        self._mark.artifacts_total += 1
+        name = str(request.get("name") or "")
+        queue = self._queues.setdefault(name, [])
+        queue.append(request)
+        if len(queue) == 1:
+            task = asyncio.get_running_loop().create_task(self._work_off(name, queue))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work_off(self, name: str, queue: list[dict[str, Any]]) -> None:
+        while queue:
+            async with self._slots:
+                await self._upload(queue[0])
+            del queue[0]
+        del self._queues[name]
+
+    async def _upload(self, request: dict[str, Any]) -> None:
+        """Sends one artifact; whatever the outcome, it is noted and nothing is raised."""
+        try:
+            version, is_unchanged = await self._send(request)
+        except (Error, OSError) as error:
+            told = error.message if isinstance(error, Error) else (error.strerror or str(error))
+            self._mark.message = f"artifact {request.get('name')} did not become a version: {told}"
+            _log.error("artifact_failed %s: %s", request.get("name"), told)
+            self._folder.keep_failure(request, error)
+            self._count(is_failed=True, is_new=False)
+        else:
+            _log.info(
+                "artifact_committed %s%s", version.path, " (unchanged)" if is_unchanged else ""
+            )
+            self._folder.keep_version(request, version, is_unchanged=is_unchanged)
+            self._count(is_failed=False, is_new=False)
+
+    async def _send(self, request: Mapping[str, Any]) -> tuple[VersionRecord, bool]:
+        for count in itertools.count(1):
+            try:
+                return await self._send_once(request)
+            except Error as error:
+                is_anew = error.reason in _BEGIN_ANEW and count < DRAFT_COUNT_MAX
+                if not (is_anew or self._keeps_on(error)):
+                    raise
+                _log.warning("artifact_begun_anew %s: %s", request.get("name"), error.message)
+        raise AssertionError("counts without an end")
+
+    async def _send_once(self, request: Mapping[str, Any]) -> tuple[VersionRecord, bool]:
+        call, transport = self._repeater.call, self._transport
+        draft = await call(
+            lambda: transport.create_draft(self._run_path, request),
+            repeat_count_max=TRY_COUNT_MAX,
+        )
+        if draft.version is not None:
+            return draft.version, False
+        if not draft.is_present:
+            await self._fill(draft.draft_id, request)
+        return await call(
+            lambda: transport.commit_draft(draft.draft_id, request),
+            repeat_count_max=TRY_COUNT_MAX,
+        )
+
+    async def _fill(self, draft_id: str, request: Mapping[str, Any]) -> None:
+        """Adds all entries, and sends what the server lacks of each lot before it reads on: memory stays bounded."""
+        entries = self._folder.entries(request)
+        while lot := list(itertools.islice(entries, ENTRIES_PER_CALL)):
+            missing = await self._repeater.call(
+                lambda lot=lot: self._transport.add_entries(draft_id, lot),  # type: ignore[misc]  # bound per lot
+                repeat_count_max=TRY_COUNT_MAX,
+            )
+            await self._sender.send(draft_id, _contents(lot, missing))
+
+    def _keeps_on(self, error: Error) -> bool:
+        """Returns whether to go on where only time can help: while the run lives, and a while after."""
+        if not is_repeatable(error) or isinstance(error, NotOffered):
+            return False
+        self._mark.message = error.message
+        self._mark.touch()
+        if self._end_time_s is None:
+            return True
+        return asyncio.get_running_loop().time() - self._end_time_s < STORE_WAIT_S
+
+    def _count(self, *, is_failed: bool, is_new: bool = True) -> None:
+        mark = self._mark
+        mark.artifacts_total += is_new
+        mark.artifacts_failed += is_failed
+        mark.artifacts_durable += not is_failed
+        mark.touch()
+
+
+def _contents(lot: Sequence[ManifestEntry], missing: Sequence[int]) -> list[Content]:
+    """Returns the contents to send, each once."""
+    found: dict[bytes, Content] = {}
+    for index in missing:
+        entry = lot[index]
+        found.setdefault(
+            entry.sha256, Content(entry.sha256, entry.size_bytes, entry.source, entry.path)
+        )
+    return list(found.values())
