@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from runyard import rpc_projects, rpc_trash
+from runyard.api_artifacts import ApiArtifacts
 from runyard.api_projects import Project
 from runyard.api_run import Run
 from runyard.errors import NotOffered
@@ -18,7 +19,7 @@ from runyard.settings import DEFAULT_ENTITY, Settings, resolve
 PAGE_SIZE = 50
 
 
-class Api:
+class Api(ApiArtifacts):
     """A server to read from: by default the one that `init()` would log to."""
 
     def __init__(

@@ -7,9 +7,18 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runyard import extended_json, rpc_console, rpc_lives, rpc_stops, rpc_system, rpc_trash
+from runyard import (
+    api_artifacts,
+    extended_json,
+    rpc_console,
+    rpc_lives,
+    rpc_stops,
+    rpc_system,
+    rpc_trash,
+)
 from runyard.api_files import File
 from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows, spread_rows
+from runyard.artifacts.artifact import Artifact
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
 from runyard.records import ROW_KEYS, Columns, Receipt, RunRecord
 from runyard.rpc import Client
@@ -74,6 +83,14 @@ class Run:
     def metrics(self) -> list[str]:
         """Returns the names of all metrics, in byte order."""
         return self._client.metric_names(self.path)
+
+    def logged_artifacts(self, per_page: int = 100) -> list[Artifact]:
+        """Returns the versions of artifacts that the run logged, oldest first."""
+        return api_artifacts.linked_versions(self._client.connection, self.path, "logged")
+
+    def used_artifacts(self, per_page: int = 100) -> list[Artifact]:
+        """Returns the versions of artifacts that the run used, oldest use first."""
+        return api_artifacts.linked_versions(self._client.connection, self.path, "used")
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runyard import (
+    cli_artifacts,
+    cli_cache,
     cli_journal,
     cli_lives,
     cli_logs,
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_lives.add_commands(runs, reading)
     cli_logs.add_commands(commands, reading)
     cli_system.add_commands(commands, reading)
+    cli_artifacts.add_commands(commands, reading)
+    cli_cache.add_commands(commands, shared)
     cli_trash.add_commands(commands, runs, reading)
     cli_stop.add_commands(commands, reading)
     cli_projects.add_commands(commands, reading)

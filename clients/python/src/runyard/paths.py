@@ -30,6 +30,21 @@ def run_path(path: str, settings: ResolvedSettings) -> str:
     return "/".join([*defaults[: 3 - len(parts)], *parts])
 
 
+def artifact_path(path: str, settings: ResolvedSettings, *, project: str = "") -> str:
+    """Returns entity/project/name, with `:ALIAS` if it had that, of what was typed; raises InvalidArgument.
+
+    `project`: entity/project that parts left out at the front are taken from, instead of the settings'.
+    """
+    name, colon, alias = checked_path(path, "an artifact: entity/project/name:alias").partition(":")
+    parts = name.strip("/").split("/")
+    if len(parts) > 3 or not all(parts) or (colon and not alias) or "/" in alias:
+        raise InvalidArgument(
+            f"{path!r} is no path of an artifact: entity/project/name:alias", reason="FIELD_INVALID"
+        )
+    defaults = (project or project_path(None, settings)).split("/")
+    return "/".join([*defaults[: 3 - len(parts)], *parts]) + colon + alias
+
+
 def checked_path(path: object, what: str) -> str:
     """Returns the path if it is text; raises InvalidArgument that says of `what` it must be one."""
     if isinstance(path, str):

@@ -45,6 +45,7 @@ class Connection:
 
     def __init__(self, base_url: str, api_key: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
         self.base_url = base_url
+        self.api_key = api_key
         parts = urllib.parse.urlsplit(base_url)
         self._is_tls = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
