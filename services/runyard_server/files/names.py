@@ -44,7 +44,19 @@ _TEXT_SUFFIXES: Final = frozenset(
 def check_file_name(name: str) -> str:
     """Returns the name in NFC if a file of a run may have it, else raises InvalidArgument."""
     normal = unicodedata.normalize("NFC", name)
-    size_bytes = len(normal.encode())
+    problem = find_path_problem(normal)
+    if problem:
+        raise InvalidArgument(
+            "FIELD_INVALID",
+            f"file name {name[:256]!r} {problem}",
+            metadata={"field": "name", "value": name[:256], "limit": NAME_BYTES_MAX},
+        )
+    return normal
+
+
+def find_path_problem(normal: str) -> str:
+    """Returns what keeps a text in NFC from being the path of a file in a folder; nothing if it can be one."""
+    size_bytes = len(normal.encode("utf-8", "surrogatepass"))
     segments = normal.split("/")
     problem = ""
     if not normal:
@@ -52,7 +64,7 @@ def check_file_name(name: str) -> str:
     elif size_bytes > NAME_BYTES_MAX:
         problem = f"has {size_bytes} bytes, at most {NAME_BYTES_MAX} are allowed"
     elif normal.startswith("/"):
-        problem = "is absolute; it must be relative to the run's folder"
+        problem = "is absolute; it must be relative"
     elif any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
         problem = "holds a control character"
     elif "\\" in normal:
@@ -61,15 +73,11 @@ def check_file_name(name: str) -> str:
         problem = "has an empty folder or file name"
     elif "." in segments or ".." in segments:
         problem = "has a . or .. part"
-    elif any(len(segment.encode()) > SEGMENT_BYTES_MAX for segment in segments):
+    elif any(
+        len(segment.encode("utf-8", "surrogatepass")) > SEGMENT_BYTES_MAX for segment in segments
+    ):
         problem = f"has a part of more than {SEGMENT_BYTES_MAX} bytes"
-    if problem:
-        raise InvalidArgument(
-            "FIELD_INVALID",
-            f"file name {name[:256]!r} {problem}",
-            metadata={"field": "name", "value": name[:256], "limit": NAME_BYTES_MAX},
-        )
-    return normal
+    return problem
 
 
 def choose_content_type(name: str, announced: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import grpc.aio
 from prometheus_client import Counter
@@ -18,13 +17,20 @@ from runyard_server.domain.errors import (
     Unavailable,
 )
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
-from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.domain.run import RunKey
 from runyard_server.files import uploads
+from runyard_server.files.artifact_purge import ArtifactPurge
+from runyard_server.files.artifacts import Artifacts, Metadata
+from runyard_server.files.artifacts_handler import ArtifactsHandler
+from runyard_server.files.contents import Contents
+from runyard_server.files.drafts import Drafts
 from runyard_server.files.handler import FilesHandler
 from runyard_server.files.names import check_file_name, download_headers
 from runyard_server.files.purge import Purge
+from runyard_server.files.transfers import Transfers
 from runyard_server.rpc.deleted_runs import check_purge_count, check_run_is_deleted
-from runyard_server.storage.ports.blobs import Blob, BlobStore
+from runyard_server.storage.ports.artifacts import ArtifactStore
+from runyard_server.storage.ports.blobs import BlobStore
 from runyard_server.storage.ports.files import FilesFreed, FileStore, StoredFile, Upload
 
 DELETE_COUNT_MAX = 1000
@@ -33,16 +39,6 @@ UPLOADS = Counter(
     "runyard_uploads_total", "Uploads announced and completed, by result.", ["result"]
 )
 UPLOADED_BYTES = Counter("runyard_uploaded_bytes_total", "Bytes of completed uploads.")
-
-
-class RunLookup(Protocol):
-    """What files asks of metadata; rpc.siblings.Siblings has it."""
-
-    async def get_run(
-        self, *, path: str | None = None, run_key: RunKey | None = None
-    ) -> RunDocument:
-        """Returns the run; raises NotFound RUN_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,11 @@ class FilesConfig:
     upload_age_max_s: float = 24 * 3600.0
     """Age at which an upload is forgotten and its parts are freed; longer than `url_expiry_s`."""
     purge_interval_s: float = 600.0
-    """How often to look for what can be freed."""
+    """How often to look for what can be freed, and for versions of artifacts whose time is over."""
+    draft_age_max_s: float = 7 * 24 * 3600.0
+    """Age since its last use at which a version of an artifact that was begun is forgotten; longer than `url_expiry_s`."""
+    artifact_entries_max: int = 1_000_000
+    """Entries that one version of an artifact may have."""
     is_etag_md5: bool = True
     """Whether the object store's ETags are MD5s; False for buckets encrypted with KMS. Then only sizes are checked."""
 
@@ -84,10 +84,18 @@ class FilePage:
 
 
 def build(
-    config: FilesConfig, *, files: FileStore, blobs: BlobStore, siblings: RunLookup, clock: Clock
+    config: FilesConfig,
+    *,
+    files: FileStore,
+    artifacts: ArtifactStore,
+    blobs: BlobStore,
+    siblings: Metadata,
+    clock: Clock,
 ) -> FilesService:
     """Returns the service, not started."""
-    return FilesService(config, files=files, blobs=blobs, siblings=siblings, clock=clock)
+    return FilesService(
+        config, files=files, artifacts=artifacts, blobs=blobs, siblings=siblings, clock=clock
+    )
 
 
 class FilesService:
@@ -100,8 +108,9 @@ class FilesService:
         config: FilesConfig,
         *,
         files: FileStore,
+        artifacts: ArtifactStore,
         blobs: BlobStore,
-        siblings: RunLookup,
+        siblings: Metadata,
         clock: Clock,
     ) -> None:
         self._config = config
@@ -109,20 +118,58 @@ class FilesService:
         self._blobs = blobs
         self._siblings = siblings
         self._clock = clock
+        self._transfers = Transfers(
+            blobs, url_expiry_s=config.url_expiry_s, is_etag_md5=config.is_etag_md5
+        )
         self._purge = Purge(
             files=files, blobs=blobs, clock=clock, upload_age_max_s=config.upload_age_max_s
         )
+        self._artifact_store = artifacts
+        self.artifact_purge = ArtifactPurge(
+            store=artifacts,
+            blobs=blobs,
+            clock=clock,
+            draft_age_max_s=config.draft_age_max_s,
+            upload_age_max_s=config.upload_age_max_s,
+        )
+        self.drafts = Drafts(
+            store=artifacts,
+            runs=siblings,
+            clock=clock,
+            entry_count_max=config.artifact_entries_max,
+        )
+        self.contents = Contents(
+            store=artifacts,
+            transfers=self._transfers,
+            clock=clock,
+            size_bytes_max=config.file_bytes_max,
+            part_bytes_min=config.part_bytes_min,
+        )
+        self.artifacts = Artifacts(
+            store=artifacts,
+            blobs=blobs,
+            purge=self.artifact_purge,
+            siblings=siblings,
+            clock=clock,
+            url_expiry_s=config.url_expiry_s,
+        )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
-        """Adds the servicer to the server."""
-        return FilesHandler(self).register(server)
+        """Adds the servicers to the server."""
+        artifacts = ArtifactsHandler(
+            drafts=self.drafts, contents=self.contents, artifacts=self.artifacts
+        )
+        return FilesHandler(self).register(server) + artifacts.register(server)
 
     async def start(self) -> None:
         """Does nothing: the stores are started by the process."""
 
     async def run(self) -> None:
         """Frees what was abandoned until cancelled."""
-        await self._purge.run(interval_s=self._config.purge_interval_s)
+        interval_s = self._config.purge_interval_s
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._purge.run(interval_s=interval_s))
+            tasks.create_task(self.artifact_purge.run(interval_s=interval_s))
 
     async def stop(self) -> None:
         """Does nothing: no work outlives its call."""
@@ -135,7 +182,7 @@ class FilesService:
             part_bytes_min=self._config.part_bytes_min,
             wanted_bytes=ask.part_bytes,
         )
-        uploads.check_part_md5s(ask, parts)
+        uploads.check_part_md5s(ask.name, ask.part_md5s, parts)
         run = await self._siblings.get_run(path=run_path)
         if await self._has_content(run.run_key, ask):
             UPLOADS.labels("present").inc()
@@ -147,11 +194,7 @@ class FilesService:
                 return begun
         upload_id = f"{self._clock.random_bits(128):032x}"
         object_key = uploads.make_object_key(run.run_key, ask.sha256, upload_id)
-        multipart_id = ""
-        if parts.part_count > 1:
-            multipart_id = await self._blobs.start_multipart(
-                object_key, content_type=ask.content_type
-            )
+        multipart_id = await self._transfers.begin(object_key, parts, content_type=ask.content_type)
         upload = Upload(
             upload_id=upload_id,
             run_key=run.run_key,
@@ -168,7 +211,7 @@ class FilesService:
         )
         await self._files.insert_upload(upload)
         UPLOADS.labels("announced").inc()
-        return PlannedUpload(upload, await self._sign_parts(upload))
+        return PlannedUpload(upload, await self._transfers.sign(upload))
 
     async def complete_upload(self, upload_id: str, etags: Sequence[str]) -> StoredFile:
         """Makes an uploaded file visible if it is what was announced. Safe to repeat."""
@@ -177,11 +220,8 @@ class FilesService:
             raise _unknown_upload(upload_id)
         if upload.completed_file is not None:
             return upload.completed_file
-        is_etag_md5 = self._config.is_etag_md5
-        uploads.check_etags(upload, etags, is_etag_md5=is_etag_md5)
-        arrived = await self._assemble(upload, etags)
         try:
-            uploads.check_arrived(upload, arrived, etags, is_etag_md5=is_etag_md5)
+            await self._transfers.receive(upload, etags)
         except FailedPrecondition:
             UPLOADS.labels("mismatch").inc()
             raise
@@ -260,11 +300,13 @@ class FilesService:
     async def purge_runs(self, run_keys: Sequence[RunKey]) -> list[FilesFreed]:
         """Removes all files of deleted runs; returns what was freed of each. Safe to repeat.
 
-        Raises FailedPrecondition RUN_NOT_DELETED, Unavailable.
+        Versions of artifacts that they logged stay, but no longer know by whom. Raises FailedPrecondition RUN_NOT_DELETED, Unavailable.
         """
         check_purge_count(run_keys)
         for run_key in run_keys:
             await check_run_is_deleted(self._siblings, run_key)
+        for run_key in run_keys:
+            await self._artifact_store.purge_run(run_key)
         freed = [await self._purge.purge_run(run_key) for run_key in run_keys]
         if any(one.objects for one in freed):
             await self._blobs.reclaim()
@@ -302,49 +344,14 @@ class FilesService:
         same = (upload.size_bytes, upload.part_bytes, upload.part_md5s, upload.content_type)
         if same != (ask.size_bytes, parts.part_bytes, ask.part_md5s, ask.content_type):
             return None
-        etags = await self._arrived(upload)
+        etags = await self._transfers.find_arrived(upload)
         if etags is None:
             return None
         # What the purge has forgotten meanwhile cannot go on.
         now_unix_ns = self._clock.now_unix_ns()
         if not await self._files.renew_upload(upload.upload_id, time_unix_ns=now_unix_ns):
             return None
-        return PlannedUpload(upload, await self._sign_parts(upload), etags)
-
-    async def _arrived(self, upload: Upload) -> tuple[str, ...] | None:
-        """Returns the ETag of each part of a begun upload that is there, "" for the others; None if it cannot go on."""
-        is_etag_md5 = self._config.is_etag_md5
-        parts = await self._blobs.list_parts(upload.object_key, upload.multipart_id)
-        if parts is not None:
-            return uploads.arrived_etags(upload, parts, is_etag_md5=is_etag_md5)
-        # The object store has dropped it, or the parts were joined and that was not recorded: a process was killed between.
-        md5s = tuple(md5.hex() for md5 in upload.part_md5s)
-        blob = await self._blobs.find(upload.object_key) if md5s and is_etag_md5 else None
-        is_joined = blob is not None and blob.etag == uploads.whole_etag(upload, md5s)
-        return md5s if is_joined else None
-
-    async def _sign_parts(self, upload: Upload) -> tuple[str, ...]:
-        expiry_s = round(self._config.url_expiry_s)
-        if not upload.multipart_id:
-            return (await self._blobs.sign_put(upload.object_key, expiry_s=expiry_s),)
-        urls = [
-            await self._blobs.sign_part_put(
-                upload.object_key, upload.multipart_id, number, expiry_s=expiry_s
-            )
-            for number in range(1, upload.part_count + 1)
-        ]
-        return tuple(urls)
-
-    async def _assemble(self, upload: Upload, etags: Sequence[str]) -> Blob | None:
-        """Returns the object that arrived; joins the parts of a multipart upload first."""
-        if upload.multipart_id:
-            joined = await self._blobs.complete_multipart(
-                upload.object_key, upload.multipart_id, etags
-            )
-            if joined is not None:
-                return joined
-            # Joined before, and the reply was lost: then the object is there.
-        return await self._blobs.find(upload.object_key)
+        return PlannedUpload(upload, await self._transfers.sign(upload), etags)
 
 
 def _unknown_upload(upload_id: str) -> NotFound:

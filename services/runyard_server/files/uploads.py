@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from runyard_server.domain.errors import FailedPrecondition, InvalidArgument
 from runyard_server.domain.run import RunKey
 from runyard_server.files.names import check_file_name, choose_content_type
 from runyard_server.storage.ports.blobs import Blob, BlobPart
-from runyard_server.storage.ports.files import Upload
 
 FILE_BYTES_MAX: Final = 5 * 1024**4
 """What S3 allows for one object."""
@@ -38,6 +37,45 @@ class Announcement:
     """Size of the parts that the client would like; 0: the server decides."""
 
 
+class Upload(Protocol):
+    """What was announced of bytes on their way: of a file of a run, or of a content of an artifact."""
+
+    @property
+    def name(self) -> str:
+        """Returns what errors call it."""
+        ...
+
+    @property
+    def object_key(self) -> str:
+        """Returns where the bytes go."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Returns how many bytes there are."""
+        ...
+
+    @property
+    def part_bytes(self) -> int:
+        """Returns the size of all parts but the last."""
+        ...
+
+    @property
+    def part_count(self) -> int:
+        """Returns how many parts there are."""
+        ...
+
+    @property
+    def part_md5s(self) -> tuple[bytes, ...]:
+        """Returns the MD5 of each part; nothing if none were announced."""
+        ...
+
+    @property
+    def multipart_id(self) -> str:
+        """Returns the id of the object store's multipart upload; empty for a single PUT."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """How a file is cut: all parts but the last have `part_bytes`."""
@@ -48,19 +86,29 @@ class Parts:
 
 def check_announcement(ask: Announcement, *, size_bytes_max: int) -> Announcement:
     """Returns the announcement with its name in NFC and a media type; raises InvalidArgument for what no file can be."""
-    limit = min(size_bytes_max, FILE_BYTES_MAX)
-    if ask.size_bytes > limit:
-        raise InvalidArgument(
-            "FIELD_TOO_LARGE",
-            f"file {ask.name[:256]!r} has {ask.size_bytes} bytes, at most {limit} are allowed",
-            metadata={"field": "size_bytes", "value": ask.size_bytes, "limit": limit},
-        )
-    _check_digest("sha256", ask.sha256, _SHA256_BYTES)
-    for md5 in ask.part_md5s:
-        _check_digest("part_md5s", md5, _MD5_BYTES)
+    check_size(ask.name, ask.size_bytes, size_bytes_max=size_bytes_max)
+    check_digests(ask.sha256, ask.part_md5s)
     name = check_file_name(ask.name)
     content_type = choose_content_type(name, ask.content_type)
     return replace(ask, name=name, content_type=content_type)
+
+
+def check_size(name: str, size_bytes: int, *, size_bytes_max: int) -> None:
+    """Raises InvalidArgument for more bytes than an object may have."""
+    limit = min(size_bytes_max, FILE_BYTES_MAX)
+    if size_bytes > limit:
+        raise InvalidArgument(
+            "FIELD_TOO_LARGE",
+            f"file {name[:256]!r} has {size_bytes} bytes, at most {limit} are allowed",
+            metadata={"field": "size_bytes", "value": size_bytes, "limit": limit},
+        )
+
+
+def check_digests(sha256: bytes, part_md5s: Sequence[bytes]) -> None:
+    """Raises InvalidArgument for digests of another length than theirs."""
+    check_digest("sha256", sha256, _SHA256_BYTES)
+    for md5 in part_md5s:
+        check_digest("part_md5s", md5, _MD5_BYTES)
 
 
 def cut_into_parts(size_bytes: int, *, part_bytes_min: int, wanted_bytes: int = 0) -> Parts:
@@ -78,18 +126,14 @@ def cut_into_parts(size_bytes: int, *, part_bytes_min: int, wanted_bytes: int = 
     return Parts(part_bytes=part_bytes, part_count=-(-size_bytes // part_bytes))
 
 
-def check_part_md5s(ask: Announcement, parts: Parts) -> None:
+def check_part_md5s(name: str, part_md5s: Sequence[bytes], parts: Parts) -> None:
     """Raises InvalidArgument if MD5s were announced, but not one for each part."""
-    if ask.part_md5s and len(ask.part_md5s) != parts.part_count:
+    if part_md5s and len(part_md5s) != parts.part_count:
         raise InvalidArgument(
             "COLUMN_LENGTH_MISMATCH",
-            f"part_md5s has {len(ask.part_md5s)} entries, but file {ask.name!r} is sent in {parts.part_count} parts of "
+            f"part_md5s has {len(part_md5s)} entries, but file {name!r} is sent in {parts.part_count} parts of "
             f"{parts.part_bytes} bytes; send one MD5 for each, or none",
-            metadata={
-                "field": "part_md5s",
-                "value": len(ask.part_md5s),
-                "limit": parts.part_count,
-            },
+            metadata={"field": "part_md5s", "value": len(part_md5s), "limit": parts.part_count},
         )
 
 
@@ -185,7 +229,8 @@ def content_mismatch(
     )
 
 
-def _check_digest(field: str, digest: bytes, size_bytes: int) -> None:
+def check_digest(field: str, digest: bytes, size_bytes: int) -> None:
+    """Raises InvalidArgument for a digest of another length."""
     if len(digest) != size_bytes:
         raise InvalidArgument(
             "FIELD_INVALID",

@@ -47,6 +47,7 @@ from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
 from runyard_server.storage.clickhouse.system_retention import SystemConfig, SystemRetention
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
+from runyard_server.storage.sql.artifacts import SqlArtifactStore
 from runyard_server.storage.sql.database import Database, SqlConfig
 from runyard_server.storage.sql.files import SqlFileStore
 from runyard_server.storage.sql.run_store import SqlRunStore
@@ -340,6 +341,7 @@ class _Wiring:
         return files.build(
             self._config.section("files", files.FilesConfig),
             files=SqlFileStore(self._made_sql()),
+            artifacts=SqlArtifactStore(self._made_sql()),
             blobs=self._blobs,
             siblings=self._siblings,
             clock=self._clock,

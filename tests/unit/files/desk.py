@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runyard_server.domain.errors import NotFound
+from runyard_server.domain.projects import Project
 from runyard_server.domain.run import RunDocument, RunKey, RunState
 from runyard_server.files.service import FilesConfig, FilesService
 from runyard_server.files.uploads import Announcement
+from runyard_server.storage.memory.artifacts import MemoryArtifactStore
 from runyard_server.storage.memory.blobs import MemoryBlobStore
 from runyard_server.storage.memory.files import MemoryFileStore
 from runyard_server.storage.ports.files import StoredFile, Upload
@@ -30,6 +32,11 @@ class Runs:
         run_id = path.rpartition("/")[2]
         return RunDocument(keys[path], "local", "p", run_id, "n", RunState.RUNNING)
 
+    async def get_project(self, path: str) -> Project:
+        if path != "local/p":
+            raise NotFound("PROJECT_NOT_FOUND", f"there is no project {path}")
+        return Project("local", "p")
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -45,10 +52,12 @@ class Desk:
     def __init__(self, config: FilesConfig | None = None) -> None:
         self.clock = SeededClock()
         self.files = MemoryFileStore()
+        self.artifacts = MemoryArtifactStore()
         self.blobs = MemoryBlobStore(clock=self.clock)
         self.service = FilesService(
             config or FilesConfig(),
             files=self.files,
+            artifacts=self.artifacts,
             blobs=self.blobs,
             siblings=Runs(),
             clock=self.clock,

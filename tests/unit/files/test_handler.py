@@ -11,6 +11,7 @@ from runyard_server.domain.errors import FailedPrecondition, NotFound
 from runyard_server.files import service as files
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings
+from runyard_server.storage.memory.artifacts import MemoryArtifactStore
 from runyard_server.storage.memory.blobs import MemoryBlobStore
 from runyard_server.storage.memory.files import MemoryFileStore
 from tests.unit.metadata.desk import Desk
@@ -28,6 +29,7 @@ async def test_a_file_from_announcement_to_deletion() -> None:
         keeping = files.build(
             files.FilesConfig(),
             files=MemoryFileStore(),
+            artifacts=MemoryArtifactStore(),
             blobs=blobs,
             siblings=siblings,
             clock=desk.clock,

@@ -49,7 +49,7 @@ class UInt64(TypeDecorator[int]):
         return value + 2**64
 
 
-def _name_type() -> Any:
+def name_type() -> Any:
     """Returns a text type that orders by bytes on both databases."""
     return Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -66,15 +66,15 @@ metadata = MetaData(
 entities = Table(
     "entities",
     metadata,
-    Column("name", _name_type(), primary_key=True),
+    Column("name", name_type(), primary_key=True),
     Column("create_time_unix_ns", BigInteger, nullable=False),
 )
 
 projects = Table(
     "projects",
     metadata,
-    Column("entity", _name_type(), ForeignKey("entities.name"), primary_key=True),
-    Column("name", _name_type(), primary_key=True),
+    Column("entity", name_type(), ForeignKey("entities.name"), primary_key=True),
+    Column("name", name_type(), primary_key=True),
     Column("description", Text, nullable=False),
     Column("create_time_unix_ns", BigInteger, nullable=False),
     Column("activity_time_unix_ns", BigInteger, nullable=False),
@@ -89,9 +89,9 @@ runs = Table(
     "runs",
     metadata,
     Column("run_key", UInt64, primary_key=True, autoincrement=False),
-    Column("entity", _name_type(), nullable=False),
-    Column("project", _name_type(), nullable=False),
-    Column("run_id", _name_type(), nullable=False),
+    Column("entity", name_type(), nullable=False),
+    Column("project", name_type(), nullable=False),
+    Column("run_id", name_type(), nullable=False),
     Column("display_name", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("config_json", Text, nullable=False),
@@ -213,9 +213,9 @@ purges = Table(
     "purges",
     metadata,
     Column("run_key", UInt64, primary_key=True, autoincrement=False),
-    Column("entity", _name_type(), nullable=False),
-    Column("project", _name_type(), nullable=False),
-    Column("run_id", _name_type(), nullable=False),
+    Column("entity", name_type(), nullable=False),
+    Column("project", name_type(), nullable=False),
+    Column("run_id", name_type(), nullable=False),
     Column("display_name", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("deleted_by", Text, nullable=False),
@@ -253,8 +253,8 @@ notifications = Table(
         primary_key=True,
         autoincrement=True,
     ),
-    Column("entity", _name_type(), nullable=False),
-    Column("project", _name_type(), nullable=False),
+    Column("entity", name_type(), nullable=False),
+    Column("project", name_type(), nullable=False),
     Column("run_key", UInt64, nullable=False),
     Column("event_number", BigInteger, nullable=False),
     Column("event_name", Text, nullable=False),
@@ -309,7 +309,7 @@ files = Table(
     "files",
     metadata,
     Column("run_key", UInt64, primary_key=True, autoincrement=False),
-    Column("name", _name_type(), primary_key=True),
+    Column("name", name_type(), primary_key=True),
     Column("object_key", Text, ForeignKey("objects.object_key"), nullable=False),
     Column("content_type", Text, nullable=False),
     Column("update_time_unix_ns", BigInteger, nullable=False),

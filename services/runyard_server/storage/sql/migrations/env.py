@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from runyard_server.storage.sql import schema
+from runyard_server.storage.sql import artifact_schema, schema
+
+assert artifact_schema.artifacts.metadata is schema.metadata, "one description of all tables"
 
 context.configure(
     connection=context.config.attributes["connection"],
