@@ -101,13 +101,13 @@ function readField(reader: BinaryReader, series: Columns, field: number, wireTyp
   return false;
 }
 
-function readDoubles(bytes: Uint8Array): Float64Array {
+export function readDoubles(bytes: Uint8Array): Float64Array {
   // A copy: the source lies at any offset, a Float64Array at multiples of eight.
   return new Float64Array(bytes.slice().buffer);
 }
 
 /** Signed and unsigned alike: steps and counts beyond 2^53 are not told apart on a screen. */
-function readInt64s(bytes: Uint8Array, divisor: number): Float64Array {
+export function readInt64s(bytes: Uint8Array, divisor: number): Float64Array {
   const words = new Int32Array(bytes.slice().buffer);
   const values = new Float64Array(words.length / 2);
   for (let i = 0; i < values.length; i++) {

@@ -16,6 +16,7 @@ const RunsPage = lazy(async () => ({ default: (await import("./runsPage")).RunsP
 const RunLayout = lazy(async () => ({ default: (await import("./runPages")).RunLayout }));
 const RunOverviewPage = lazy(async () => ({ default: (await import("./runPages")).RunOverviewPage }));
 const RunWorkspacePage = lazy(async () => ({ default: (await import("./workspacePages")).RunWorkspacePage }));
+const RunSystemPage = lazy(async () => ({ default: (await import("./runPages")).RunSystemPage }));
 const RunLogsPage = lazy(async () => ({ default: (await import("./runPages")).RunLogsPage }));
 const RunFilesPage = lazy(async () => ({ default: (await import("./runPages")).RunFilesPage }));
 const RunEventsPage = lazy(async () => ({ default: (await import("./runPages")).RunEventsPage }));
@@ -56,6 +57,7 @@ function Pages() {
           <Route index element={<ToPage page="workspace" />} />
           <Route path="overview" element={<RunOverviewPage />} />
           <Route path="workspace" element={<RunWorkspacePage />} />
+          <Route path="system" element={<RunSystemPage />} />
           <Route path="logs" element={<RunLogsPage />} />
           <Route path="files" element={<RunFilesPage />} />
           <Route path="events" element={<RunEventsPage />} />

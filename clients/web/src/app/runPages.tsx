@@ -10,6 +10,7 @@ import { RunEvents } from "../run/RunEvents";
 import { RunHeader } from "../run/RunHeader";
 import { RunOverview } from "../run/RunOverview";
 import { RunWriters } from "../run/RunWriters";
+import { RunSystem } from "../system/RunSystem";
 import { TabLinks } from "../ui/controls";
 import { Empty, SkeletonRows } from "../ui/feedback";
 import { CallError } from "./pages";
@@ -44,6 +45,7 @@ export function RunLayout() {
         tabs={[
           { to: `${base}/overview`, label: "Overview" },
           { to: `${base}/workspace`, label: "Workspace" },
+          { to: `${base}/system`, label: "System" },
           { to: `${base}/logs`, label: "Logs" },
           { to: `${base}/files`, label: "Files" },
           { to: `${base}/events`, label: "Events" },
@@ -90,6 +92,15 @@ export function RunLogsPage() {
     <SkeletonRows count={24} height={20} />
   ) : (
     <RunLogs key={run.path} run={run} renderError={(error, retry) => <CallError error={error} onRetry={retry} />} />
+  );
+}
+
+export function RunSystemPage() {
+  const run = useThisRun();
+  return run === undefined ? (
+    <SkeletonRows count={12} />
+  ) : (
+    <RunSystem key={run.path} run={run} renderError={(error, retry) => <CallError error={error} onRetry={retry} />} />
   );
 }
 

@@ -2,9 +2,9 @@
 import uPlot from "uplot";
 import type { Crosshair, CrosshairMember } from "./crosshair";
 import { drawMarks, drawSeries, type Frame, type Stroke } from "./draw";
-import { formatCount, formatExact, logTickLabel, tickLabels } from "./format";
+import { formatCount, logTickLabel } from "./format";
+import { type PlotScales, STEP_SCALES } from "./scales";
 import { bucketX, type BucketColumns, nearestBucket, padded, stepExtent, valueExtent } from "./series";
-import { STEP_INCREMENTS, VALUE_INCREMENTS } from "./ticks";
 import { hideTip, showTip, type TipRow } from "./tip";
 
 export interface PlotLine {
@@ -16,7 +16,7 @@ export interface PlotLine {
 
 export interface PlotView {
   readonly lines: readonly PlotLine[];
-  /** Steps shown; null: all. */
+  /** Of x, what is shown; null: all. */
   readonly range: readonly [number, number] | null;
   /** 0 … 0.999. */
   readonly smoothing: number;
@@ -61,6 +61,7 @@ export class LinePlot implements CrosshairMember {
     private readonly crosshair: Crosshair,
     private readonly events: PlotEvents,
     private readonly isLarge = false,
+    private readonly scales: PlotScales = STEP_SCALES,
   ) {
     this.theme = readTheme(host);
     this.plot = new uPlot(this.options(width, height, isLog), [[0, 1], [null, null]], host);
@@ -81,7 +82,7 @@ export class LinePlot implements CrosshairMember {
     this.extent = extent[0] === extent[1] ? [extent[0] - 0.5, extent[1] + 0.5] : [extent[0], extent[1]];
     const [first, last] = this.extent;
     const values = valueExtent(all, { first, last, isLog: view.isLog, isClipped: view.isClipped });
-    const [low, high] = padded(values ?? (view.isLog ? [1, 10] : [0, 1]), view.isLog);
+    const [low, high] = this.scales.fitValues(padded(values ?? (view.isLog ? [1, 10] : [0, 1]), view.isLog), values);
     this.plot.batch(() => {
       this.plot.setScale("x", { min: first, max: last });
       this.plot.setScale("y", { min: low, max: high });
@@ -152,8 +153,8 @@ export class LinePlot implements CrosshairMember {
       size: 26,
       gap: 4,
       space: this.isLarge ? 90 : 64,
-      incrs: [...STEP_INCREMENTS],
-      values: (_, ticks) => tickLabels(ticks),
+      incrs: [...this.scales.xIncrements],
+      values: (_, ticks) => this.scales.xLabels(ticks),
       grid: { show: false },
       ticks: { stroke: () => this.theme.grid, width: 1, size: 4 },
       border: { show: true, stroke: () => this.theme.grid, width: 1 },
@@ -166,9 +167,9 @@ export class LinePlot implements CrosshairMember {
       size: (_, labels) => 14 + 6.4 * Math.max(2, ...(labels ?? []).map((label) => (label as string | null)?.length ?? 0)),
       gap: 6,
       space: 27,
-      ...(isLog ? {} : { incrs: [...VALUE_INCREMENTS] }),
+      ...(isLog ? {} : { incrs: [...this.scales.valueIncrements] }),
       values: (_, ticks) =>
-        isLog ? ticks.map((tick) => ((tick as number | null) === null ? "" : logTickLabel(tick))) : tickLabels(ticks),
+        isLog ? ticks.map((tick) => ((tick as number | null) === null ? "" : logTickLabel(tick))) : this.scales.valueLabels(ticks),
       grid: {
         stroke: () => this.theme.grid,
         width: 1,
@@ -238,6 +239,7 @@ export class LinePlot implements CrosshairMember {
   private zoom(): void {
     const { left, width } = this.plot.select;
     if (width < DRAG_MIN_PX) return;
+    // Steps and milliseconds alike are whole.
     const first = Math.round(this.plot.posToVal(left, "x"));
     const last = Math.round(this.plot.posToVal(left + width, "x"));
     this.plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -277,7 +279,7 @@ export class LinePlot implements CrosshairMember {
       {
         title: nearest.title,
         rows: shown.map(({ row }) => row),
-        more: more > 0 ? `and ${formatCount(more)} more runs` : "",
+        more: more > 0 ? `and ${formatCount(more)} more ${this.scales.lineWord}` : "",
       },
       bounds.left + left,
       bounds.top + top,
@@ -290,6 +292,8 @@ export class LinePlot implements CrosshairMember {
     const found = this.view.lines.flatMap((line) => {
       const i = nearestBucket(line.series, x);
       if (i < 0 || bucketX(line.series, i) < first || bucketX(line.series, i) > last) return [];
+      // Stands for a time in which nothing came.
+      if (line.series.counts[i] === 0) return [];
       // A run that ended long before x has nothing to say here.
       const reach = Math.max(line.series.width, (last - first) / 50);
       if (Math.abs(bucketX(line.series, i) - x) > reach && this.view.lines.length > 1) return [];
@@ -305,12 +309,12 @@ export class LinePlot implements CrosshairMember {
       row: {
         label: one.line.label,
         colour: this.theme.colours[one.line.colourIndex] ?? this.theme.text,
-        value: formatExact(one.line.series.isRaw ? one.value : Number(one.value.toPrecision(7))),
+        value: this.scales.valueText(one.value, one.line.series.isRaw),
         // What lies behind a mean: of a few lines for each, of many for the nearest only.
-        note: found.length <= NOTED_MAX || one === nearest ? bucketNote(one.line.series, one.i) : "",
+        note: found.length <= NOTED_MAX || one === nearest ? bucketNote(one.line.series, one.i, this.scales) : "",
         isNearest: one === nearest,
       },
-      title: tipTitle(one.line.series, one.i),
+      title: this.scales.title(one.line.series, one.i),
     }));
   }
 }
@@ -320,30 +324,12 @@ function decadesIfMany(ticks: number[]): (number | null)[] {
   return ticks.filter(isDecade).length > DECADES_WITH_LINES_MAX ? ticks.map((tick) => (isDecade(tick) ? tick : null)) : ticks;
 }
 
-function tipTitle(series: BucketColumns, i: number): string {
-  const first = series.firstSteps[i] as number;
-  const last = series.lastSteps[i] as number;
-  const time = new Date(series.timesMs[i] as number);
-  const steps = first === last ? `step ${formatCount(first)}` : `steps ${formatCount(first)} – ${formatCount(last)}`;
-  return Number.isNaN(time.getTime()) ? steps : `${steps}  ·  ${time.toLocaleString(undefined, TIME_FORMAT)}`;
-}
-
-const TIME_FORMAT: Intl.DateTimeFormatOptions = {
-  month: "short",
-  day: "numeric",
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-  hour12: false,
-};
-
 /** What a bucket hides behind its mean. */
-function bucketNote(series: BucketColumns, i: number): string {
+function bucketNote(series: BucketColumns, i: number, scales: PlotScales): string {
   const parts: string[] = [];
   if (!series.isRaw && (series.counts[i] as number) > 1) {
-    const low = Number((series.lows[i] as number).toPrecision(4));
-    const high = Number((series.highs[i] as number).toPrecision(4));
-    parts.push(`${formatExact(low)} … ${formatExact(high)}, n=${formatCount(series.counts[i] as number)}`);
+    const [low, high] = [series.lows[i] as number, series.highs[i] as number];
+    parts.push(`${scales.rangeText(low, high)}, n=${formatCount(series.counts[i] as number)}`);
   }
   if (series.nanCounts.length > 0 && !series.isRaw) {
     const kinds: [number, string][] = [

@@ -7,6 +7,7 @@ import { isLive } from "../api/runState";
 import type { Run } from "../api/types";
 import { formatCount } from "../charts/format";
 import { SkeletonRows } from "../ui/feedback";
+import { useLingering } from "../ui/time";
 import { useView } from "../ui/view";
 import { addressPatch, filterOf, formatLinePlace, type LogsAddress, readAddress } from "./address";
 import { DownloadMenu, type DownloadState, DownloadStrip } from "./DownloadMenu";
@@ -318,22 +319,6 @@ function useChosenLines(reader: LogReader, { line: place }: LogsAddress, change:
       );
     },
   };
-}
-
-/** True, and for that long after it became false. */
-function useLingering(isTrue: boolean, durationMs: number): boolean {
-  const [isLingering, setLingering] = useState(isTrue);
-  if (isTrue && !isLingering) setLingering(true);
-  useEffect(() => {
-    if (isTrue || !isLingering) return;
-    const timer = setTimeout(() => {
-      setLingering(false);
-    }, durationMs);
-    return () => {
-      clearTimeout(timer);
-    };
-  }, [isTrue, isLingering, durationMs]);
-  return isLingering;
 }
 
 /** The key End goes to the end, unless one is typing. */

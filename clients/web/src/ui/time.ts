@@ -53,6 +53,22 @@ export function useNow(intervalMs: number): number {
   return now;
 }
 
+/** True, and for that long after it became false. */
+export function useLingering(isTrue: boolean, durationMs: number): boolean {
+  const [isLingering, setLingering] = useState(isTrue);
+  if (isTrue && !isLingering) setLingering(true);
+  useEffect(() => {
+    if (isTrue || !isLingering) return;
+    const timer = setTimeout(() => {
+      setLingering(false);
+    }, durationMs);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [isTrue, isLingering, durationMs]);
+  return isLingering;
+}
+
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }
