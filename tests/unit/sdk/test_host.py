@@ -107,6 +107,16 @@ def test_each_part_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.Monke
     assert "command" not in hidden
 
 
+def test_how_the_machine_is_sampled_is_told_where_it_is_not_as_usual() -> None:
+    """A run without system metrics says why; one that is sampled as usual says nothing."""
+    usual = ResolvedSettings()
+    assert "sampling" not in extra(usual, {})
+    unsampled = dataclasses.replace(usual, system_interval_s=0.0)
+    assert extra(unsampled, {})["sampling"] == {"interval_s": 0.0}
+    offline = dataclasses.replace(usual, mode="offline")
+    assert extra(offline, {})["sampling"] == {"is_offline": True}
+
+
 def test_the_settings(tmp_path: Path) -> None:
     """Switches come from the environment, from Settings, and under the names of wandb; sizes and lists are read."""
     environ = {

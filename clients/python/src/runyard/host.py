@@ -56,7 +56,18 @@ def _extra(folder: str, settings: ResolvedSettings, environ: Mapping[str, str]) 
         extra.update(machine.describe_machine(folder, environ))
     if settings.save_environment:
         extra["environment"] = environment_facts(environ, settings.environment_names)
+    extra["sampling"] = _sampling(settings)
     return {key: value for key, value in extra.items() if value}
+
+
+def _sampling(settings: ResolvedSettings) -> dict[str, Any]:
+    """Returns how the machine is sampled, where that is not as usual: who finds no system metrics wants to know why."""
+    facts: dict[str, Any] = {}
+    if settings.system_interval_s != ResolvedSettings.system_interval_s:
+        facts["interval_s"] = settings.system_interval_s
+    if settings.mode == "offline":
+        facts["is_offline"] = True
+    return facts
 
 
 def working_folder() -> str:

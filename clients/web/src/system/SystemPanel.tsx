@@ -57,7 +57,7 @@ export const SystemPanel = memo(function SystemPanel(props: SystemPanelProps) {
   );
   const height = isLarge ? PLOT_HEIGHT.large : PLOT_HEIGHT.usual;
   return (
-    <section ref={setBox} className={`system-panel card ${isLarge ? "large" : ""}`} aria-label={chart.title}>
+    <section ref={setBox} className={`system-panel card ${isLarge ? "large" : ""}`} aria-label={chart.key}>
       <PanelHead {...props} lines={lines} />
       <div className="system-plot" style={{ height }}>
         {isNear && width > 0 ? <PlotCanvas {...props} view={view} width={width} height={height} originMs={originMs} /> : null}

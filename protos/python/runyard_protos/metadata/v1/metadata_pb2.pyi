@@ -1038,7 +1038,8 @@ class Host(google.protobuf.message.Message):
     "architecture", "cpu_total", "memory_bytes", "disk_bytes", "disk_free_bytes"}, "gpu" {"count", "names" [text],
     "memory_bytes" [n], "driver_version", "cuda_version"}, "container" {"runtime", "id", "image"}, "kubernetes" {"pod", "namespace",
     "node"}, "slurm" {"job_id", "job_name", "partition", "node_count", "node_list", "array_job_id", "array_task_id"},
-    "environment" {name: value}. A "file" is the name of a file of the run; "problem" says why something is not known.
+    "environment" {name: value}, "sampling" {"interval_s" (0:
+    the machine is not sampled), "is_offline"}, where it is not as usual. A "file" is the name of a file of the run; "problem" says why something is not known.
     """
     def __init__(
         self,
