@@ -50,6 +50,11 @@ class Recorder:
         return merged
 
 
+def kind_of(value: object) -> str:
+    """Returns the name of a case: the same in every process, as tests that run side by side need it."""
+    return type(value).__name__
+
+
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     return Recorder(tmp_path / "journal")
@@ -248,7 +253,7 @@ class Tensor:
         (10**400, math.inf),
         (-(10**400), -math.inf),
     ],
-    ids=repr,
+    ids=kind_of,
 )
 def test_numbers_of_every_library_are_values(
     recorder: Recorder, value: Any, expected: float
@@ -288,7 +293,7 @@ def test_half_precision_nan_is_kept(recorder: Recorder, kind: Any) -> None:
         float,
         ctypes.c_double,
     ],
-    ids=repr,
+    ids=kind_of,
 )
 def test_values_of_other_kinds_are_refused(recorder: Recorder, value: Any) -> None:
     """What is no number is a TypeError that names key and type, and nothing of the call is written."""
