@@ -40,6 +40,7 @@ from runyard_server.domain.run import (
 from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
 from runyard_server.storage.clickhouse.engine import ClickHouse
+from runyard_server.storage.clickhouse.media_read import ClickHouseMediaReader
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
@@ -173,6 +174,7 @@ async def measure(store: ClickHouse, points: int, rounds: int) -> list[Result]:
         points=ClickHousePointReader(store),
         console=ClickHouseConsoleReader(store),
         system=ClickHouseSystemReader(store),
+        media=ClickHouseMediaReader(store),
         runs=index,
         siblings=NoMetadata(),
         clock=clock,

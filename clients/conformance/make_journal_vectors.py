@@ -161,6 +161,47 @@ def stopped_run(recorder: Recorder) -> None:
     )  # fmt: skip
 
 
+def media_run(recorder: Recorder) -> None:
+    """Writes a run that logs an image, a histogram and a plot beside numbers, the image's file before it."""
+    start(recorder)
+    recorder.row(0, {"loss": 0.5})
+    image = "media/image/examples/digits_0_0123456789ab.png"
+    recorder.add(
+        form.FILE,
+        {
+            "path": f"/data/run/files/{image}", "name": image, "policy": "now", "size_bytes": 70, "mtime_ns": 17,
+            "is_copy": True,
+        },
+    )  # fmt: skip
+    at = {"step": 0, "time_unix_ns": START_TIME_UNIX_NS + 1}
+    item = {
+        "file": image, "format": "png", "size_bytes": 70, "sha256": "ab" * 32, "caption": "é 名", "width": 8, "height": 8,
+        "boxes": {
+            "truth": {
+                "box_data": [
+                    {
+                        "position": {"minX": 0.1, "maxX": 0.5, "minY": 0.25, "maxY": 1.0}, "class_id": 1,
+                        "scores": {"p": math.nan},
+                    }
+                ],
+                "class_labels": {"1": "cat"},
+            }
+        },
+    }  # fmt: skip
+    recorder.add(form.MEDIA, {**at, "name": "examples/digits", "kind": "image", "items": [item]})
+    histogram = {"edges": [-1.5, 0.0, 5e-324, 1e308], "counts": [3.0, 0, 2**53], "non_finite_count": 2**64 - 1}  # fmt: skip
+    recorder.add(form.MEDIA, {**at, "name": "weights", "kind": "histogram", "histogram": histogram})
+    plot = {
+        "chart": "line", "title": "t", "encoding": {"x": "x", "y": "y"}, "row_count": 2,
+        "data": {"x": [2**63 - 1, None], "y": [math.inf, -0.0]},
+    }  # fmt: skip
+    recorder.add(
+        form.MEDIA,
+        {**at, "step": form.STEP_MIN, "name": "curve", "kind": "plot", "items": [plot]},
+    )
+    finish(recorder)
+
+
 def odd_values(recorder: Recorder) -> None:
     """Writes values whose bits must come through: NaN payloads, infinities, -0.0, subnormals, extremes of steps."""
     start(recorder)
@@ -245,6 +286,7 @@ def build() -> dict[str, Any]:
     )
     add(vectors, "a segment without a header", {name: bytes(4096)}, [], "bad_header")
     make("a run that was told to stop and ended by an exception", stopped_run, vectors)
+    make("media values beside numbers", media_run, vectors)
     return {"version": 1, "format": "protos/journal.md", "vectors": vectors}
 
 

@@ -12,7 +12,11 @@ from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse import purge
 from runyard_server.storage.clickhouse.engine import ClickHouse
-from runyard_server.storage.clickhouse.purge import STREAM_TABLES, ClickHousePurger
+from runyard_server.storage.clickhouse.purge import (
+    INDEX_TABLES,
+    STREAM_TABLES,
+    ClickHousePurger,
+)
 from tests.stores import new_run_key
 
 ROWS = 20_000
@@ -127,3 +131,11 @@ async def test_settings_of_the_tables_are_as_before(
     before = (await store.query_arrow(sql)).column("q")[0].as_py()
     await purger_of(store).purge_runs([key])
     assert before == (await store.query_arrow(sql)).column("q")[0].as_py()
+
+
+async def test_all_that_runs_stream_is_purged(store: ClickHouse) -> None:
+    """Every table with rows of runs is named, but for the index and the records of purges themselves."""
+    found = await store.query_arrow(
+        "SELECT table FROM system.columns WHERE database = currentDatabase() AND name = 'run'"
+    )
+    assert set(found["table"].to_pylist()) == {*STREAM_TABLES, *INDEX_TABLES, "purges"}

@@ -134,6 +134,10 @@ class FaultyPoints:
         await self._pass(self._faults.insert_refused)
         return await self._store.read_metric_ids(run_key, limit=limit, journal=journal)
 
+    async def read_media_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        await self._pass(self._faults.insert_refused)
+        return await self._store.read_media_ids(run_key, limit=limit)
+
     async def _insert(self, entries: Sequence[BlockEntry]) -> None:
         await self._store.insert_block(entries)
         self._durable.note(entries)
@@ -177,6 +181,7 @@ class QueryNode(Node):
             points=servers.points,
             console=servers.points.console,
             system=servers.points.system,
+            media=servers.points.media,
             runs=servers.index,
             siblings=servers,
             clock=servers.clock,

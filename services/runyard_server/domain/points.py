@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runyard_server.domain.console import ConsoleBlock
+from runyard_server.domain.media import MediaValue
 from runyard_server.domain.run import RunKey
 
 Int64Column: TypeAlias = NDArray[np.int64]
@@ -70,6 +71,8 @@ class Batch:
     journal: Journal = Journal.RUN
     console_blocks: tuple[ConsoleBlock, ...] = ()
     """Of a batch of the console's journal, which holds nothing else."""
+    media_values: tuple[MediaValue, ...] = ()
+    """Of a batch of the run's own journal."""
 
     @property
     def point_count(self) -> int:
@@ -80,6 +83,11 @@ class Batch:
     def line_count(self) -> int:
         """Returns how many lines of the console it holds."""
         return sum(block.line_count for block in self.console_blocks)
+
+    @property
+    def row_count(self) -> int:
+        """Returns how many rows it becomes in the store, about: points, lines and media values."""
+        return self.point_count + self.line_count + len(self.media_values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ POINTS_REJECTED = Counter(
 )
 CHANGES = Counter("runyard_ingest_summary_changes_total", "Summary changes made durable.")
 CONSOLE_LINES = Counter("runyard_ingest_console_lines_total", "Lines of consoles made durable.")
+MEDIA_VALUES = Counter("runyard_ingest_media_values_total", "Media values made durable.")
 QUEUE_BYTES = Gauge("runyard_ingest_queue_bytes", "Bytes of batches waiting or being inserted.")
 BLOCK_ROWS = Histogram(
     "runyard_ingest_block_rows",
-    "Points and lines in a block.",
+    "Points, lines and media values in a block.",
     buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000, 200_000, 400_000, 800_000),
 )
 BLOCK_AGE_SECONDS = Histogram(

@@ -46,6 +46,7 @@ def batch_key(batch: Batch) -> BatchKey:
         tuple(change.key for change in batch.summary_changes),
         batch.journal,
         tuple((block.first_line, block.line_count) for block in batch.console_blocks),
+        tuple((value.name, value.step) for value in batch.media_values),
     )
     return BatchKey(
         batch.run_key, batch.writer, batch.first_sequence, batch.last_sequence, hash(shape)

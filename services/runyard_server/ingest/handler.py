@@ -13,6 +13,7 @@ from runyard_protos.points.v1 import points_pb2
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.console import ConsoleBlock
 from runyard_server.domain.errors import InvalidArgument
+from runyard_server.domain.media import NO_HISTOGRAM, Histogram, MediaValue
 from runyard_server.domain.points import Batch, Journal, PointTable, Rejection, SummaryChange
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
@@ -92,6 +93,7 @@ def batch_from_message(message: ingest_pb2.WriteBatchRequest) -> Batch:
             )
             for block in message.console_blocks
         ),
+        media_values=tuple(map(_media_from_message, message.media_values)),
     )
 
 
@@ -126,6 +128,25 @@ def _table_from_message(message: points_pb2.PointTable) -> PointTable:
         times_unix_ns=np.array(message.times_unix_ns, np.int64),
         sequences=np.array(message.sequences, np.uint64),
         values=np.array(message.values, np.float64),
+    )
+
+
+def _media_from_message(message: ingest_pb2.MediaValue) -> MediaValue:
+    histogram = NO_HISTOGRAM
+    if message.HasField("histogram"):
+        histogram = Histogram(
+            np.array(message.histogram.edges, np.float64),
+            np.array(message.histogram.counts, np.float64),
+            message.histogram.non_finite_count,
+        )
+    return MediaValue(
+        sequence=message.sequence,
+        name=message.name,
+        step=message.step,
+        time_unix_ns=message.time_unix_ns,
+        kind=message.kind,
+        items_json=message.items_json,
+        histogram=histogram,
     )
 
 

@@ -21,6 +21,7 @@ from runyard_server.ingest.validate import (
     Problem,
     ValidBatch,
     batch_bytes,
+    refuse_media,
     refuse_metrics,
     validate_batch,
 )
@@ -49,6 +50,7 @@ class PipelineLimits:
     metrics_per_run_max: int
     system_metrics_per_run_max: int
     metric_ids_max: int
+    media_names_per_run_max: int
     durable_batches_max: int
 
 
@@ -77,6 +79,9 @@ class Pipeline:
             journal: MetricCensus(metrics_per_run_max=limit, ids_max=limits.metric_ids_max)
             for journal, limit in self._limits_of.items()
         }
+        self._media_census = MetricCensus(
+            metrics_per_run_max=limits.media_names_per_run_max, ids_max=limits.metric_ids_max
+        )
         self._dedupe: Dedupe[Waiting] = Dedupe(durable_max=limits.durable_batches_max)
         self._batcher: Batcher[Waiting] = Batcher(limits.block)
         self._wake = asyncio.Event()
@@ -142,7 +147,7 @@ class Pipeline:
             raise Unavailable("STOPPING", "ingest is stopping; send the batch again")
         valid = validate_batch(batch, self._limits.batch)
         await self._runs.check(batch.run_key, batch.writer)
-        valid = await self._apply_census(valid)
+        valid = await self._apply_media_census(await self._apply_census(valid))
         key = batch_key(batch)
         # No await from here to the queue: of equal batches one is inserted.
         known = self._dedupe.find(key)
@@ -189,13 +194,30 @@ class Pipeline:
         fewer = refuse_metrics(batch, {positions[place]: problem for place in beyond})
         return ValidBatch(fewer.batch, valid.rejections + fewer.rejections)
 
+    async def _apply_media_census(self, valid: ValidBatch) -> ValidBatch:
+        names = list(dict.fromkeys(value.name for value in valid.batch.media_values))
+        if not names:
+            return valid
+        run_key, ids = valid.batch.run_key, list(map(metric_id, names))
+        limit = self._limits.media_names_per_run_max
+        if self._media_census.needs_load(run_key, ids):
+            stored = await self._points.read_media_ids(run_key, limit=limit)
+            self._media_census.load(run_key, stored.tolist())
+        beyond = self._media_census.admit(run_key, ids)
+        counters.CACHE_EVICTIONS.labels("media_ids").inc(self._media_census.take_evictions())
+        problem = Problem(
+            "METRIC_COUNT_EXCEEDED",
+            f"the run has {limit} names of media, which is the limit; this one is not stored",
+        )
+        return refuse_media(valid, {names[place]: problem for place in beyond})
+
     def _enqueue(self, key: BatchKey, valid: ValidBatch, deadline_s: float) -> Waiting:
         outcome = asyncio.get_running_loop().create_future()
         entry = BlockEntry(valid.batch, valid.points_rejected)
         waiting = Waiting(key, entry, valid.rejections, outcome, deadline_s)
         self._batcher.add(
             waiting,
-            rows=valid.batch.point_count + valid.batch.line_count,
+            rows=valid.batch.row_count,
             size_bytes=batch_bytes(valid.batch),
             now_s=self._clock.monotonic_s(),
         )
@@ -260,6 +282,7 @@ def _count_durable(waiting: Waiting) -> None:
     counters.POINTS.inc(batch.point_count)
     counters.CHANGES.inc(len(batch.summary_changes))
     counters.CONSOLE_LINES.inc(batch.line_count)
+    counters.MEDIA_VALUES.inc(len(batch.media_values))
     for rejection in waiting.rejections:
         counters.POINTS_REJECTED.labels(rejection.reason).inc(rejection.points)
 

@@ -26,6 +26,7 @@ from runyard_server.domain.points import (
     Rejection,
     SummaryChange,
 )
+from runyard_server.ingest.validate_media import split_media
 
 VALUE_SHOWN_MAX = 128
 _CONSOLE_BLOCK_BYTES = 32
@@ -73,13 +74,35 @@ def validate_batch(batch: Batch, limits: BatchLimits) -> ValidBatch:
     for position, table in enumerate(batch.tables):
         _check_table(batch, table, position)
     _check_console(batch)
+    _check_media(batch)
     changes, change_rejections = _check_changes(batch, limits)
+    media, media_rejections = split_media(
+        batch.media_values, lambda name: _name_problem(name, limits)
+    )
     valid = refuse_metrics(batch, _bad_names(batch.metric_names, limits))
-    if change_rejections:
+    if change_rejections or media_rejections:
+        cut = tuple(replace(one, metric=_cut(one.metric)) for one in media_rejections)
         return ValidBatch(
-            replace(valid.batch, summary_changes=changes), valid.rejections + change_rejections
+            replace(valid.batch, summary_changes=changes, media_values=media),
+            valid.rejections + change_rejections + cut,
         )
     return valid
+
+
+def refuse_media(valid: ValidBatch, names: Mapping[str, Problem]) -> ValidBatch:
+    """Returns the batch without the media values of these names."""
+    if not names:
+        return valid
+    kept = tuple(value for value in valid.batch.media_values if value.name not in names)
+    counts = dict.fromkeys(names, 0)
+    for value in valid.batch.media_values:
+        if value.name in counts:
+            counts[value.name] += 1
+    rejections = tuple(
+        Rejection(_cut(name), problem.reason, problem.message, counts[name])
+        for name, problem in names.items()
+    )
+    return ValidBatch(replace(valid.batch, media_values=kept), valid.rejections + rejections)
 
 
 def refuse_metrics(batch: Batch, problems: Mapping[int, Problem]) -> ValidBatch:
@@ -105,7 +128,7 @@ def refuse_metrics(batch: Batch, problems: Mapping[int, Problem]) -> ValidBatch:
 
 
 def batch_bytes(batch: Batch) -> int:
-    """Returns the bytes of the batch's columns, names and changes; about what it takes in memory and on the wire."""
+    """Returns the bytes of the batch's columns, names, changes and media; about what it takes in memory and on the wire."""
     columns = sum(
         table.steps.nbytes
         + table.times_unix_ns.nbytes
@@ -117,7 +140,8 @@ def batch_bytes(batch: Batch) -> int:
     names = sum(map(len, batch.metric_names))
     changes = sum(len(change.key) + len(change.value_json) for change in batch.summary_changes)
     lines = sum(len(block.text) + _CONSOLE_BLOCK_BYTES for block in batch.console_blocks)
-    return columns + names + changes + lines
+    media = sum(value.size_bytes for value in batch.media_values)
+    return columns + names + changes + lines + media
 
 
 def _check_identity(batch: Batch) -> None:
@@ -196,6 +220,16 @@ def _check_console(batch: Batch) -> None:
         _check_range(f"{field}.line_count", block.line_count, 1, LINE_MAX)
         _check_range(f"{field}.stream", block.stream, ConsoleStream.STDOUT, ConsoleStream.NOTE)
         _check_lines(field, block)
+
+
+def _check_media(batch: Batch) -> None:
+    if batch.journal != Journal.RUN and batch.media_values:
+        raise _invalid("journal", batch.journal.name, "media_values are of JOURNAL_RUN")
+    before = batch.first_sequence
+    for position, value in enumerate(batch.media_values):
+        field = f"media_values[{position}].sequence"
+        _check_range(field, value.sequence, before, batch.last_sequence)
+        before = value.sequence
 
 
 def _check_lines(field: str, block: ConsoleBlock) -> None:

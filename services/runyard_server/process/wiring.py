@@ -35,6 +35,7 @@ from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
 from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
+from runyard_server.storage.clickhouse.media_read import ClickHouseMediaReader
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.clickhouse.purge import (
@@ -301,6 +302,7 @@ class _Wiring:
             console=ClickHouseConsoleReader(store),
             system=ClickHouseSystemReader(store),
             system_keep_days=self._config.section("system", SystemConfig).keep_days,
+            media=ClickHouseMediaReader(store),
             runs=ClickHouseRunIndex(store),
             siblings=self._siblings,
             clock=self._clock,

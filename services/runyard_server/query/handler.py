@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
 from runyard_server.query.console_handler import console_ask, console_counts, console_page
+from runyard_server.query.media_handler import media_ask, media_page, media_reply
 from runyard_server.query.packed import pack_columns
 from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
@@ -148,6 +149,21 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
         self, request: pb.GetConsoleRequest, context: Any
     ) -> pb.GetConsoleResponse:
         return console_counts(await self._service.console.count_lines(request.run_path))
+
+    async def ListMedia(self, request: pb.ListMediaRequest, context: Any) -> pb.ListMediaResponse:
+        page = await self._service.media.list_media(
+            request.run_path,
+            name_contains=request.name_contains,
+            kinds=request.kinds,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return media_page(page)
+
+    async def QueryMedia(
+        self, request: pb.QueryMediaRequest, context: Any
+    ) -> pb.QueryMediaResponse:
+        return media_reply(await self._service.media.read_media(media_ask(request)))
 
 
 def _steps(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Steps:

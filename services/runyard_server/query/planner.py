@@ -154,17 +154,31 @@ def check_text(field: str, text: str) -> str:
     return text
 
 
+def check_names(field: str, names: Sequence[str], *, most: int) -> tuple[str, ...]:
+    """Returns the names, each once, or raises InvalidArgument if there are none, too many, or one that cannot be."""
+    unique = tuple(dict.fromkeys(names))
+    _check_count(field, len(unique), most)
+    for name in unique:
+        _check_name(field, name)
+    return unique
+
+
+def invalid(field: str, value: object, problem: str) -> InvalidArgument:
+    """Returns the error for a field whose value cannot be."""
+    return InvalidArgument(
+        "FIELD_INVALID",
+        f"{field} is {value}: {problem}",
+        metadata={"field": field, "value": value},
+    )
+
+
 def clamp(asked: int, *, default: int, most: int) -> int:
     """Returns the default for 0, and never more than the most."""
     return min(asked or default, most)
 
 
 def _check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
-    unique = tuple(dict.fromkeys(metrics))
-    _check_count("metrics", len(unique), METRICS_MAX)
-    for metric in unique:
-        _check_name("metrics", metric)
-    return unique
+    return check_names("metrics", metrics, most=METRICS_MAX)
 
 
 def _check_count(field: str, count: int, most: int) -> None:

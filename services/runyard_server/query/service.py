@@ -21,6 +21,7 @@ from runyard_server.query import planner
 from runyard_server.query.config_keys import select_config
 from runyard_server.query.console import ConsoleQueries
 from runyard_server.query.handler import QueryHandler
+from runyard_server.query.media import MediaQueries
 from runyard_server.query.planner import EVERYTHING, Selection, Steps
 from runyard_server.query.receipts import add_up, with_what_writers_say
 from runyard_server.query.requests import (
@@ -38,6 +39,7 @@ from runyard_server.query.summaries import read_run_summary, read_summaries
 from runyard_server.query.system import SystemQueries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
 from runyard_server.storage.ports.console import ConsoleReader
+from runyard_server.storage.ports.media import MediaReader
 from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
 from runyard_server.storage.ports.system import SystemReader
@@ -57,6 +59,7 @@ def build(
     points: PointReader,
     console: ConsoleReader,
     system: SystemReader,
+    media: MediaReader,
     runs: RunIndex,
     siblings: QuerySiblings,
     clock: Clock,
@@ -68,6 +71,7 @@ def build(
         points=points,
         console=console,
         system=system,
+        media=media,
         runs=runs,
         siblings=siblings,
         clock=clock,
@@ -87,6 +91,7 @@ class QueryService:
         points: PointReader,
         console: ConsoleReader,
         system: SystemReader,
+        media: MediaReader,
         runs: RunIndex,
         siblings: QuerySiblings,
         clock: Clock,
@@ -100,6 +105,9 @@ class QueryService:
         """Reads of what runs print."""
         self.system = SystemQueries(system, self._finder, keep_days=system_keep_days)
         """Reads of what machines did."""
+        self._media = media
+        self.media = MediaQueries(media, self._finder, index=runs)
+        """Reads of what runs log besides numbers."""
         self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
@@ -209,12 +217,14 @@ class QueryService:
         else:
             run = await self._finder.find(run_path)
             scopes = planner.scopes_of([run], EVERYTHING)
-        ranges, last_step, told = await asyncio.gather(
+        ranges, point_step, media_step, told = await asyncio.gather(
             self._points.read_receipts(run.run_key),
             self._points.read_last_step(run.run_key, scopes=scopes),
+            self._media.read_last_step(run.run_key, scopes=scopes),
             self._tellers.ask(run_path, run.run_key),
         )
-        return Receipt(tuple(with_what_writers_say(add_up(ranges), told)), last_step)
+        steps = [step for step in (point_step, media_step) if step is not None]
+        return Receipt(tuple(with_what_writers_say(add_up(ranges), told)), max(steps, default=None))
 
     async def query_runs(self, ask: RunsAsk) -> RunsPage:
         """Returns a page of a project's runs, newest first.

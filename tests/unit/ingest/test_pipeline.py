@@ -18,6 +18,7 @@ from runyard_server.domain.errors import (
 )
 from runyard_server.domain.points import Batch, Journal
 from runyard_server.ingest.pipeline import Acknowledgement
+from tests.media_values import media, media_batch
 from tests.simulation.loop import run
 from tests.stores import batch, new_run_key, read_values
 from tests.unit.ingest.faults import FakeMetadata, FaultyPoints, running
@@ -240,6 +241,31 @@ def test_system_metrics_have_a_limit_of_their_own() -> None:
             "system/a",
             "system/b",
         ]
+
+    run(story())
+
+
+def test_names_of_media_beyond_the_limit_are_refused_alone() -> None:
+    """They are counted apart from metrics; what the run has is taken on, also after a restart."""
+
+    async def story() -> None:
+        points = FaultyPoints()
+        async with running(points, media_names_per_run_max=2) as pipeline:
+            await pipeline.write(media_batch(RUN, [media("a", 0)]), deadline_s=10.0)
+        async with running(points, media_names_per_run_max=2) as pipeline:
+            values = [media(name, 1, sequence=n) for n, name in enumerate("abcc", 2)]
+            answer = await pipeline.write(media_batch(RUN, values), deadline_s=10.0)
+            (rejection,) = answer.rejections
+            assert (rejection.metric, rejection.points) == ("c", 2)
+            assert rejection.reason == "METRIC_COUNT_EXCEEDED"
+            found = await points.media.list_media(RUN)
+            assert [(one.name, one.step_count) for one in found] == [("a", 2), ("b", 1)]
+            repeat = await pipeline.write(media_batch(RUN, values), deadline_s=10.0)
+            assert repeat.is_repeat
+            assert repeat.rejections == answer.rejections
+            metrics = {name: [(1, 1.0)] for name in ("x", "y", "z")}
+            one = batch(RUN, metrics, first_sequence=6)
+            assert (await pipeline.write(one, deadline_s=10.0)).rejections == ()
 
     run(story())
 

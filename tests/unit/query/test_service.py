@@ -91,6 +91,7 @@ class World:
             points=self.points,
             console=self.points.console,
             system=self.points.system,
+            media=self.points.media,
             runs=self.index,
             siblings=self.metadata,
             clock=self.clock,

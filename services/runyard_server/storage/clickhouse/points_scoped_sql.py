@@ -88,7 +88,7 @@ def pieces_partials_sql(sources: Iterable[tuple[int, Piece]]) -> str:
             # In two steps, as in _part_sql.
             parts.append(
                 f"\nSELECT toUInt64({piece.series[0]}) AS run, metric, bucket, class, n, low, high, first_step, last_step,"
-                f" toUInt32({_rank(piece.depth)} + own_writer) AS last_writer, last, last_time, high_sum, low_sum"
+                f" toUInt32({rank(piece.depth)} + own_writer) AS last_writer, last, last_time, high_sum, low_sum"
                 f"\nFROM (SELECT * EXCEPT (run, last_writer), last_writer AS own_writer FROM ({stored}))"
             )
     union = "\nUNION ALL".join(parts)
@@ -169,6 +169,11 @@ def writers_of(ranks: UInt64Column) -> UInt64Column:
     return writers
 
 
+def rank(depth: int) -> int:
+    """Returns what stands for writer 0 of the part of that depth; 0 is the run's own part."""
+    return (DEPTH_MAX - depth) << _WRITER_BITS
+
+
 def _sources(scoped: Scoped, steps: Span) -> str:
     return "\nUNION ALL".join(
         source_sql(run, scope, metrics, steps) for run, (scope, metrics) in scoped.items()
@@ -178,7 +183,7 @@ def _sources(scoped: Scoped, steps: Span) -> str:
 def _part_sql(run: int, depth: int, where: str) -> str:
     # In two steps: beside `AS run` and `AS writer` the conditions would mean these, and not the columns.
     return (
-        f"\nSELECT toUInt64({run}) AS run, metric, step, toUInt32({_rank(depth)} + own_writer) AS writer, time, value"
+        f"\nSELECT toUInt64({run}) AS run, metric, step, toUInt32({rank(depth)} + own_writer) AS writer, time, value"
         "\nFROM (SELECT metric, step, writer AS own_writer, time, value FROM points FINAL"
         f"\n    WHERE {where})"
     )
@@ -190,10 +195,6 @@ def _piece_points(piece: Piece) -> list[str]:
         _part_sql(piece.series[0], piece.depth, _where(piece.part, piece.writers, metrics, steps))
         for steps in piece.source.steps
     ]
-
-
-def _rank(depth: int) -> int:
-    return (DEPTH_MAX - depth) << _WRITER_BITS
 
 
 def _where(part: HistoryPart, writers: Sequence[int], metrics: Sequence[int], steps: Span) -> str:

@@ -1,4 +1,4 @@
-"""Writes blocks into ClickHouse: points, series, summaries and lines at once, receipts last."""
+"""Writes blocks into ClickHouse: points, series, summaries, lines and media at once, receipts last."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runyard_server.domain.points import Journal, UInt64Column, metric_ids
 from runyard_server.domain.run import RunKey
 from runyard_server.storage.clickhouse.console_block import line_rows, writer_rows
 from runyard_server.storage.clickhouse.engine import ClickHouse
+from runyard_server.storage.clickhouse.media_block import media_rows
 from runyard_server.storage.clickhouse.points_block import (
     PointColumns,
     SeriesColumns,
@@ -48,6 +49,7 @@ class _Rows:
     summaries: pa.Table | None
     lines: pa.Table | None
     samples: pa.Table | None
+    media: pa.Table | None
     receipts: Columns
 
 
@@ -80,6 +82,8 @@ class ClickHousePointWriter:
             )
         if rows.samples is not None:
             inserts.append(self._clickhouse.insert_arrow("system_points", rows.samples))
+        if rows.media is not None:
+            inserts.append(self._clickhouse.insert_arrow("media", rows.media))
         # All end before this call does: a repeat must not race with a part of the first try that is still going on.
         results = await asyncio.gather(*inserts, return_exceptions=True)
         for result in results:
@@ -105,6 +109,14 @@ class ClickHousePointWriter:
         ids: UInt64Column = table["metric"].to_numpy()
         return ids
 
+    async def read_media_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        """Returns ids of the run's names of media; see PointWriter."""
+        table = await self._clickhouse.query_arrow(
+            "SELECT DISTINCT name FROM media WHERE run = {run:UInt64} LIMIT {limit:UInt64}",
+            {"run": run_key, "limit": limit},
+        )
+        return metric_ids(table["name"].to_pylist())
+
     def _draw_block_time(self) -> int:
         """Returns the time of a block: Unix ns, above all that this process gave before, whatever the clock does."""
         self._block_unix_ns = max(self._block_unix_ns + 1, self._clock.now_unix_ns())
@@ -124,6 +136,7 @@ def _make_rows(entries: Sequence[BlockEntry], block_unix_ns: int) -> _Rows:
         _summary_rows(own),
         line_rows([entry.batch for entry in entries], block_unix_ns),
         sample_rows([entry.batch for entry in entries]),
+        media_rows([entry.batch for entry in own]),
         _receipt_columns(own),
     )
 

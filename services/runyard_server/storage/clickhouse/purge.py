@@ -29,6 +29,7 @@ STREAM_TABLES: Final = (
     "console",
     "console_writers",
     "system_points",
+    "media",
 )
 """All tables of what runs stream; each has a column `run`."""
 INDEX_TABLES: Final = ("runs",)

@@ -13,6 +13,8 @@ from runyard_server.domain.purges import TablePurge
 from runyard_server.domain.run import HistoryPart, RunKey
 from runyard_server.storage.memory.buckets import make_buckets, mean_of_finite
 from runyard_server.storage.memory.console import MemoryConsole
+from runyard_server.storage.memory.history import counts
+from runyard_server.storage.memory.media import MemoryMedia
 from runyard_server.storage.memory.system import MemorySystem
 from runyard_server.storage.ports.points import (
     NO_SCOPES,
@@ -59,11 +61,13 @@ class MemoryPoints:
         self._purged: dict[RunKey, int] = {}
         self.console = MemoryConsole()
         self.system = MemorySystem()
+        self.media = MemoryMedia()
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
         """Stores the block; see PointWriter."""
         self.console.insert(entry.batch for entry in entries)
         self.system.insert(entry.batch for entry in entries)
+        self.media.insert(entry.batch for entry in entries)
         for entry in entries:
             if entry.batch.journal == Journal.RUN:
                 self._insert(entry)
@@ -78,6 +82,7 @@ class MemoryPoints:
             removed.append(self._purged[run_key])
         self.console.purge(run_keys)
         self.system.purge(run_keys)
+        self.media.purge(run_keys)
         gone = frozenset(run_keys)
         self._summaries = {k: v for k, v in self._summaries.items() if k[0] not in gone}
         self._receipts = {k: v for k, v in self._receipts.items() if k[0] not in gone}
@@ -90,6 +95,10 @@ class MemoryPoints:
         if journal == Journal.SYSTEM:
             return metric_ids(self.system.names(run_key)[:limit])
         return metric_ids([key.metric for key in self._series if key.run_key == run_key][:limit])
+
+    async def read_media_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        """Returns ids of the run's names of media; see PointWriter."""
+        return self.media.read_ids(run_key, limit=limit)
 
     async def read_series(
         self,
@@ -241,7 +250,7 @@ class MemoryPoints:
         for depth, part in enumerate(parts[:1] if writers else parts):
             series = self._series.get(SeriesKey(part.run_key, key.metric), _Series())
             for (step, writer), point in series.points.items():
-                if _counts(part, step, writer) and (not writers or writer in writers):
+                if counts(part, step, writer) and (not writers or writer in writers):
                     found.append((step, -depth, writer, point))
         found.sort(key=lambda entry: entry[:3])
         return [(step, writer if depth == 0 else 0, point) for step, depth, writer, point in found]
@@ -267,14 +276,6 @@ class MemoryPoints:
             elif points:
                 found.append(_stats_of(name, points, _range_of(points)))
         return found
-
-
-def _counts(part: HistoryPart, step: int, writer: int) -> bool:
-    return (
-        (part.last_step is None or step <= part.last_step)
-        and (part.writer_max == 0 or writer <= part.writer_max)
-        and not any(writer <= cut.writer_max and step > cut.last_step for cut in part.cuts)
-    )
 
 
 def _range_of(points: Sequence[tuple[int, int, _Point]]) -> tuple[float, float]:

@@ -131,8 +131,8 @@ class PointWriter(Protocol):
     """Stores blocks."""
 
     async def insert_block(self, entries: Sequence[BlockEntry]) -> None:
-        """Stores all batches of the block, their metric names, summary changes, lines (see ConsoleReader), samples of
-        machines (see SystemReader) and receipts.
+        """Stores all batches of the block, their metric names, summary changes, media values (see MediaReader), lines
+        (see ConsoleReader), samples of machines (see SystemReader) and receipts.
 
         Batches of other journals than the run's have no receipt.
 
@@ -150,6 +150,10 @@ class PointWriter(Protocol):
 
         With Journal.SYSTEM those of its system metrics.
         """
+        ...
+
+    async def read_media_ids(self, run_key: RunKey, *, limit: int) -> UInt64Column:
+        """Returns the ids (as of metrics) of at most `limit` names of media of the run, each once, in any order."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import Message
 
 from runyard import journal_format as form
+from runyard.agent.media_messages import set_media_value
 from runyard.agent.ports import (
     Batch,
     Beat,
@@ -138,6 +139,8 @@ def write_batch_request(batch: Batch) -> bytes:
     if batch.journal != form.RUN_JOURNAL:
         request.journal = ingest_pb2.Journal.Value(f"JOURNAL_{batch.journal.upper()}")
     request.console_blocks.extend(_console_block(event) for event in batch.console)
+    for event in batch.media:
+        set_media_value(request.media_values.add(), event)
     indexes: dict[str, int] = {}
     for table in batch.tables:
         if not indexes:

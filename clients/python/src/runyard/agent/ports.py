@@ -60,6 +60,8 @@ class Batch:
     """CONSOLE records; a batch of the console's journal holds nothing else."""
     journal: str = form.RUN_JOURNAL
     """Which journal it is of."""
+    media: Sequence[Event] = ()
+    """MEDIA records."""
 
 
 @dataclasses.dataclass(frozen=True)

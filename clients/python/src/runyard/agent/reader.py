@@ -11,6 +11,7 @@ import numpy as np
 
 from runyard import journal_format as form
 from runyard.agent.columns import Event, Piece, RowGatherer
+from runyard.agent.media_messages import media_problem
 from runyard.agent.ports import Disk, OpenFile
 from runyard.agent.start import header_sequence
 
@@ -326,6 +327,8 @@ class _Scan:
                 self._names[schema] = tuple(content)
             else:
                 self._lose("a SCHEMA that is no list of names")
+        elif kind == form.MEDIA and isinstance(content, dict) and media_problem(content):
+            self._lose(f"a MEDIA {media_problem(content)}")
         elif isinstance(content, dict):
             self.events.append(Event(self.sequence, kind, payload))
         else:

@@ -165,6 +165,7 @@ class Uploader:
             summary_changes,
             [event for event in piece.events if event.kind == form.CONSOLE],
             self._journal,
+            [event for event in piece.events if event.kind == form.MEDIA],
         )
         try:
             rejections = await self._repeater.call(lambda: self._transport.write_batch(batch))

@@ -362,7 +362,7 @@ global___WriteBatchResponse = WriteBatchResponse
 
 @typing.final
 class Rejection(google.protobuf.message.Message):
-    """Tells of a refused series. Its points are not stored; sending them again is of no use."""
+    """Tells of a refused series, or of refused media values of one name. They are not stored; sending them again is of no use."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -371,13 +371,13 @@ class Rejection(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
     metric: builtins.str
-    """The metric's name as sent, cut to 512 bytes."""
+    """The metric's or the media value's name as sent, cut to 512 bytes."""
     reason: runyard_protos.errors.v1.errors_pb2.ErrorReason.ValueType
     """Why."""
     message: builtins.str
     """What is wrong, the actual value and the limit, in a sentence."""
     points: builtins.int
-    """How many points of the batch were refused with it."""
+    """How many points of the batch were refused with it; of a media value's name, how many values."""
     def __init__(
         self,
         *,

@@ -34,7 +34,7 @@ class IngestServiceServicer(object):
     def WriteBatch(self, request, context):
         """Stores one batch and answers when the store has it durably.
         Safe to repeat, whole or cut otherwise: a record is known by (run, writer, sequence), and of a repeated record
-        one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
+        one copy is ever read. Refuses single metrics and media values inside a success (`rejections`); those need no repeat.
         Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
         a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
         """

@@ -27,7 +27,7 @@ class IngestServiceStub:
     ]
     """Stores one batch and answers when the store has it durably.
     Safe to repeat, whole or cut otherwise: a record is known by (run, writer, sequence), and of a repeated record
-    one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
+    one copy is ever read. Refuses single metrics and media values inside a success (`rejections`); those need no repeat.
     Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
     a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
     """
@@ -50,7 +50,7 @@ class IngestServiceAsyncStub:
     ]
     """Stores one batch and answers when the store has it durably.
     Safe to repeat, whole or cut otherwise: a record is known by (run, writer, sequence), and of a repeated record
-    one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
+    one copy is ever read. Refuses single metrics and media values inside a success (`rejections`); those need no repeat.
     Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
     a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
     """
@@ -75,7 +75,7 @@ class IngestServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[runyard_protos.ingest.v1.ingest_pb2.WriteBatchResponse, collections.abc.Awaitable[runyard_protos.ingest.v1.ingest_pb2.WriteBatchResponse]]:
         """Stores one batch and answers when the store has it durably.
         Safe to repeat, whole or cut otherwise: a record is known by (run, writer, sequence), and of a repeated record
-        one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
+        one copy is ever read. Refuses single metrics and media values inside a success (`rejections`); those need no repeat.
         Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
         a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
         """

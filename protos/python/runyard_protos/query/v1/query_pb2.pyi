@@ -636,7 +636,7 @@ class GetReceiptResponse(google.protobuf.message.Message):
     records_durable: builtins.int
     """Durable records of all writers together."""
     last_step: builtins.int
-    """Largest step of any metric of the run. Absent: no points. A resumed run continues after it."""
+    """Largest step of any metric or media value of the run. Absent: there is none. A resumed run continues after it."""
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterReceipt]:
         """One entry per writer that has durable records, by number."""
@@ -1520,8 +1520,13 @@ class StoredMedia(google.protobuf.message.Message):
 
     WRITER_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
+    FILE_RUN_PATH_FIELD_NUMBER: builtins.int
     writer: builtins.int
-    """The writer that logged it."""
+    """The writer that logged it; 0: one of an ancestor."""
+    file_run_path: builtins.str
+    """Path of the run whose files the items name: the asked run, or of a fork the ancestor that logged the value, of which `writer` is
+    0 then. Empty: that ancestor is gone, and its files with it.
+    """
     @property
     def value(self) -> runyard_protos.ingest.v1.ingest_pb2.MediaValue:
         """What was logged."""
@@ -1531,9 +1536,10 @@ class StoredMedia(google.protobuf.message.Message):
         *,
         writer: builtins.int = ...,
         value: runyard_protos.ingest.v1.ingest_pb2.MediaValue | None = ...,
+        file_run_path: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["value", b"value", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["file_run_path", b"file_run_path", "value", b"value", "writer", b"writer"]) -> None: ...
 
 global___StoredMedia = StoredMedia
 

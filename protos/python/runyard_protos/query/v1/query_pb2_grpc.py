@@ -65,6 +65,16 @@ class QueryServiceStub(object):
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.SerializeToString,
                 response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.FromString,
                 )
+        self.ListMedia = channel.unary_unary(
+                '/runyard.query.v1.QueryService/ListMedia',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListMediaRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListMediaResponse.FromString,
+                )
+        self.QueryMedia = channel.unary_unary(
+                '/runyard.query.v1.QueryService/QueryMedia',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.FromString,
+                )
 
 
 class QueryServiceServicer(object):
@@ -142,6 +152,20 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMedia(self, request, context):
+        """Lists the names under which a run logged images, tables, histograms and the like.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryMedia(self, request, context):
+        """Returns what was logged under such names, by step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -194,6 +218,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetConsole,
                     request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.FromString,
                     response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.SerializeToString,
+            ),
+            'ListMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMedia,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListMediaRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListMediaResponse.SerializeToString,
+            ),
+            'QueryMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryMedia,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -373,5 +407,39 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/GetConsole',
             runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleRequest.SerializeToString,
             runyard_dot_query_dot_v1_dot_query__pb2.GetConsoleResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ListMedia',
+            runyard_dot_query_dot_v1_dot_query__pb2.ListMediaRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.ListMediaResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def QueryMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/QueryMedia',
+            runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -83,6 +83,18 @@ class QueryServiceStub:
     ]
     """Tells how much each writer of a run has printed, and whether any line is missing."""
 
+    ListMedia: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListMediaRequest,
+        runyard_protos.query.v1.query_pb2.ListMediaResponse,
+    ]
+    """Lists the names under which a run logged images, tables, histograms and the like."""
+
+    QueryMedia: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QueryMediaRequest,
+        runyard_protos.query.v1.query_pb2.QueryMediaResponse,
+    ]
+    """Returns what was logged under such names, by step."""
+
 class QueryServiceAsyncStub:
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
 
@@ -147,6 +159,18 @@ class QueryServiceAsyncStub:
         runyard_protos.query.v1.query_pb2.GetConsoleResponse,
     ]
     """Tells how much each writer of a run has printed, and whether any line is missing."""
+
+    ListMedia: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListMediaRequest,
+        runyard_protos.query.v1.query_pb2.ListMediaResponse,
+    ]
+    """Lists the names under which a run logged images, tables, histograms and the like."""
+
+    QueryMedia: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QueryMediaRequest,
+        runyard_protos.query.v1.query_pb2.QueryMediaResponse,
+    ]
+    """Returns what was logged under such names, by step."""
 
 class QueryServiceServicer(metaclass=abc.ABCMeta):
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
@@ -232,5 +256,21 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.query.v1.query_pb2.GetConsoleResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.GetConsoleResponse]]:
         """Tells how much each writer of a run has printed, and whether any line is missing."""
+
+    @abc.abstractmethod
+    def ListMedia(
+        self,
+        request: runyard_protos.query.v1.query_pb2.ListMediaRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.ListMediaResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.ListMediaResponse]]:
+        """Lists the names under which a run logged images, tables, histograms and the like."""
+
+    @abc.abstractmethod
+    def QueryMedia(
+        self,
+        request: runyard_protos.query.v1.query_pb2.QueryMediaRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.QueryMediaResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.QueryMediaResponse]]:
+        """Returns what was logged under such names, by step."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -336,13 +336,13 @@ export const WriteBatchResponseSchema: GenMessage<WriteBatchResponse> = /*@__PUR
   messageDesc(file_runyard_ingest_v1_ingest, 5);
 
 /**
- * Tells of a refused series. Its points are not stored; sending them again is of no use.
+ * Tells of a refused series, or of refused media values of one name. They are not stored; sending them again is of no use.
  *
  * @generated from message runyard.ingest.v1.Rejection
  */
 export type Rejection = Message<"runyard.ingest.v1.Rejection"> & {
   /**
-   * The metric's name as sent, cut to 512 bytes.
+   * The metric's or the media value's name as sent, cut to 512 bytes.
    *
    * @generated from field: string metric = 1;
    */
@@ -363,7 +363,7 @@ export type Rejection = Message<"runyard.ingest.v1.Rejection"> & {
   message: string;
 
   /**
-   * How many points of the batch were refused with it.
+   * How many points of the batch were refused with it; of a media value's name, how many values.
    *
    * @generated from field: uint64 points = 4;
    */
@@ -614,7 +614,7 @@ export const IngestService: GenService<{
   /**
    * Stores one batch and answers when the store has it durably.
    * Safe to repeat, whole or cut otherwise: a record is known by (run, writer, sequence), and of a repeated record
-   * one copy is ever read. Refuses single metrics inside a success (`rejections`); those need no repeat.
+   * one copy is ever read. Refuses single metrics and media values inside a success (`rejections`); those need no repeat.
    * Errors: RUN_NOT_FOUND, RUN_DELETED, FIELD_INVALID, FIELD_TOO_LARGE, COLUMN_LENGTH_MISMATCH; to repeat after
    * a pause: QUEUE_FULL (with RetryInfo), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, STOPPING.
    *
