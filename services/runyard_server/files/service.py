@@ -47,7 +47,7 @@ class FilesConfig:
 
     file_bytes_max: int = 5 * 1024**4
     """Largest file; at most what S3 allows for an object, 5 TiB."""
-    part_bytes_min: int = 16 * 1024**2
+    part_bytes_min: int = 8 * 1024**2
     """Files up to this size are sent in one PUT, larger ones in parts of at least this size, unless the client wants others."""
     url_expiry_s: float = 3600.0
     """How long URLs for uploads and downloads are valid."""

@@ -13,6 +13,7 @@ import pytest
 
 from runyard.agent.content_upload import (
     CHANGE_COUNT_MAX,
+    PART_BYTES,
     PART_COUNT_MAX,
     PARTS_AT_ONCE_MAX,
     STORE_UNREACHABLE,
@@ -26,7 +27,7 @@ from runyard.agent.retry import Reach, Repeater
 from runyard.errors import Error, InvalidArgument, NotFound, Unavailable
 
 MIB = 1 << 20
-BIG = 40 * MIB + 5
+BIG = 20 * MIB + 5
 
 
 class Store:
@@ -112,19 +113,19 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runyard.agent.retry.FIRST_PAUSE_S", 0.001)
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1, 16 * MIB, 16 * MIB + 1, BIG])
+@pytest.mark.parametrize("size_bytes", [0, 1, 8 * MIB, 8 * MIB + 1, BIG])
 async def test_a_content_arrives_whole(tmp_path: Path, size_bytes: int) -> None:
-    """Of any size, in parts of 16 MiB, a few at once; the digest and the progress are of the whole."""
+    """Of any size, in parts of 8 MiB, a few at once; the digest and the progress are of the whole."""
     path, store, progress = make_file(tmp_path, size_bytes), Store(), Progress()
     digest = await uploads_to(store).send(str(path), store, progress=progress)
     content = path.read_bytes()
     assert (store.content, digest.sha256) == (content, hashlib.sha256(content).digest())
-    assert len(store.sent) == max(1, -(-size_bytes // (16 * MIB)))
+    assert len(store.sent) == max(1, -(-size_bytes // (PART_BYTES)))
     assert store.in_flight_max <= PARTS_AT_ONCE_MAX
     assert (progress.bytes_total, progress.bytes_done) == (size_bytes, size_bytes)
     again = await uploads_to(store).send(str(path), store)
     assert again.sha256 == digest.sha256
-    assert len(store.sent) == max(1, -(-size_bytes // (16 * MIB))), "sent again"
+    assert len(store.sent) == max(1, -(-size_bytes // (PART_BYTES))), "sent again"
 
 
 async def test_parts_go_at_once(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ async def test_what_has_arrived_is_not_sent_again(tmp_path: Path) -> None:
 
 async def test_a_server_that_cuts_otherwise_gets_its_parts(tmp_path: Path) -> None:
     """One of before decides on the size of parts; MD5s are computed for those."""
-    path, store = make_file(tmp_path), Store(part_bytes=24 * MIB)
+    path, store = make_file(tmp_path), Store(part_bytes=12 * MIB)
     await uploads_to(store).send(str(path), store)
     assert (len(store.sent), store.content) == (2, path.read_bytes())
 

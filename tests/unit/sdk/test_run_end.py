@@ -252,3 +252,49 @@ def test_a_server_that_is_away_is_said_once(
     run.finish()
     err = capsys.readouterr().err
     assert err.count("nobody is there") == 1 and "runyard sync" in err
+
+
+def test_files_that_are_being_uploaded_are_shown(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files, bytes, rate and time left; outside of a terminal a line now and then."""
+    files = {"files_total": 3, "file_bytes_total": 4 << 30}
+    world.marks = [
+        (
+            t / 2,
+            mark(durable_sequence=9, files_settled=1, file_bytes_done=int(t * (50 << 20)), **files),
+        )
+        for t in range(1, 41)
+    ] + [(21.0, mark(durable_sequence=10, is_complete=True, files_durable=3))]
+    link = PlayedLink(tmp_path, ResolvedSettings())
+    outcome = run_end.await_durable(
+        world.folder, link, ResolvedSettings(), Terminal(), records_written=10, records_dropped=0,
+        monotonic=world.monotonic, sleep=world.sleep,
+    )  # fmt: skip
+    assert outcome.is_complete
+    lines = [line for line in capsys.readouterr().err.splitlines() if "uploading" in line]
+    assert len(lines) == 2
+    assert "uploading 1 of 3 files, " in lines[0]
+    assert "of 4.0 GiB, 10" in lines[0]
+    assert lines[0].endswith(" MiB/s, 30 s left")
+
+
+def test_it_waits_on_while_files_move(world: World, wait: Callable[..., run_end.Outcome]) -> None:
+    """The longest wait of finish() is no limit for large files; it ends when no byte moves any more."""
+    files = {"files_total": 1, "file_bytes_total": 1000}
+    world.marks = [
+        (float(t), mark(durable_sequence=9, file_bytes_done=t, **files)) for t in range(1, 201)
+    ]
+    outcome = wait(finish_timeout_s=60.0)
+    assert outcome.reason.startswith("not done after")
+    assert 214 < world.now_s < 217
+
+
+def test_why_a_file_failed_is_told(world: World, wait: Callable[..., run_end.Outcome]) -> None:
+    """The receipt names the last failure and where the others stand."""
+    why = "file a was not uploaded: Permission denied"
+    world.marks = [(1.0, mark(is_complete=True, durable_sequence=10, files_failed=1, message=why))]
+    lines = run_end.outcome_lines(wait(), world.folder.path)
+    [line] = [line for line in lines if "could not be uploaded" in line]
+    assert line.startswith("1 file could not be uploaded; ")
+    assert line.endswith(why)

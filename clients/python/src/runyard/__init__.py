@@ -10,7 +10,7 @@ from runyard.version import VERSION as __version__
 TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import IO, Any
 
     from runyard import errors
     from runyard.active_run import Run
@@ -47,6 +47,7 @@ __all__ = [
     "log_model",
     "login",
     "mark_preempting",
+    "restore",
     "run",
     "save",
     "setup",
@@ -138,6 +139,21 @@ def log_model(path: Any, *arguments: Any, **named: Any) -> Artifact:
 def use_model(name: str) -> str:
     """Downloads a model that the current run uses, and returns its path; see Run.use_model."""
     return _current("use_model").use_model(name)
+
+
+def restore(
+    name: str, run_path: str | None = None, replace: bool = False, root: Any = None
+) -> IO[str]:
+    """Brings back a file of the current run, or of the run at `run_path`; see Run.restore."""
+    if run is not None:
+        return run.restore(name, run_path, replace, root)
+    if run_path is None:
+        raise _no_run("restore")
+    from runyard.run_restore import restore as restore_of
+    from runyard.settings import Settings, resolve
+
+    base_url = resolve({}, Settings()).base_url
+    return restore_of(name, run_path, root=root or ".", replace=replace, base_url=base_url)
 
 
 def define_metric(name: str, *arguments: Any, **named: Any) -> Any:

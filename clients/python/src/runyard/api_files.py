@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from pathlib import Path
+from typing import Callable
 
-from runyard.errors import DataLoss, NotFound, Unavailable
+from runyard.downloads import download, read
+from runyard.errors import NotFound
+from runyard.file_names import place_beneath
 from runyard.records import FileRecord
 from runyard.rpc import Client
-
-DOWNLOAD_TIMEOUT_S = 60.0
-DOWNLOAD_CHUNK_BYTES = 1 << 20
 
 
 class File:
@@ -33,42 +31,52 @@ class File:
         return self._client.file_url(self._run_path, self.name)[1]
 
     def download(
-        self, root: str | Path = ".", replace: bool = False, exist_ok: bool = False
+        self,
+        root: str | Path = ".",
+        replace: bool = False,
+        exist_ok: bool = False,
+        told: Callable[[int], None] = lambda done_bytes: None,
     ) -> Path:
-        """Writes the file under `root` and returns its path, after checking its content; raises DataLoss if it differs."""
-        target = Path(root) / self.name
+        """Writes the file under `root` and returns its path, after checking its content; raises DataLoss if it differs.
+
+        What was there stays until the new content is whole. `told` hears how many bytes have come.
+        """
+        target = place_beneath(root, self.name)
         if target.exists() and not replace:
             if exist_ok:
                 return target
             raise FileExistsError(f"{target} exists; replace=True overwrites it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".part")
-        try:
-            self._fetch(partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        download(
+            self._fresh_url,
+            target,
+            name=self.name,
+            size_bytes=self.size_bytes,
+            sha256=self.sha256,
+            told=told,
+        )
         return target
 
-    def _fetch(self, path: Path) -> None:
-        import hashlib
+    def read(self) -> bytes:
+        """Returns the content, checked; for files that fit in memory."""
+        return read(self._fresh_url, name=self.name, size_bytes=self.size_bytes, sha256=self.sha256)
 
-        digest = hashlib.sha256()
-        try:
-            request = urllib.request.urlopen(self.url, timeout=DOWNLOAD_TIMEOUT_S)
-            with request as reply, path.open("wb") as file:
-                while chunk := reply.read(DOWNLOAD_CHUNK_BYTES):
-                    digest.update(chunk)
-                    file.write(chunk)
-        except urllib.error.HTTPError as error:
-            kind = NotFound if error.code == 404 else Unavailable
-            raise kind(f"the store answered {error.code} for {self.name!r}") from error
-        except urllib.error.URLError as error:
-            raise Unavailable(f"the store does not answer: {error.reason}") from error
-        if digest.hexdigest() != self.sha256:
-            raise DataLoss(
-                f"{self.name!r} came with SHA-256 {digest.hexdigest()}, {self.sha256} was stored"
+    def delete(self) -> None:
+        """Removes the file from the run; raises NotFound if it is gone already."""
+        deleted_count, _ = self._client.delete_files(self._run_path, [self.name])
+        if not deleted_count:
+            raise NotFound(
+                f"run {self._run_path} has no file {self.name!r} any more", reason="FILE_NOT_FOUND"
             )
+
+    def _fresh_url(self) -> str:
+        """Returns an address of the bytes; raises NotFound if the name holds another content by now."""
+        record, url = self._client.file_url(self._run_path, self.name)
+        if record.sha256 != self.sha256:
+            raise NotFound(
+                f"{self.name!r} of run {self._run_path} has another content since it was read; read it again",
+                reason="FILE_NOT_FOUND",
+            )
+        return url
 
     def __repr__(self) -> str:
         return f"<runyard file {self.name} ({self.size_bytes} bytes)>"

@@ -307,6 +307,10 @@ class Run:
             return state
         return rpc_stops.await_end(self._client.connection, self.path, wait_s=wait_s)
 
+    def delete_files(self, names: Sequence[str]) -> tuple[int, int]:
+        """Removes files of the run, at most 1,000; returns how many there were and how many bytes that freed."""
+        return self._client.delete_files(self.path, names)
+
     def files(self, names: Sequence[str] | None = None) -> list[File]:
         """Returns the run's files by name."""
         records = self._client.list_files(self.path)

@@ -14,6 +14,7 @@ from typing import Any
 from runyard import (
     cli_artifacts,
     cli_cache,
+    cli_files,
     cli_journal,
     cli_lives,
     cli_logs,
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_system.add_commands(commands, reading)
     cli_artifacts.add_commands(commands, reading)
     cli_cache.add_commands(commands, shared)
+    cli_files.add_commands(commands, reading)
     cli_trash.add_commands(commands, runs, reading)
     cli_stop.add_commands(commands, reading)
     cli_projects.add_commands(commands, reading)

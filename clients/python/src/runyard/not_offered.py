@@ -20,7 +20,7 @@ LATER = frozenset(
     {
         "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
         "Plotly", "Table", "Video", "link_artifact", "link_model", "plot",
-        "plot_table", "restore", "sweep", "controller", "upsert_artifact", "finish_artifact", "fork", "rewind", "agent",
+        "plot_table", "sweep", "controller", "upsert_artifact", "finish_artifact", "fork", "rewind", "agent",
     }
 )  # fmt: skip
 """Names that come in a later version; passing over them would lose something."""

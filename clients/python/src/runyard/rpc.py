@@ -297,6 +297,14 @@ class Client:
             if not token:
                 return
 
+    def delete_files(self, path: str, names: Sequence[str]) -> tuple[int, int]:
+        """Removes files of the run, at most 1,000; returns how many there were and how many bytes that freed."""
+        request = files_pb2.DeleteFilesRequest(run_path=path, names=names)
+        reply = self._connection.call(
+            _FILES + "DeleteFiles", request, files_pb2.DeleteFilesResponse
+        )
+        return reply.deleted_count, reply.freed_bytes
+
     def file_url(self, path: str, name: str) -> tuple[FileRecord, str]:
         """Returns a file and the address of its bytes."""
         request = files_pb2.GetFileRequest(run_path=path, name=name)

@@ -10,6 +10,7 @@ from typing import Callable
 
 from runyard.agent_link import AgentLink
 from runyard.artifacts.answers import answer_lines
+from runyard.finish_progress import FinishProgress
 from runyard.run_folder import REFUSED, UNREACHABLE, Mark, RunFolder
 from runyard.run_receipt import dropped_line, gaps_text
 from runyard.settings import ResolvedSettings
@@ -17,9 +18,9 @@ from runyard.terminal import Terminal
 from runyard.text_format import count_text
 
 POLL_INTERVAL_S = 0.02
-PROGRESS_INTERVAL_S = 0.1
 START_GRACE_S = 15.0
 """Longest wait of finish() for the first word of an agent."""
+_TOO_LONG = "not done after"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Outcome:
     """Why the server refused the last of them."""
     files_durable: int
     files_failed: int
+    file_failure: str
+    """Why the last of them failed."""
     points_rejected: int
     is_complete: bool
     reason: str
@@ -59,21 +62,20 @@ def await_durable(
 ) -> Outcome:
     """Waits until the server has everything, it refuses, or the time is up; never raises for Ctrl-C."""
     start_s = monotonic()
-    progress_time_s = start_s + 0.5
+    progress = FinishProgress(terminal, records_written, start_s=start_s)
     reason = ""
     try:
         while True:
             mark = folder.read_mark()
             now_s = monotonic()
+            progress.look(mark, now_s)
             reason = _stop_reason(mark, link, settings, waited_s=now_s - start_s)
+            if reason.startswith(_TOO_LONG) and progress.are_files_moving(now_s):
+                reason = ""
             if mark is None and not folder.path.exists():
                 reason = "its folder was removed"
             if reason or (mark is not None and mark.is_complete):
                 break
-            if now_s >= progress_time_s:
-                progress_time_s = now_s + PROGRESS_INTERVAL_S
-                durable = mark.durable_sequence if mark is not None else 0
-                terminal.progress(f"{durable:,} of {records_written:,} records durable …")
             link.revive(mark, records_written + 1)
             sleep(POLL_INTERVAL_S)
     except KeyboardInterrupt:
@@ -94,6 +96,7 @@ def await_durable(
         files_failed=mark.files_failed,
         artifacts_durable=mark.artifacts_durable,
         artifacts_failed=mark.artifacts_failed,
+        file_failure=mark.message if mark.files_failed else "",
         points_rejected=mark.points_rejected,
         is_complete=mark.is_complete,
         reason="" if mark.is_complete else reason,
@@ -130,7 +133,8 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines.append(f"{outcome.records_refused:,} {was} refused by the server{where}{why}")
     if outcome.files_failed:
         lines.append(
-            f"{outcome.files_failed} files could not be uploaded; {folder}/../agent.log says why"
+            f"{count_text(outcome.files_failed, 'file')} could not be uploaded; {shown_path(folder.parent / 'agent.log')} says why"
+            + (f": {outcome.file_failure}" if outcome.file_failure else "")
         )
     if outcome.artifacts_durable or outcome.artifacts_failed:
         lines.extend(answer_lines(folder / "artifacts"))
@@ -160,7 +164,7 @@ def _stop_reason(
 ) -> str:
     """Returns why waiting on is of no use, "" if it is."""
     if waited_s >= settings.finish_timeout_s:
-        return f"not done after {settings.finish_timeout_s:g} s"
+        return f"{_TOO_LONG} {settings.finish_timeout_s:g} s"
     if mark is None:
         failure = link.failure()
         return failure or ("no agent answers" if waited_s >= START_GRACE_S else "")

@@ -62,6 +62,11 @@ class Mark:
     files_failed: int = 0
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    files_total: int = 0
+    file_bytes_total: int = 0
+    file_bytes_done: int = 0
+    files_settled: int = 0
+    """Files of which nothing is to be sent now: durable as they are, or failed."""
     points_rejected: int = 0
     rejections: tuple[dict[str, Any], ...] = ()
     records_refused: int = 0
@@ -156,6 +161,10 @@ class RunFolder:
             files_failed=int(fields.get("files_failed") or 0),
             artifacts_durable=int(fields.get("artifacts_durable") or 0),
             artifacts_failed=int(fields.get("artifacts_failed") or 0),
+            files_total=int(fields.get("files_total") or 0),
+            file_bytes_total=int(fields.get("file_bytes_total") or 0),
+            file_bytes_done=int(fields.get("file_bytes_done") or 0),
+            files_settled=int(fields.get("files_settled") or 0),
             points_rejected=int(fields.get("points_rejected") or 0),
             rejections=tuple(fields.get("rejections") or ()),
             records_refused=int(fields.get("refused_unlisted") or 0)

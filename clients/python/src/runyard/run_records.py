@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +94,7 @@ class RunRecords:
             copy = self._folder.files_path / name
             if policy == "now" and copy != path:
                 is_copy = True
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, copy)
+                _copy(path, copy, self._folder.path)
                 path = copy
             stat = path.stat()
         except OSError as error:
@@ -108,6 +110,10 @@ class RunRecords:
             **({"is_copy": True} if is_copy else {}),
         }
         self.write(form.FILE, fields)
+
+    def pass_over(self, path: Path) -> None:
+        """Leaves a file in the run's own folder where it is at the end of the run."""
+        self._saved_paths.add(path)
 
     def tick(self) -> None:
         """Looks after the console and the run's origin; called by the journal's thread."""
@@ -162,3 +168,17 @@ class RunRecords:
         self._closed_by = "a forked child"
         self._journal.abandon()
         self._metrics.abandon()
+
+
+def _copy(path: Path, copy: Path, folder: Path) -> None:
+    """Copies a file; what is at `copy` is the old one or the new one, never a part of it, whatever ends the copying."""
+    number, partial = tempfile.mkstemp(dir=folder, prefix="copy-")
+    os.close(number)
+    try:
+        shutil.copy2(path, partial)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(partial, copy)  # noqa: PTH105 (a text and a path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)  # noqa: PTH108
+        raise

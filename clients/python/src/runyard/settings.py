@@ -74,7 +74,7 @@ class ResolvedSettings:
     init_timeout_s: float = 10.0
     """Longest wait of init() for a server that is being asked; the run goes on without its answer."""
     finish_timeout_s: float = 60.0
-    """Longest wait of finish() until all is durable; what remains can be sent later."""
+    """Longest wait of finish() until all is durable, longer only while files go out; what remains is sent later."""
     unreachable_timeout_s: float = 5.0
     """Longest wait of finish() for a server that does not answer."""
     writer_label: str = ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Sequence
+from typing import TextIO
 
+BAR_LENGTH = 24
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -16,6 +18,15 @@ def bytes_text(size_bytes: float) -> str:
         unit += 1
     digits = 0 if unit == 0 or size_bytes >= 100 else 1
     return f"{size_bytes:,.{digits}f} {_UNITS[unit]}"
+
+
+def bar_text(done: float, total: float, stream: TextIO | None) -> str:
+    """Returns a bar of how much is done and its share, drawn with what the stream can write: "██░░  50 %"."""
+    share = min(1.0, done / total) if total else 1.0
+    encoding = (getattr(stream, "encoding", None) or "").lower()
+    full, empty = "█░" if encoding.startswith("utf") else "#."
+    filled = int(share * BAR_LENGTH)
+    return f"{full * filled}{empty * (BAR_LENGTH - filled)} {int(share * 100):>3} %"
 
 
 def count_text(count: int, noun: str) -> str:

@@ -13,12 +13,12 @@ from runyard.agent.ports import Disk, FileDigest, FilePart, Transport, UploadPla
 from runyard.agent.retry import Repeater, is_repeatable
 from runyard.errors import Error, InvalidArgument, Unavailable
 
-PART_BYTES = 16 << 20
-"""Size of parts; a file up to this size is one."""
+PART_BYTES = 8 << 20
+"""Size of parts; a file up to this size is one. Larger ones make the embedded object store collect garbage all the time."""
 PART_COUNT_MAX = 1024
 """Parts of a file; larger files have larger parts."""
-PARTS_AT_ONCE_MAX = 4
-"""Parts of one content that are sent at once; over all contents the transport's threads are the bound."""
+PARTS_AT_ONCE_MAX = 3
+"""Parts of one content that are sent at once; over all contents the transport bounds their bytes and number."""
 DIGESTS_AT_ONCE_MAX = 2
 """Contents that are hashed at once: each takes up to two threads, beside a training process."""
 TRY_COUNT_MAX = 8

@@ -168,7 +168,7 @@ class FileUploads:
     async def _upload(self, name: str, entry: _Entry) -> None:
         """Sends one file; whatever the outcome, it is noted and nothing is raised."""
         stamp, problem = None, ""
-        destination = _RunFile(self._transport, self._run_path, name, self._senders)
+        destination = RunFile(self._transport, self._run_path, name, self._senders)
         try:
             async with self._slots:
                 stamp = self._stamp(entry.path)
@@ -192,7 +192,6 @@ class FileUploads:
             _log.error("file_failed %s (%s): %s", name, entry.path, problem)
         else:
             entry.state, entry.sent_stamp = DURABLE, stamp
-        self._tell()
         if self._save_timer is None:
             # Not at once: the file is as long as the run's list of files, and of 10,000 it would be written 10,000 times.
             loop = asyncio.get_running_loop()
@@ -214,6 +213,11 @@ class FileUploads:
         mark.files_durable = sum(1 for entry in entries.values() if entry.sent_stamp is not None)
         mark.files_failed = sum(1 for entry in entries.values() if entry.state == FAILED)
         mark.files_total = len(entries)
+        mark.files_settled = sum(
+            1
+            for name, entry in entries.items()
+            if entry.state != PENDING and name not in self._progress
+        )
         done_bytes = total_bytes = 0
         for name, entry in entries.items():
             progress = self._progress.get(name)
@@ -252,7 +256,7 @@ class FileUploads:
             _log.error("files_not_written %s: %s; make room there", self._path, error)
 
 
-class _RunFile:
+class RunFile:
     """A name of a run as the destination of a content."""
 
     def __init__(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, TypeVar
 from urllib.parse import urlsplit
 
+from runyard.agent.budget import Budget
 from runyard.agent.ports import FilePart
 from runyard.agent.retry import UNREACHABLE
 from runyard.agent.store_calls import StoreCalls
@@ -21,6 +22,8 @@ T = TypeVar("T")
 CALL_THREAD_COUNT = 4
 FILE_THREAD_COUNT = 8
 """Parts of files in flight, over all runs of an agent."""
+FILE_BYTES_MAX = 24 << 20
+"""Their bytes together; a larger part goes alone. An object store holds in memory what it has not written yet."""
 CONNECT_TIMEOUT_S = 2.0
 REPLY_BYTES_MAX = 64 << 20
 
@@ -36,6 +39,7 @@ class HttpCalls:
         self._is_closed = False
         self._callers = ThreadPoolExecutor(CALL_THREAD_COUNT, thread_name_prefix="call")
         self._store = StoreCalls()
+        self._budget = Budget(FILE_BYTES_MAX)
         self._senders = ThreadPoolExecutor(FILE_THREAD_COUNT, thread_name_prefix="file")
 
     async def call(self, method: str, request: bytes, *, timeout_s: float) -> bytes:
@@ -76,7 +80,11 @@ class HttpCalls:
 
     async def put_part(self, url: str, part: FilePart) -> str:
         """Sends a part of a file and returns the ETag; raises runyard.errors.Error, OSError if the file is gone."""
-        return await _in_thread(self._senders, lambda: self._store.put_part(url, part))
+        await self._budget.take(part.size_bytes)
+        try:
+            return await _in_thread(self._senders, lambda: self._store.put_part(url, part))
+        finally:
+            self._budget.give(part.size_bytes)
 
     def close(self) -> None:
         """Takes no further calls."""

@@ -40,6 +40,8 @@ class Mark:
         self.files_durable = 0
         self.files_failed = 0
         self.files_total = 0
+        self.files_settled = 0
+        """Files of which nothing is to be sent now: durable as they are, or failed."""
         self.file_bytes_total = 0
         self.file_bytes_done = 0
         """Bytes of the run's files that are at the object store, those of files on their way too."""
@@ -143,6 +145,7 @@ class Mark:
             "files_durable": self.files_durable,
             "files_failed": self.files_failed,
             "files_total": self.files_total,
+            "files_settled": self.files_settled,
             "file_bytes_total": self.file_bytes_total,
             "file_bytes_done": self.file_bytes_done,
             "artifacts_durable": self.artifacts_durable,

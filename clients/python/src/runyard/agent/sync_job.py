@@ -55,6 +55,9 @@ class Job:
     files_failed: int = 0
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    files_total: int = 0
+    file_bytes_total: int = 0
+    file_bytes_done: int = 0
     bytes_total: int = 0
     """Of its journal, as far as it was unsent when the command looked."""
     bytes_done: int = 0
@@ -117,6 +120,8 @@ class Job:
             mark.artifacts_durable,
             mark.artifacts_failed,
         )
+        self.files_total = mark.files_total
+        self.file_bytes_total, self.file_bytes_done = mark.file_bytes_total, mark.file_bytes_done
         self.bytes_done = upload.bytes_settled
         self.bytes_total = max(self.bytes_total, self.bytes_done)
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from runyard.agent.retry import Reach
 from runyard.agent.sync_job import Job
 from runyard.settings import is_terminal_plain
-from runyard.text_format import age_text, bytes_text
+from runyard.text_format import age_text, bar_text, bytes_text
 
 PREFIX = "runyard: "
 DRAW_INTERVAL_S = 0.2
 LINE_INTERVAL_S = 10.0
 """Pause between two lines where no terminal is."""
 RATE_SPAN_S = 5.0
-BAR_LENGTH = 24
 
 
 class Progress:
@@ -100,6 +99,9 @@ class Progress:
         ]
         if self.total_is_known and rate > 0 and total > done:
             words.append(f"{age_text((total - done) / rate)} left")
+        files_total = sum(job.files_total for job in jobs)
+        if files_total:
+            words.append(f"{sum(job.files_durable for job in jobs):,} of {files_total:,} files")
         words.append(f"{sum(1 for job in jobs if job.outcome)} of {len(jobs)} runs")
         if self._reach_text:
             words.append("the server does not answer")
@@ -109,14 +111,12 @@ class Progress:
         return [job for job in self._jobs.values() if not job.was_complete]
 
     def _bytes(self, jobs: list[Job]) -> tuple[int, int]:
-        return sum(job.bytes_done for job in jobs), sum(job.bytes_total for job in jobs)
+        done = sum(job.bytes_done + job.file_bytes_done for job in jobs)
+        return done, sum(job.bytes_total + job.file_bytes_total for job in jobs)
 
     def _bar(self) -> str:
         done, total = self._bytes(self._sent_jobs())
-        share = min(1.0, done / total) if total else 1.0
-        full, empty = "█░" if (sys.stderr.encoding or "").lower().startswith("utf") else "#."
-        filled = int(share * BAR_LENGTH)
-        return f"{full * filled}{empty * (BAR_LENGTH - filled)} {int(share * 100):>3} %"
+        return bar_text(done, total, sys.stderr)
 
     def _sample(self, now_s: float) -> None:
         done, _ = self._bytes(self._sent_jobs())
