@@ -232,7 +232,7 @@ async def _complete(destination: Destination, upload_id: str, etags: Sequence[st
     try:
         await destination.complete(upload_id, etags)
     except Error as error:
-        if error.reason != "FILE_NOT_FOUND":
+        if error.reason not in ("FILE_NOT_FOUND", "UPLOAD_NOT_FOUND"):
             raise
         # The server has forgotten the upload: announced anew.
         raise Unavailable(error.message, reason="STORE_UNAVAILABLE") from error
