@@ -37,12 +37,12 @@ class Outcome:
     """Why the server refused the last of them."""
     files_durable: int
     files_failed: int
-    file_failure: str
-    """Why the last of them failed."""
     points_rejected: int
     is_complete: bool
     reason: str
     """Why it is not complete; "" if it is."""
+    file_failure: str = ""
+    """Why the last of the files that failed did."""
     is_dropped: bool = False
     """Whether the run was deleted on the server, and with that its data here."""
     artifacts_durable: int = 0
