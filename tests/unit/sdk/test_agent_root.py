@@ -15,7 +15,7 @@ import pytest
 from runyard.agent.agent import Agent
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
-from runyard.agent.main import is_named, take_lock
+from runyard.agent.process_setup import is_named, take_lock
 from runyard.agent.world import World
 
 

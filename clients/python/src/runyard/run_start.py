@@ -25,6 +25,7 @@ from runyard.exit_hooks import FINISH_CALLED, End
 from runyard.host import describe_host
 from runyard.journal import JournalWriter, NullJournal
 from runyard.journal_room import JournalRoom
+from runyard.offline_link import start_sampling
 from runyard.origin_link import OriginLink
 from runyard.run_config import config_fields
 from runyard.run_end import shown_path
@@ -167,6 +168,8 @@ def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
             raise
     else:
         _continue_steps(run, plan, folder, terminal)
+    if root is not None and folder is not None and settings.mode == "offline":
+        _sample_offline(root, settings, terminal)
     if folder is not None and plan.is_origin_told_here:
         _find_origin(run, OriginLink(folder, settings), terminal)
     if root is not None:
@@ -193,6 +196,13 @@ def _connect(run: Run, parts: RunParts, folder: RunFolder, link: AgentLink) -> N
         raise kind(answer.error_message, reason=answer.error_reason)
     if answer is not None:
         run.take_answer(answer)
+
+
+def _sample_offline(root: Path, settings: ResolvedSettings, terminal: Terminal) -> None:
+    """Has the machine sampled; online the agent does it."""
+    problem = start_sampling(root, settings)
+    if problem:
+        terminal.warn("sampling", f"system metrics of this run are not kept: {problem}")
 
 
 def _find_origin(run: Run, origin: OriginLink, terminal: Terminal) -> None:

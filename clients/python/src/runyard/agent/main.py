@@ -1,7 +1,7 @@
 """The agent's process: one for each root, in the background, until nothing is left to send."""
 
 # Paths are texts here: see ports.Disk.
-# ruff: noqa: PTH100, PTH105, PTH202
+# ruff: noqa: PTH100
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.heartbeat import Heart
 from runyard.agent.kubernetes import Pod
+from runyard.agent.process_setup import is_named, set_up_log, take_lock
 from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.retry import Reach, Repeater
 from runyard.agent.world import Server, World
@@ -31,16 +31,10 @@ from runyard.agent.world import Server, World
 if TYPE_CHECKING:
     from runyard.agent.system_watch import SystemWatch
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]  # the module is absent there
-
 IDLE_EXIT_S = 15.0
 DRAIN_S = 20.0
 """After SIGTERM runs are sent on for so long: a batch system ends all processes of a job at once, the agent among them."""
 IN_FLIGHT_BYTES_MAX = 16 << 20
-LOG_BYTES_MAX = 4 << 20
 CLEAN_INTERVAL_S = 3600.0
 
 _log = logging.getLogger("runyard.agent")
@@ -159,47 +153,6 @@ def api_key_for(base_url: str, own_base_url: str) -> str:
     """Returns the key for a server; another server than ours does not get ours."""
     is_own = base_url.rstrip("/") == own_base_url.rstrip("/")
     return os.environ.get("RUNYARD_API_KEY", "") if is_own else ""
-
-
-def is_named(path: str, held: os.stat_result) -> bool:
-    """Returns whether the path names the file still, whose descriptor may have been given up."""
-    try:
-        there = os.stat(path)  # noqa: PTH116 (paths are texts here)
-    except OSError:
-        return False
-    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
-
-
-def take_lock(root: str, name: str = "agent.lock") -> int | None:
-    """Returns the descriptor that holds the root's lock; None if another process has it. Raises OSError."""
-    number = os.open(f"{root}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    if fcntl is not None:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(number)
-            return None
-    os.ftruncate(number, 0)
-    os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
-    return number
-
-
-def set_up_log(path: str) -> None:
-    """Sends the agent's log to a file; one that has grown too large is set aside first."""
-    try:
-        if os.path.getsize(path) > LOG_BYTES_MAX:
-            os.replace(path, f"{path}.old")
-    except OSError:
-        pass  # there is none yet
-    try:
-        handler: logging.Handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError:
-        handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))  # fmt: skip
-    logger = logging.getLogger("runyard")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _parser() -> argparse.ArgumentParser:

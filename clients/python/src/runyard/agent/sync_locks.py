@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Callable
 
-from runyard.agent.main import set_up_log, take_lock
+from runyard.agent.process_setup import set_up_log, take_lock
 
 AGENT_LOCK, SYNC_LOCK = "agent.lock", "sync.lock"
 

@@ -1,0 +1,173 @@
+"""Samples the machine for offline runs, which have no agent: one process per journal root and no network; `runyard sync` sends it."""
+
+# Paths are texts here: see ports.Disk.
+# ruff: noqa: PTH100, PTH108
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Callable
+
+from runyard import process_identity
+from runyard.agent.disk import LocalDisk
+from runyard.agent.mark import read_json
+from runyard.agent.process_setup import is_named, set_up_log, take_lock
+from runyard.agent.start import read_start
+from runyard.agent.system.amd import AmdSampler
+from runyard.agent.system.nvidia import NvidiaSampler
+from runyard.agent.system_watch import SystemWatch
+
+LOOK_INTERVAL_S = 1.0
+IDLE_EXIT_S = 3.0
+"""How long it stays when no run is left, for one that the same script begins next."""
+LOCK_WAIT_S = 5.0
+"""How long another process of this root may take to see a new run, or to be gone."""
+START_WAIT_S = 10.0
+"""How long a run folder may take to have its lock and its first record."""
+STOPPED_S = 20.0
+"""How long it goes on after SIGTERM, which a batch system sends to all processes of a job at once."""
+
+_log = logging.getLogger("runyard.agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Samples until no offline run of the root is left; 0 also if another process does it."""
+    parser = argparse.ArgumentParser(prog="python -m runyard.agent.offline_sampling")
+    parser.add_argument("--root", required=True, help="folder that holds run folders")
+    root = os.path.abspath(parser.parse_args(arguments).root)
+    set_up_log(f"{root}/sampling.log")
+    name = lock_name()
+    lock = _await_lock(root, name)
+    if lock is None:
+        return 0
+    try:
+        asyncio.run(_sample(root))
+        return 0
+    except Exception:
+        _log.exception("sampling_failed: a bug; training goes on without system metrics")
+        return 1
+    finally:
+        if is_named(f"{root}/{name}", os.fstat(lock)):  # each container would leave one of its own
+            os.unlink(f"{root}/{name}")
+
+
+def lock_name() -> str:
+    """Returns the name of the lock for what can be watched from here: nodes and containers may share a root."""
+    around = json.dumps(process_identity.surroundings(), sort_keys=True)
+    return f"sampling-{hashlib.blake2b(around.encode(), digest_size=4).hexdigest()}.lock"
+
+
+def _await_lock(root: str, name: str) -> int | None:
+    """Returns the lock's descriptor; None if another process keeps it: that one sees every run begun meanwhile."""
+    deadline_s = time.monotonic() + LOCK_WAIT_S
+    while True:
+        lock = take_lock(root, name)
+        if lock is not None and is_named(f"{root}/{name}", os.fstat(lock)):
+            return lock
+        if lock is not None:  # of the file that the last one removed when it ended
+            os.close(lock)
+        elif time.monotonic() >= deadline_s:
+            return None
+        time.sleep(LOCK_WAIT_S / 20)
+
+
+async def _sample(root: str) -> None:
+    loop = asyncio.get_running_loop()
+    stops: list[float] = []
+    loop.add_signal_handler(signal.SIGTERM, lambda: stops.append(loop.time()))
+    for number in (signal.SIGINT, signal.SIGHUP):  # it ends with the runs
+        loop.add_signal_handler(number, lambda: None)
+    watch = SystemWatch(gpus=(NvidiaSampler(), AmdSampler()), time_unix_ns=time.time_ns)
+    runs = OfflineRuns(root, watch)
+    idle_since_s = loop.time()
+    try:
+        while not stops or loop.time() - stops[0] < STOPPED_S:
+            if _looked(runs):
+                idle_since_s = loop.time()
+            elif stops or loop.time() - idle_since_s >= IDLE_EXIT_S:
+                return
+            await asyncio.sleep(LOOK_INTERVAL_S)
+    finally:
+        await watch.close()
+
+
+def _looked(runs: OfflineRuns) -> bool:
+    """Returns whether there is or may soon be a run to sample for."""
+    try:
+        return runs.look() > 0 or runs.is_start_awaited
+    except OSError as error:  # the root is away for now
+        _log.warning("root_not_readable %s", error)
+        return False
+
+
+class OfflineRuns:
+    """The offline runs of a root that live."""
+
+    def __init__(self, root: str, watch: SystemWatch) -> None:
+        self._root = root
+        self._watch = watch
+        self._disk = LocalDisk()
+        self._stamp: tuple[int, int] | None = None
+        self._settled: set[str] = set()
+        self._waiting: set[str] = set()
+        self._live: dict[str, Callable[[], None]] = {}
+
+    @property
+    def is_start_awaited(self) -> bool:
+        """Returns whether a new folder may yet become a run."""
+        return bool(self._waiting)
+
+    def look(self) -> int:
+        """Begins to sample for new runs, and ends it for those that ended; returns how many live."""
+        stamp = self._disk.stamp(self._root)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            names = {name for name in self._disk.names(self._root) if name.startswith("run-")}
+            self._settled &= names
+            self._waiting = names - self._settled - set(self._live)
+        for name in list(self._waiting):
+            self._consider(name)
+        for name, end in list(self._live.items()):
+            if not self._is_alive(f"{self._root}/{name}"):
+                end()
+                del self._live[name]
+                self._settled.add(name)
+        return len(self._live)
+
+    def _consider(self, name: str) -> None:
+        folder = f"{self._root}/{name}"
+        if self._is_alive(folder):
+            start = read_start(self._disk, f"{folder}/journal")
+            if start is not None:
+                self._waiting.discard(name)
+                if start.get("mode") == "offline":
+                    path = "/".join(str(start.get(key)) for key in ("entity", "project", "run_id"))
+                    self._live[name] = self._watch.add(folder, path, start)
+                else:
+                    self._settled.add(name)
+                return
+        stamp = self._disk.stamp(folder)
+        if stamp is None or time.time() - stamp[1] / 1e9 > START_WAIT_S:
+            self._waiting.discard(name)
+            self._settled.add(name)
+
+    def _is_alive(self, folder: str) -> bool:
+        """Returns whether the run goes on in the process that began it; a child that it forked holds its lock, too."""
+        if not self._disk.is_locked(f"{folder}/writer.lock"):
+            return False
+        fields = read_json(self._disk, f"{folder}/writer.lock") or {}
+        ticks = fields.get("start_ticks")
+        return ticks is None or process_identity.start_ticks_of(int(fields["pid"])) == ticks
+
+
+if __name__ == "__main__":
+    sys.exit(main())
