@@ -133,7 +133,6 @@ _GPU: Final = _rows(
     ("gpu.{i}.nvlinkRxBytes", "bytes/s", "NVLink receiving", "GPU {i}", "Receiving over all NVLinks"),
     ("gpu.{i}.pcieLinkGen", "", "PCIe generation", "GPU {i}", "Generation of PCIe in use"),
     ("gpu.{i}.pcieLinkWidth", "", "PCIe lanes", "GPU {i}", "Lanes of PCIe in use"),
-    ("gpu.{i}.pcieLinkSpeed", "bytes/s", "PCIe bandwidth", "GPU {i}", "Bandwidth of a PCIe lane in use"),
     ("gpu.{i}.maxPcieLinkGen", "", "PCIe generation, at most", "GPU {i}", "Generation of PCIe that GPU and machine can do"),
     ("gpu.{i}.maxPcieLinkWidth", "", "PCIe lanes, at most", "GPU {i}", "Lanes of PCIe that GPU and machine can do"),
     ("gpu.{i}.correctedMemoryErrors", "", "GPU memory errors, corrected", "GPU {i}", "Memory errors that were corrected since the driver was loaded"),

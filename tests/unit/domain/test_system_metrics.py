@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from runyard_protos.query.v1 import query_pb2
@@ -54,3 +57,10 @@ def test_sections_are_those_of_the_contract() -> None:
     }
     contract["OTHER"] = contract.pop("UNSPECIFIED")
     assert contract == {section.name: section.value for section in SystemSection}
+
+
+def test_the_documentation_has_each_metric() -> None:
+    """docs/system-metrics.md lists every metric with its unit and meaning, and no other."""
+    text = (Path(__file__).parents[3] / "docs/system-metrics.md").read_text()
+    listed = re.findall(r"^\| `(system/[^`]+)` \| (.*?) ?\| (.+) \|$", text, re.MULTILINE)
+    assert sorted(listed) == sorted((m.name_pattern, m.unit, m.description) for m in METRICS)

@@ -43,6 +43,7 @@ class FakeNvml:
     NVML_VOLATILE_ECC, NVML_MEMORY_LOCATION_DEVICE_MEMORY = 0, 2
     NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
     NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX = 138, 139
+    NVML_FI_DEV_MEMORY_TEMP = 82
 
     def __init__(self, **errors: int) -> None:
         self.errors = errors
@@ -66,6 +67,9 @@ class FakeNvml:
             "nvmlDeviceGetEncoderUtilization": [5, 1000],
             "nvmlDeviceGetCurrPcieLinkGeneration": 5,
             "nvmlDeviceGetCurrPcieLinkWidth": 16,
+            "nvmlDeviceGetMaxPcieLinkGeneration": 6,
+            "nvmlDeviceGetMaxPcieLinkWidth": 16,
+            "nvmlDeviceGetTotalEnergyConsumption": 1_234_500,
             "nvmlDeviceGetComputeRunningProcesses": [
                 SimpleNamespace(pid=7, usedGpuMemory=4 * GIB),
                 SimpleNamespace(pid=8, usedGpuMemory=None),
@@ -95,6 +99,8 @@ class FakeNvml:
 
     def _field_values(self, gpu: str, wanted: list[tuple[int, int]]) -> list[Any]:
         ((field, scope),) = wanted
+        if field == self.NVML_FI_DEV_MEMORY_TEMP:
+            return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=70))]
         assert scope == LINK_SCOPE_ALL
         value = SimpleNamespace(ullVal=self.link_kib[field])
         return [SimpleNamespace(nvmlReturn=self.link_return, value=value)]
@@ -113,7 +119,8 @@ def test_all_that_a_gpu_tells() -> None:
             "gpu", "memory", "memoryAllocated", "memoryAllocatedBytes", "temp", "powerWatts", "powerPercent",
             "enforcedPowerLimitWatts", "smClock", "memoryClock", "graphicsClock", "correctedMemoryErrors",
             "uncorrectedMemoryErrors", "fanSpeed", "encoderUtilization", "pcieLinkGen", "pcieLinkWidth",
-            "pcieTxBytes", "pcieRxBytes", "nvlinkTxBytes",
+            "pcieTxBytes", "pcieRxBytes", "nvlinkTxBytes", "maxPcieLinkGen", "maxPcieLinkWidth",
+            "totalEnergyConsumption", "memoryTemp",
         )
     }  # fmt: skip
     expected = {
@@ -121,7 +128,8 @@ def test_all_that_a_gpu_tells() -> None:
         "powerWatts": 350.0, "powerPercent": 50.0, "enforcedPowerLimitWatts": 700.0, "smClock": 1980,
         "memoryClock": 2619, "graphicsClock": 1410, "correctedMemoryErrors": 3, "uncorrectedMemoryErrors": 1,
         "fanSpeed": 30, "encoderUtilization": 5, "pcieLinkGen": 5, "pcieLinkWidth": 16, "pcieTxBytes": 70_000,
-        "pcieRxBytes": 80_000,
+        "pcieRxBytes": 80_000, "maxPcieLinkGen": 6, "maxPcieLinkWidth": 16, "totalEnergyConsumption": 1234.5,
+        "memoryTemp": 70,
     }  # fmt: skip
     assert {name: first[f"system/gpu.1.{name}"] for name in expected} == expected
     assert len(first) == 2 * len(expected)
@@ -143,6 +151,71 @@ def test_gpus_of_a_process() -> None:
     assert unknown(sample.of_processes({7})) == []
 
 
+class HopperNvml(FakeNvml):
+    """The same with the profiling counters of Hopper and later: two samples, asked for what was between them."""
+
+    NVML_GPM_METRICS_GET_VERSION = 1
+    NVML_GPM_METRIC_SM_UTIL, NVML_GPM_METRIC_DRAM_BW_UTIL = 2, 10
+    NVML_GPM_METRIC_PCIE_TX_PER_SEC, NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC = 20, 61
+
+    def __init__(self, *, is_supported: bool = True, **errors: int) -> None:
+        super().__init__(**errors)
+        self.link_return = NOT_SUPPORTED
+        self.pairs: list[tuple[str, str]] = []
+        self.answers |= {
+            "nvmlGpmQueryDeviceSupport": SimpleNamespace(isSupportedDevice=int(is_supported)),
+            "nvmlGpmSampleFree": None,
+        }
+        self.allocated = 0
+
+    def nvmlGpmSampleAlloc(self) -> str:
+        self.allocated += 1
+        return f"sample {self.allocated}"
+
+    def nvmlGpmSampleGet(self, gpu: str, sample: str) -> str:
+        self.calls["nvmlGpmSampleGet"] += 1
+        return sample
+
+    def c_nvmlGpmMetricsGet_t(self) -> SimpleNamespace:
+        return SimpleNamespace(metrics=[SimpleNamespace() for _ in range(16)])
+
+    def nvmlGpmMetricsGet(self, question: SimpleNamespace) -> None:
+        assert (question.version, question.numMetrics) == (1, 4)
+        self.pairs.append((question.sample1, question.sample2))
+        for metric in question.metrics[: question.numMetrics]:
+            metric.nvmlReturn = NOT_SUPPORTED if metric.metricId == 10 else 0
+            metric.value = 12.5 * metric.metricId
+
+
+def test_counters_of_hopper() -> None:
+    """Between two samples the counters tell how busy parts were; NVLink comes from them where fields do not have it."""
+    nvml = HopperNvml()
+    sampler = NvidiaSampler(nvml)
+    first, second, third = [sampler.sample().metrics for _ in range(3)]
+    assert "system/gpu.0.smActive" not in first
+    assert second["system/gpu.0.smActive"] == 25.0
+    assert second["system/gpu.1.nvlinkTxBytes"] == 12.5 * 61 * (1 << 20)
+    assert second["system/gpu.0.pcieTxBytes"] == 70_000  # as it is told without them
+    assert "system/gpu.0.dramActive" not in third
+    assert nvml.pairs[::2] == [("sample 2", "sample 1"), ("sample 1", "sample 2")]
+    assert unknown(third) == []
+    sampler.close()
+    assert nvml.calls["nvmlGpmSampleFree"] == nvml.allocated == 4
+
+
+def test_gpus_without_counters() -> None:
+    """A GPU that has none, or a driver that refuses, is asked once, and tells the rest."""
+    for nvml in (
+        HopperNvml(is_supported=False),
+        HopperNvml(nvmlGpmQueryDeviceSupport=NOT_SUPPORTED),
+    ):
+        sampler = NvidiaSampler(nvml)
+        metrics = [sampler.sample().metrics for _ in range(3)][-1]
+        assert "system/gpu.0.smActive" not in metrics and metrics["system/gpu.0.temp"] == 61
+        assert nvml.calls["nvmlGpmQueryDeviceSupport"] == 2 and nvml.allocated == 0
+        sampler.close()
+
+
 def test_what_is_not_supported_is_asked_once() -> None:
     """A refusal that stays leaves out its metric alone, and each GPU is asked once."""
     nvml = FakeNvml(nvmlDeviceGetFanSpeed=NOT_SUPPORTED, nvmlDeviceGetUtilizationRates=4)
@@ -151,7 +224,9 @@ def test_what_is_not_supported_is_asked_once() -> None:
     for _ in range(3):
         metrics = sampler.sample().metrics
     assert nvml.calls["nvmlDeviceGetFanSpeed"] == nvml.calls["nvmlDeviceGetUtilizationRates"] == 2
-    assert nvml.calls["nvmlDeviceGetFieldValues"] == 4
+    assert (
+        nvml.calls["nvmlDeviceGetFieldValues"] == 4 + 6
+    )  # twice each, and the memory's temperature
     assert nvml.calls["nvmlDeviceGetTemperature"] == 6
     assert not [name for name in metrics if name.endswith(("fanSpeed", ".gpu", ".memory"))]
     assert metrics["system/gpu.0.temp"] == 61

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runyard.agent.system.gpu import GPU_COUNT_MAX, GpuSample, Questions
+from runyard.agent.system.nvidia_gpm import Counters
 
 LINK_SCOPE_ALL = 0xFFFFFFFF
 """Scope of a field of NVLink that means all links together (nvml.h, nvmlFieldValue_t)."""
@@ -65,6 +66,12 @@ _QUESTIONS: tuple[Callable[[Any, Any], dict[str, float]], ...] = (
     _one("encoderUtilization", lambda nvml, gpu: nvml.nvmlDeviceGetEncoderUtilization(gpu)[0]),
     _one("pcieLinkGen", lambda nvml, gpu: nvml.nvmlDeviceGetCurrPcieLinkGeneration(gpu)),
     _one("pcieLinkWidth", lambda nvml, gpu: nvml.nvmlDeviceGetCurrPcieLinkWidth(gpu)),
+    _one("maxPcieLinkGen", lambda nvml, gpu: nvml.nvmlDeviceGetMaxPcieLinkGeneration(gpu)),
+    _one("maxPcieLinkWidth", lambda nvml, gpu: nvml.nvmlDeviceGetMaxPcieLinkWidth(gpu)),
+    _one(
+        "totalEnergyConsumption",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000,
+    ),
     # In KB/s, and each call watches the bus for 20 ms (nvml.h, nvmlDeviceGetPcieThroughput).
     _one(
         "pcieTxBytes",
@@ -85,6 +92,18 @@ _LINK_FIELDS = (
 )
 
 
+def _field(nvml: Any, gpu: Any, field: int, scope: int = 0) -> Any:
+    """Returns the value of one field; raises NVMLError where the GPU does not have it."""
+    answer = nvml.nvmlDeviceGetFieldValues(gpu, [(field, scope)])[0]
+    if answer.nvmlReturn:
+        raise nvml.NVMLError(answer.nvmlReturn)
+    return answer.value
+
+
+def _memory_temperature(nvml: Any, gpu: Any) -> float:
+    return float(_field(nvml, gpu, nvml.NVML_FI_DEV_MEMORY_TEMP).uiVal)
+
+
 class NvidiaSampler:
     """Samples every NVIDIA GPU that may be seen; one thread at a time. No method raises.
 
@@ -100,6 +119,7 @@ class NvidiaSampler:
         self._gpus: dict[int, Any] = {}
         self._questions = Questions(lambda error: getattr(error, "value", None), _REFUSALS)
         self._link_counts: dict[tuple[int, str], tuple[float, int]] = {}
+        self._counters: dict[int, Counters] = {}
 
     def sample(self) -> GpuSample:
         """Returns what the GPUs do now; what a GPU does not tell is absent."""
@@ -119,6 +139,9 @@ class NvidiaSampler:
 
     def close(self) -> None:
         """Lets the driver go; later samples are empty."""
+        for index, counters in self._counters.items():
+            self._questions.ask((index, "counters", "close"), counters.close)
+        self._counters = {}
         if self._gpus:
             self._gpus = {}
             self._questions.ask(("shutdown",), self._nvml.nvmlShutdown)
@@ -153,19 +176,29 @@ class NvidiaSampler:
         limit = values.get("enforcedPowerLimitWatts")
         if limit and "powerWatts" in values:
             values["powerPercent"] = 100 * values["powerWatts"] / limit
+        temperature = self._questions.ask(
+            (index, "memoryTemp"), _memory_temperature, self._nvml, gpu
+        )
+        if temperature is not None:
+            values["memoryTemp"] = temperature
         for name, field in _LINK_FIELDS:
             rate = self._questions.ask((index, name), self._link_rate, index, name, gpu, field)
             if rate is not None:
                 values[name] = rate
-        return values
+        # What the GPU tells in other ways too is left as it is: from Hopper on these may be the only ones for NVLink.
+        counted = self._questions.ask((index, "counters"), self._count, index, gpu) or {}
+        return {**counted, **values}
+
+    def _count(self, index: int, gpu: Any) -> dict[str, float]:
+        counters = self._counters.get(index)
+        if counters is None:
+            counters = self._counters[index] = Counters(self._nvml, gpu)
+        return counters.read()
 
     def _link_rate(self, index: int, name: str, gpu: Any, field: str) -> float | None:
         """Returns bytes/s over all links; None at first, or where the counter began anew."""
-        wanted = [(getattr(self._nvml, field), LINK_SCOPE_ALL)]
-        answer = self._nvml.nvmlDeviceGetFieldValues(gpu, wanted)[0]
-        if answer.nvmlReturn:
-            raise self._nvml.NVMLError(answer.nvmlReturn)
-        now_s, count_kib = self._clock(), int(answer.value.ullVal)
+        count = _field(self._nvml, gpu, getattr(self._nvml, field), LINK_SCOPE_ALL)
+        now_s, count_kib = self._clock(), int(count.ullVal)
         last_s, last_kib = self._link_counts.get((index, name), (now_s, count_kib))
         self._link_counts[index, name] = now_s, count_kib
         if now_s <= last_s or count_kib < last_kib:
