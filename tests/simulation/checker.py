@@ -86,6 +86,7 @@ async def check_healed(
             await _check_lines(servers, one, writer, disk_of[one.folder])
         durable = durable_of(servers, one)
         _check_points(one, one.points(durable), stored.pop(writer.writer, {}))
+        await _check_media(servers, one, writer)
     if stored:
         raise Violation(f"I3: {run_key} has points of writers {list(stored)}, whom nobody was")
     document = await servers.metadata.service.get_run(path=None, run_key=run_key)
@@ -104,8 +105,14 @@ async def check_deleted(servers: Servers, written: Sequence[Written]) -> None:
         if writer is None:
             continue  # it came after the deletion
         run_key = writer.run_key
-        is_there = receipts_of(servers, writer) or await _stored_points(servers, run_key)
-        if is_there or await servers.points.console.count_lines(run_key):
+        console, media = servers.points.console, servers.points.media
+        left = (
+            receipts_of(servers, writer),
+            await _stored_points(servers, run_key),
+            await console.count_lines(run_key),
+            await media.list_media(run_key),
+        )
+        if any(left):
             raise Violation(f"deleted {one.path} is still readable")
     documents = now(
         servers.runs.transact(lambda tx: tx.find_run("sim", "world", written[0].run_id, will_change=False))
@@ -158,6 +165,24 @@ async def _check_lines(servers: Servers, written: Written, writer: Writer, disk:
     if stored != wanted:
         wrong = sorted(n for n in {*stored, *wanted} if stored.get(n) != wanted.get(n))
         raise Violation(f"I1/I3: lines {wrong[:5]} of {written.name} are not as it printed them")
+
+
+async def _check_media(servers: Servers, written: Written, writer: Writer) -> None:
+    """I1 and I3 of media: what is durable is there as it was logged, and nothing else."""
+    media, run_key = servers.points.media, writer.run_key
+    keys = [(run_key, one.name) for one in await media.list_media(run_key)]
+    steps = await media.choose_steps(keys, first_step=None, last_step=None, step_count_max=1 << 30)
+    values = await media.read_values({key: one.steps for key, one in steps.items()})
+    stored = {
+        (one.value.name, one.value.step): json.loads(one.value.items_json)
+        for found in values.values()
+        for one in found
+        if one.writer == writer.writer
+    }
+    wanted = written.media_values(durable_of(servers, written))
+    if stored != wanted:
+        wrong = sorted(p for p in {*stored, *wanted} if stored.get(p) != wanted.get(p))
+        raise Violation(f"I1/I3: media of {written.name} at {wrong[:5]} are not as it logged them")
 
 
 def _check_points(written: Written, wanted: dict[Place, bytes], stored: dict[Place, bytes]) -> None:

@@ -13,10 +13,11 @@ from runyard import journal_format as form
 from tests.simulation.disk import Disk
 from tests.simulation.printing import Keeper
 from tests.simulation.world import Chance, Node, WorldClock
-from tests.simulation.written import Row, Setting, Written
+from tests.simulation.written import Media, Row, Setting, Written
 
 ODD_VALUES = (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308)
 NAMES = ("loss", "accuracy", "lr", "grad/norm", "val.loss", "t")
+MEDIA_NAMES = ("examples", "val/examples")
 SYNC_INTERVAL_S = 0.25
 
 
@@ -212,7 +213,20 @@ class Trainer(Node):
                 name: struct.pack("<d", value) for name, value in zip(names, values, strict=True)
             }
             written.rows.append(Row(journal.sequence, step, bits))
+            if self.chance.hits(0.05):
+                self._log_media(step)
         written.last_sequence = journal.sequence
+
+    def _log_media(self, step: int) -> None:
+        """Writes a media value at a step that has a row."""
+        name = self.chance.random.choice(MEDIA_NAMES)
+        items = [{"caption": f"{self.chance.random.getrandbits(32):08x}"}]
+        content: dict[str, object] = {
+            "step": step, "time_unix_ns": self.clock.now_unix_ns(), "name": name, "kind": "image",
+            "items": items,
+        }  # fmt: skip
+        if self.journal.append_json(form.MEDIA, content):
+            self.written.media.append(Media(self.journal.sequence, step, name, items))
 
     def change(self) -> None:
         """Writes a change of config or summary; keys are the writer's own."""

@@ -29,6 +29,16 @@ class Setting:
     value: int
 
 
+@dataclass(frozen=True)
+class Media:
+    """One value that a MEDIA record holds."""
+
+    sequence: int
+    step: int
+    name: str
+    items: list[dict[str, str]]
+
+
 @dataclass
 class Written:
     """All that one writer wrote."""
@@ -40,6 +50,7 @@ class Written:
     fork: tuple[str, int] | None = None
     """Where its START wants the run forked from: (path, step)."""
     rows: list[Row] = field(default_factory=list)
+    media: list[Media] = field(default_factory=list)
     config: list[Setting] = field(default_factory=list)
     summary: list[Setting] = field(default_factory=list)
     printed: Printed = field(default_factory=Printed)
@@ -89,6 +100,11 @@ class Written:
             if row.sequence in kept:
                 found.update(((name, row.step), bits) for name, bits in row.values.items())
         return found
+
+    def media_values(self, durable: Iterable[int]) -> dict[Place, list[dict[str, str]]]:
+        """Returns the items at each place if these records are stored: the last one written wins."""
+        kept = set(durable)
+        return {(one.name, one.step): one.items for one in self.media if one.sequence in kept}
 
 
 def allowed(settings: Iterable[Setting], key: str, *, floor: int) -> set[int | None]:
