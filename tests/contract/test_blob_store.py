@@ -146,6 +146,15 @@ async def test_a_url_is_good_for_its_method_only(subject: Subject) -> None:
     assert await subject.blobs.get(key) == b"kept"
 
 
+async def test_a_range_of_an_object(subject: Subject) -> None:
+    """Returns up to `length` of the object's bytes from `offset` on, none from its end on; None if there is no object."""
+    key = f"{subject.prefix}/range"
+    await subject.blobs.put(key, b"0123456789", content_type="text/plain")
+    for offset, length, expected in ((0, 3, b"012"), (7, 99, b"789"), (10, 1, b""), (99, 5, b"")):
+        assert expected == await subject.blobs.get_range(key, offset, length)
+    assert await subject.blobs.get_range(f"{key}/none", 0, 1) is None
+
+
 async def test_parts_become_one_object(subject: Subject) -> None:
     """Joins the parts, in order, into the object; the ETag is S3's formula."""
     key = f"{subject.prefix}/multi"

@@ -79,6 +79,12 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
         )
         return pb.GetFileResponse(file=_file_message(file), download_url=url)
 
+    async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> pb.ReadFileResponse:
+        file, content = await self._service.read_file(
+            request.run_path, request.name, offset=request.offset, max_bytes=request.max_bytes
+        )
+        return pb.ReadFileResponse(file=_file_message(file), content=content)
+
     async def DeleteFiles(
         self, request: pb.DeleteFilesRequest, context: Any
     ) -> pb.DeleteFilesResponse:

@@ -34,6 +34,9 @@ from runyard_server.storage.ports.blobs import BlobStore
 from runyard_server.storage.ports.files import FilesFreed, FileStore, StoredFile, Upload
 
 DELETE_COUNT_MAX = 1000
+READ_BYTES_DEFAULT = 1024**2
+READ_BYTES_MAX = 4 * 1024**2
+"""Most bytes of a file that go through the services at once."""
 
 UPLOADS = Counter(
     "runyard_uploads_total", "Uploads announced and completed, by result.", ["result"]
@@ -255,15 +258,7 @@ class FilesService:
         self, run_path: str, name: str, *, as_attachment: bool
     ) -> tuple[StoredFile, str]:
         """Returns a file and where its bytes can be got from for a while."""
-        name = check_file_name(name)
-        run = await self._siblings.get_run(path=run_path)
-        file = await self._files.find_file(run.run_key, name)
-        if file is None:
-            raise NotFound(
-                "FILE_NOT_FOUND",
-                f"run {run_path} has no file {name!r}; its upload may not be complete yet",
-                metadata={"run": run_path, "file": name},
-            )
+        file = await self._find(run_path, name)
         content_type, disposition = download_headers(
             file.name, file.content_type, as_attachment=as_attachment
         )
@@ -274,6 +269,19 @@ class FilesService:
             disposition=disposition,
         )
         return file, url
+
+    async def read_file(
+        self, run_path: str, name: str, *, offset: int, max_bytes: int
+    ) -> tuple[StoredFile, bytes]:
+        """Returns a file and a piece of its bytes, which is empty behind its end."""
+        file = await self._find(run_path, name)
+        length = min(max_bytes or READ_BYTES_DEFAULT, READ_BYTES_MAX, file.size_bytes - offset)
+        if length <= 0:
+            return file, b""
+        content = await self._blobs.get_range(file.object_key, offset, length)
+        if content is None:
+            raise _no_file(run_path, name)  # it was replaced or removed this very moment
+        return file, content
 
     async def delete_files(self, run_path: str, names: Sequence[str]) -> tuple[int, int]:
         """Removes files; returns how many there were and how many bytes became free. Safe to repeat.
@@ -311,6 +319,14 @@ class FilesService:
         if any(one.objects for one in freed):
             await self._blobs.reclaim()
         return freed
+
+    async def _find(self, run_path: str, name: str) -> StoredFile:
+        name = check_file_name(name)
+        run = await self._siblings.get_run(path=run_path)
+        file = await self._files.find_file(run.run_key, name)
+        if file is None:
+            raise _no_file(run_path, name)
+        return file
 
     async def _has_content(self, run_key: RunKey, ask: uploads.Announcement) -> bool:
         """Returns whether the run has these bytes, under this name from now on."""
@@ -352,6 +368,14 @@ class FilesService:
         if not await self._files.renew_upload(upload.upload_id, time_unix_ns=now_unix_ns):
             return None
         return PlannedUpload(upload, await self._transfers.sign(upload), etags)
+
+
+def _no_file(run_path: str, name: str) -> NotFound:
+    return NotFound(
+        "FILE_NOT_FOUND",
+        f"run {run_path} has no file {name!r}; its upload may not be complete yet",
+        metadata={"run": run_path, "file": name},
+    )
 
 
 def _unknown_upload(upload_id: str) -> NotFound:

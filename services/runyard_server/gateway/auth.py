@@ -69,6 +69,7 @@ def is_loopback_host(host: str) -> bool:
 
 def security_headers(blob_origins: Iterable[str]) -> Mapping[str, str]:
     """Returns the headers of every answer; pages may load from here and, for files, from `blob_origins`, nothing else."""
+    blob_origins = tuple(blob_origins)
     sources = " ".join(["'self'", *blob_origins])
     policy = {
         "default-src": "'none'",
@@ -79,6 +80,8 @@ def security_headers(blob_origins: Iterable[str]) -> Mapping[str, str]:
         "img-src": f"{sources} data: blob:",
         "media-src": f"{sources} blob:",
         "connect-src": sources,
+        # PDFs; the object store never sends pages of users to be shown (files/names.py).
+        "frame-src": " ".join(blob_origins) or "'none'",
         "worker-src": "'self' blob:",
         "manifest-src": "'self'",
         "base-uri": "'none'",

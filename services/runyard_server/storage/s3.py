@@ -119,6 +119,10 @@ class S3BlobStore:
         """Returns the object's bytes, or None if there is none."""
         return await self._call("get", self._get, key)
 
+    async def get_range(self, key: str, offset: int, length: int) -> bytes | None:
+        """Returns up to `length` of the object's bytes from `offset` on, none from its end on; None if there is no object."""
+        return await self._call("get_range", self._get, key, offset, length)
+
     async def find(self, key: str) -> Blob | None:
         """Returns what is known of the object, or None if there is none."""
         return await self._call("find", self._find, key)
@@ -243,12 +247,15 @@ class S3BlobStore:
         )
         return Blob(key, len(content), _bare(done.etag), content_type)
 
-    def _get(self, key: str) -> bytes | None:
+    def _get(self, key: str, offset: int = 0, length: int = 0) -> bytes | None:
+        """Returns the bytes, from `offset` on and not more than `length` if that is not 0."""
         try:
-            response = self._client.get_object(self._bucket, key)
+            response = self._client.get_object(self._bucket, key, offset=offset, length=length)
         except S3Error as error:
             if error.code in _MISSING_OBJECT:
                 return None
+            if error.code == "InvalidRange":
+                return b""
             raise
         try:
             return bytes(response.read())

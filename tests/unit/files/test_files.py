@@ -234,6 +234,27 @@ async def test_bad_announcements_are_refused(changes: dict[str, object], reason:
     assert reason == caught.value.reason
 
 
+async def test_a_piece_of_a_file_is_read() -> None:
+    """From anywhere, of any length up to the limit; behind the end it is empty; a file that is not there is told."""
+    desk = Desk()
+    content = bytes(range(256)) * 20 * 1024
+    await desk.save("a", content)
+    await desk.save("empty", b"")
+    for offset, max_bytes, length in (
+        (0, 0, MIB),
+        (5, 10, 10),
+        (0, 99 * MIB, 4 * MIB),
+        (len(content) - 3, 0, 3),
+        (len(content), 5, 0),
+        (2**63, 5, 0),
+    ):
+        file, piece = await desk.service.read_file(PATH, "a", offset=offset, max_bytes=max_bytes)
+        assert (file.name, piece) == ("a", content[offset : offset + length])
+    assert (await desk.service.read_file(PATH, "empty", offset=0, max_bytes=0))[1] == b""
+    with pytest.raises(NotFound):
+        await desk.service.read_file(PATH, "none", offset=0, max_bytes=0)
+
+
 async def test_a_deleted_file_frees_its_bytes() -> None:
     """Bytes are freed with their last name; unknown names are passed over; a repeat frees nothing."""
     desk = Desk()

@@ -40,6 +40,7 @@ export const ArrowDown = icon(<path d="M8 3v10M4 9l4 4 4-4" />);
 export const ArrowUp = icon(<path d="M8 13V3M4 7l4-4 4 4" />);
 export const PanelLeftIcon = icon(<><rect x="2" y="2.5" width="12" height="11" rx="1" /><path d="M6 2.500v11" /></>);
 export const FileIcon = icon(<><path d="M9 1.500H4.500a1 1 0 0 0-1 1v11a1 1 0 0 0 1 1h7a1 1 0 0 0 1-1V5L9 1.500Z" /><path d="M9 1.500V5h3.5" /></>);
+export const FolderIcon = icon(<path d="M1.500 4a1 1 0 0 1 1-1h3.300l1.700 2h6a1 1 0 0 1 1 1v6.500a1 1 0 0 1-1 1h-11a1 1 0 0 1-1-1V4Z" />);
 export const TrashIcon = icon(<path d="M2.500 4.500h11M6.500 4.500v-2h3v2M4 4.500l.7 9h6.600l.7-9M6.700 7v4M9.300 7v4" />);
 export const BellIcon = icon(<path d="M4 11.500V7a4 4 0 0 1 8 0v4.500M2.800 11.500h10.400M6.800 13.500h2.400" />);
 export const DotIcon = icon(<circle cx="8" cy="8" r="3" />);

@@ -52,6 +52,11 @@ class MemoryBlobStore:
         found = self._objects.get(key)
         return None if found is None else found.content
 
+    async def get_range(self, key: str, offset: int, length: int) -> bytes | None:
+        """Returns up to `length` of the object's bytes from `offset` on, none from its end on; None if there is no object."""
+        found = self._objects.get(key)
+        return None if found is None else found.content[offset : offset + length]
+
     async def find(self, key: str) -> Blob | None:
         """Returns what is known of the object, or None if there is none."""
         return self._blob(key) if key in self._objects else None

@@ -49,6 +49,10 @@ class BlobStore(Protocol):
         """Returns the object's bytes, or None if there is none."""
         ...
 
+    async def get_range(self, key: str, offset: int, length: int) -> bytes | None:
+        """Returns up to `length` (at least 1) of the object's bytes from `offset` on, none from its end on; None if there is no object."""
+        ...
+
     async def find(self, key: str) -> Blob | None:
         """Returns what is known of the object, or None if there is none."""
         ...

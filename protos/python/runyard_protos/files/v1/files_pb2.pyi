@@ -295,6 +295,61 @@ class GetFileResponse(google.protobuf.message.Message):
 global___GetFileResponse = GetFileResponse
 
 @typing.final
+class ReadFileRequest(google.protobuf.message.Message):
+    """Names a piece of a file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    MAX_BYTES_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    name: builtins.str
+    """Name within the run."""
+    offset: builtins.int
+    """Where the piece begins. Behind the end of the file: the piece is empty."""
+    max_bytes: builtins.int
+    """Most bytes of the piece; 0 means 1 MiB, more than 4 MiB means 4 MiB."""
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+        max_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_bytes", b"max_bytes", "name", b"name", "offset", b"offset", "run_path", b"run_path"]) -> None: ...
+
+global___ReadFileRequest = ReadFileRequest
+
+@typing.final
+class ReadFileResponse(google.protobuf.message.Message):
+    """A piece of a file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """The bytes from offset on."""
+    @property
+    def file(self) -> global___File:
+        """The file."""
+
+    def __init__(
+        self,
+        *,
+        file: global___File | None = ...,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["file", b"file"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "file", b"file"]) -> None: ...
+
+global___ReadFileResponse = ReadFileResponse
+
+@typing.final
 class DeleteFilesRequest(google.protobuf.message.Message):
     """Names files to remove."""
 

@@ -35,6 +35,11 @@ class FilesServiceStub(object):
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.GetFileRequest.SerializeToString,
                 response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.GetFileResponse.FromString,
                 )
+        self.ReadFile = channel.unary_unary(
+                '/runyard.files.v1.FilesService/ReadFile',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadFileRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadFileResponse.FromString,
+                )
         self.DeleteFiles = channel.unary_unary(
                 '/runyard.files.v1.FilesService/DeleteFiles',
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.DeleteFilesRequest.SerializeToString,
@@ -83,6 +88,13 @@ class FilesServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadFile(self, request, context):
+        """Returns a piece of a file's bytes through the services, for pages that show text. To get a file, GET GetFile's URL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteFiles(self, request, context):
         """Removes files from a run and frees their bytes. Names that do not exist are passed over. Safe to repeat.
         """
@@ -121,6 +133,11 @@ def add_FilesServiceServicer_to_server(servicer, server):
                     servicer.GetFile,
                     request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.GetFileRequest.FromString,
                     response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.GetFileResponse.SerializeToString,
+            ),
+            'ReadFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadFile,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadFileRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadFileResponse.SerializeToString,
             ),
             'DeleteFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFiles,
@@ -208,6 +225,23 @@ class FilesService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/GetFile',
             runyard_dot_files_dot_v1_dot_files__pb2.GetFileRequest.SerializeToString,
             runyard_dot_files_dot_v1_dot_files__pb2.GetFileResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/ReadFile',
+            runyard_dot_files_dot_v1_dot_files__pb2.ReadFileRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.ReadFileResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -51,6 +51,12 @@ class FilesServiceStub:
     ]
     """Returns one file with a URL to GET its bytes from."""
 
+    ReadFile: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ReadFileRequest,
+        runyard_protos.files.v1.files_pb2.ReadFileResponse,
+    ]
+    """Returns a piece of a file's bytes through the services, for pages that show text. To get a file, GET GetFile's URL."""
+
     DeleteFiles: grpc.UnaryUnaryMultiCallable[
         runyard_protos.files.v1.files_pb2.DeleteFilesRequest,
         runyard_protos.files.v1.files_pb2.DeleteFilesResponse,
@@ -98,6 +104,12 @@ class FilesServiceAsyncStub:
         runyard_protos.files.v1.files_pb2.GetFileResponse,
     ]
     """Returns one file with a URL to GET its bytes from."""
+
+    ReadFile: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ReadFileRequest,
+        runyard_protos.files.v1.files_pb2.ReadFileResponse,
+    ]
+    """Returns a piece of a file's bytes through the services, for pages that show text. To get a file, GET GetFile's URL."""
 
     DeleteFiles: grpc.aio.UnaryUnaryMultiCallable[
         runyard_protos.files.v1.files_pb2.DeleteFilesRequest,
@@ -154,6 +166,14 @@ class FilesServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.files.v1.files_pb2.GetFileResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.GetFileResponse]]:
         """Returns one file with a URL to GET its bytes from."""
+
+    @abc.abstractmethod
+    def ReadFile(
+        self,
+        request: runyard_protos.files.v1.files_pb2.ReadFileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.ReadFileResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.ReadFileResponse]]:
+        """Returns a piece of a file's bytes through the services, for pages that show text. To get a file, GET GetFile's URL."""
 
     @abc.abstractmethod
     def DeleteFiles(

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/files/v1/files.proto.
  */
 export const file_runyard_files_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSI1ChJEZWxldGVGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDQoFbmFtZXMYAiADKAkiQQoTRGVsZXRlRmlsZXNSZXNwb25zZRIVCg1kZWxldGVkX2NvdW50GAEgASgEEhMKC2ZyZWVkX2J5dGVzGAIgASgEIiQKEFB1cmdlUnVuc1JlcXVlc3QSEAoIcnVuX2tleXMYASADKAYiPwoRUHVyZ2VSdW5zUmVzcG9uc2USKgoEcnVucxgBIAMoCzIcLnJ1bnlhcmQuZmlsZXMudjEuRmlsZXNQdXJnZSJMCgpGaWxlc1B1cmdlEg8KB3J1bl9rZXkYASABKAYSDQoFZmlsZXMYAiABKAQSDwoHb2JqZWN0cxgDIAEoBBINCgVieXRlcxgEIAEoBDKqBAoMRmlsZXNTZXJ2aWNlEl0KDENyZWF0ZVVwbG9hZBIlLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBomLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVzcG9uc2USYwoOQ29tcGxldGVVcGxvYWQSJy5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVxdWVzdBooLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXNwb25zZRJUCglMaXN0RmlsZXMSIi5ydW55YXJkLmZpbGVzLnYxLkxpc3RGaWxlc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLkxpc3RGaWxlc1Jlc3BvbnNlEk4KB0dldEZpbGUSIC5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXF1ZXN0GiEucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVzcG9uc2USWgoLRGVsZXRlRmlsZXMSJC5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVxdWVzdBolLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXNwb25zZRJUCglQdXJnZVJ1bnMSIi5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1Jlc3BvbnNlQlAKFGRldi5ydW55YXJkLmZpbGVzLnYxUAFaNmdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vZmlsZXMvdjE7ZmlsZXN2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSJUCg9SZWFkRmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZvZmZzZXQYAyABKAQSEQoJbWF4X2J5dGVzGAQgASgNIkkKEFJlYWRGaWxlUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIPCgdjb250ZW50GAIgASgMIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEMv0ECgxGaWxlc1NlcnZpY2USXQoMQ3JlYXRlVXBsb2FkEiUucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0GiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJjCg5Db21wbGV0ZVVwbG9hZBInLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXF1ZXN0GigucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlc3BvbnNlElQKCUxpc3RGaWxlcxIiLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVzcG9uc2USTgoHR2V0RmlsZRIgLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlcXVlc3QaIS5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXNwb25zZRJRCghSZWFkRmlsZRIhLnJ1bnlhcmQuZmlsZXMudjEuUmVhZEZpbGVSZXF1ZXN0GiIucnVueWFyZC5maWxlcy52MS5SZWFkRmlsZVJlc3BvbnNlEloKC0RlbGV0ZUZpbGVzEiQucnVueWFyZC5maWxlcy52MS5EZWxldGVGaWxlc1JlcXVlc3QaJS5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVzcG9uc2USVAoJUHVyZ2VSdW5zEiIucnVueWFyZC5maWxlcy52MS5QdXJnZVJ1bnNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5QdXJnZVJ1bnNSZXNwb25zZUJQChRkZXYucnVueWFyZC5maWxlcy52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL2ZpbGVzL3YxO2ZpbGVzdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One file of a run.
@@ -376,6 +376,76 @@ export const GetFileResponseSchema: GenMessage<GetFileResponse> = /*@__PURE__*/
   messageDesc(file_runyard_files_v1_files, 8);
 
 /**
+ * Names a piece of a file.
+ *
+ * @generated from message runyard.files.v1.ReadFileRequest
+ */
+export type ReadFileRequest = Message<"runyard.files.v1.ReadFileRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * Name within the run.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Where the piece begins. Behind the end of the file: the piece is empty.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * Most bytes of the piece; 0 means 1 MiB, more than 4 MiB means 4 MiB.
+   *
+   * @generated from field: uint32 max_bytes = 4;
+   */
+  maxBytes: number;
+};
+
+/**
+ * Describes the message runyard.files.v1.ReadFileRequest.
+ * Use `create(ReadFileRequestSchema)` to create a new message.
+ */
+export const ReadFileRequestSchema: GenMessage<ReadFileRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 9);
+
+/**
+ * A piece of a file.
+ *
+ * @generated from message runyard.files.v1.ReadFileResponse
+ */
+export type ReadFileResponse = Message<"runyard.files.v1.ReadFileResponse"> & {
+  /**
+   * The file.
+   *
+   * @generated from field: runyard.files.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * The bytes from offset on.
+   *
+   * @generated from field: bytes content = 2;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message runyard.files.v1.ReadFileResponse.
+ * Use `create(ReadFileResponseSchema)` to create a new message.
+ */
+export const ReadFileResponseSchema: GenMessage<ReadFileResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 10);
+
+/**
  * Names files to remove.
  *
  * @generated from message runyard.files.v1.DeleteFilesRequest
@@ -401,7 +471,7 @@ export type DeleteFilesRequest = Message<"runyard.files.v1.DeleteFilesRequest"> 
  * Use `create(DeleteFilesRequestSchema)` to create a new message.
  */
 export const DeleteFilesRequestSchema: GenMessage<DeleteFilesRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 9);
+  messageDesc(file_runyard_files_v1_files, 11);
 
 /**
  * Tells what was freed.
@@ -429,7 +499,7 @@ export type DeleteFilesResponse = Message<"runyard.files.v1.DeleteFilesResponse"
  * Use `create(DeleteFilesResponseSchema)` to create a new message.
  */
 export const DeleteFilesResponseSchema: GenMessage<DeleteFilesResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 10);
+  messageDesc(file_runyard_files_v1_files, 12);
 
 /**
  * Names deleted runs.
@@ -450,7 +520,7 @@ export type PurgeRunsRequest = Message<"runyard.files.v1.PurgeRunsRequest"> & {
  * Use `create(PurgeRunsRequestSchema)` to create a new message.
  */
 export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 11);
+  messageDesc(file_runyard_files_v1_files, 13);
 
 /**
  * What was freed.
@@ -471,7 +541,7 @@ export type PurgeRunsResponse = Message<"runyard.files.v1.PurgeRunsResponse"> & 
  * Use `create(PurgeRunsResponseSchema)` to create a new message.
  */
 export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 12);
+  messageDesc(file_runyard_files_v1_files, 14);
 
 /**
  * What was freed of one run.
@@ -513,7 +583,7 @@ export type FilesPurge = Message<"runyard.files.v1.FilesPurge"> & {
  * Use `create(FilesPurgeSchema)` to create a new message.
  */
 export const FilesPurgeSchema: GenMessage<FilesPurge> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 13);
+  messageDesc(file_runyard_files_v1_files, 15);
 
 /**
  * Keeps the files of runs. Bytes go straight between client and object storage.
@@ -564,6 +634,16 @@ export const FilesService: GenService<{
     methodKind: "unary";
     input: typeof GetFileRequestSchema;
     output: typeof GetFileResponseSchema;
+  },
+  /**
+   * Returns a piece of a file's bytes through the services, for pages that show text. To get a file, GET GetFile's URL.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.ReadFile
+   */
+  readFile: {
+    methodKind: "unary";
+    input: typeof ReadFileRequestSchema;
+    output: typeof ReadFileResponseSchema;
   },
   /**
    * Removes files from a run and frees their bytes. Names that do not exist are passed over. Safe to repeat.
