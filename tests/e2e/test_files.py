@@ -6,7 +6,8 @@ import json
 import struct
 import wave
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,9 @@ async def look(page: Page, name: str) -> None:
         await page.screenshot(path=OUT / f"files-{name}-{theme}.png", animations="disabled")
 
 
-async def test_files_of_every_kind_are_shown(yard: Yard) -> None:
-    """By folder and by search; text, JSON, tables, pictures, sound, documents; large ones in part; scripts never run."""
+@asynccontextmanager
+async def open_page() -> AsyncIterator[Page]:
+    """A page in a browser; an error in it, or a dialogue that a file opened, fails the test."""
     complaints: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
@@ -120,12 +122,25 @@ async def test_files_of_every_kind_are_shown(yard: Yard) -> None:
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"a dialogue: {dialog.message}"))
+        yield page
+        assert not complaints
+        await browser.close()
+
+
+async def show(page: Page, yard: Yard, name: str) -> None:
+    """Goes to the page of a file."""
+    await page.goto(f"{yard.base_url}/nico/files/runs/shown/files?file={name}")
+    await expect(page.locator(".file-step-here")).to_have_text(name.rpartition("/")[2])
+
+
+async def test_files_are_found_by_folder_and_by_search(yard: Yard) -> None:
+    """Folders first, numbers in their order; a search goes through all beneath; of a large text the beginning is shown."""
+    async with open_page() as page:
         await page.goto(f"{yard.base_url}/nico/files/runs/shown/files")
         rows = page.locator(".file-row")
         await expect(rows.first).to_contain_text("results")
         await expect(rows.first).to_contain_text("4 files")
         await look(page, "list")
-
         await rows.filter(has_text="results").get_by_role("button").click()
         await expect(rows.nth(1)).to_contain_text("step-9.txt")
         await expect(rows.nth(2)).to_contain_text("step-10.txt")
@@ -137,35 +152,37 @@ async def test_files_of_every_kind_are_shown(yard: Yard) -> None:
         await look(page, "log")
         await page.go_back()
         await expect(rows).to_have_count(1)
+        await page.goto(f"{yard.base_url}/nico/files/runs/shown/files?file=gone")
+        await expect(page.get_by_role("heading", name="There is no file gone")).to_be_visible()
 
-        async def show(name: str) -> None:
-            await page.goto(f"{yard.base_url}/nico/files/runs/shown/files?file={name}")
-            await expect(page.locator(".file-step-here")).to_have_text(name.rpartition("/")[2])
 
-        await show("notes.md")
+async def test_files_of_every_kind_are_shown(yard: Yard) -> None:
+    """Text, JSON, tables, pictures, sound, documents; scripts never run."""
+    async with open_page() as page:
+        await show(page, yard, "notes.md")
         await expect(page.locator(".file-text")).to_contain_text("<script>alert(1)</script>")
-        await show("config.json")
+        await show(page, yard, "config.json")
         await expect(page.get_by_role("tree")).to_contain_text("a <b>bold</b> model")
         await look(page, "json")
         await page.get_by_role("button", name="Text").click()
         await expect(page.locator(".file-text")).to_contain_text('{"lr": 0.001')
-        await show("results/table.csv")
+        await show(page, yard, "results/table.csv")
         await expect(page.locator("td", has_text='said "yes"')).to_be_visible()
         await expect(page.get_by_role("note")).to_contain_text(
             "1,000 rows, 3 columns; there are more"
         )
         await look(page, "table")
         for name, width in (("picture.png", 320), ("drawing.svg", 60)):
-            await show(name)
+            await show(page, yard, name)
             await expect(page.locator("figcaption")).to_contain_text(f"{width} × ")
             await look(page, name.partition(".")[0])
-        await show("sound.wav")
+        await show(page, yard, "sound.wav")
         await expect(page.locator("audio")).to_have_js_property("duration", 1)
         await look(page, "sound")
-        await show("paper.pdf")
+        await show(page, yard, "paper.pdf")
         await expect(page.locator("iframe")).to_be_visible()
         await look(page, "paper")
-        await show("report.html")
+        await show(page, yard, "report.html")
         await expect(page.locator(".file-text")).to_contain_text("<h1>report</h1>")
         title = await page.title()
         await page.get_by_role("button", name="Page").click()
@@ -177,21 +194,14 @@ async def test_files_of_every_kind_are_shown(yard: Yard) -> None:
             ("strange", "This is no text"),
             ("empty.txt", "The file is empty"),
         ):
-            await show(name)
+            await show(page, yard, name)
             await expect(page.locator(".file-none")).to_contain_text(said)
-        await page.goto(f"{yard.base_url}/nico/files/runs/shown/files?file=gone")
-        await expect(page.get_by_role("heading", name="There is no file gone")).to_be_visible()
-        assert not complaints
-        await browser.close()
 
 
 async def test_a_file_is_downloaded_and_deleted(yard: Yard) -> None:
     """The download is the file; removal asks first."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        page = await browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a plain dict will do
-        page.set_default_timeout(WAIT_MS)
-        await page.goto(f"{yard.base_url}/nico/files/runs/shown/files?file=model.pt")
+    async with open_page() as page:
+        await show(page, yard, "model.pt")
         async with page.expect_download() as waiting:
             await page.get_by_role("button", name="Download").click()
         download = await waiting.value
@@ -204,6 +214,5 @@ async def test_a_file_is_downloaded_and_deleted(yard: Yard) -> None:
         await page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
         await expect(page.locator(".file-row").first).to_be_visible()
         await expect(page.locator(".file-row", has_text="model.pt")).to_have_count(0)
-        await browser.close()
     reply = yard.call("files.v1.FilesService/ListFiles", {"runPath": RUN, "prefix": "model"})
     assert not reply.get("files")
