@@ -32,6 +32,7 @@ TYPED_BESIDE := deploy/demo.py protos/generate.py bench/report.py tests/conftest
 PACKAGES_READY := .venv/.packages-ready
 PYTHON_READY := .venv/.distributions-ready
 PROTOC_READY := .venv-protos/.packages-ready
+FRAMEWORKS_TRIED := .venv-integrations/.packages-tried
 NODE_READY := $(WEB)/node_modules/.packages-ready
 WEB_READY := $(WEB)/dist/index.html
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 $(if $(UPGRADE),--upgrade)
@@ -59,6 +60,13 @@ $(PROTOC_READY): requirements/protos.txt requirements/uv.txt deploy/setup.sh
 	@deploy/setup.sh venv .venv-protos requirements/protos.txt 312
 	@touch $@
 
+# Without the frameworks (no network, no wheels for this Python) the tests that need them skip and say why.
+$(FRAMEWORKS_TRIED): requirements/integrations.txt requirements/uv.txt deploy/setup.sh deploy/cuda_stubs.py $(addsuffix /pyproject.toml,protos clients/python) | $(PACKAGES_READY)
+	@if deploy/setup.sh frameworks .venv-integrations requirements/integrations.txt; then \
+	  $(UV) pip install --quiet --python .venv-integrations/bin/python --no-deps --no-build-isolation -e ./protos -e ./clients/python; \
+	else echo "setup: the frameworks could not be installed; the tests of integrations will skip"; mkdir -p .venv-integrations; fi
+	@touch $@
+
 ifneq ($(wildcard $(WEB)/package-lock.json),)
 $(NODE_READY): $(WEB)/package-lock.json | $(PACKAGES_READY)
 	@echo "setup: installing the web application's packages (npm ci)"
@@ -82,6 +90,8 @@ lock: $(PACKAGES_READY) ## write requirements/*.txt again from *.in and the pypr
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) requirements/protos.in -o requirements/protos.txt
 	$(COMPILE) requirements/node.in -o requirements/node.txt
+	$(COMPILE) requirements/integrations.in -o requirements/integrations.txt --excludes requirements/integrations-excludes.txt \
+	  --no-emit-package runyard-protos --no-emit-package runyard
 
 # ---- run --------------------------------------------------------------------------------------------------------------
 
@@ -129,6 +139,10 @@ check: lint types protos-check quick ## what to run before each commit
 integration: setup ## the services together, in one process and apart
 	@$(BIN)/pytest $(PARALLEL) tests/integration $(PYTEST_ARGS)
 
+.PHONY: integrations
+integrations: setup $(FRAMEWORKS_TRIED) ## runyard.integration with the real Keras, torch, Lightning, Transformers, XGBoost, LightGBM, TensorBoard
+	@$(BIN)/pytest $(PARALLEL) tests/integrations_real $(PYTEST_ARGS)
+
 .PHONY: sim
 sim: $(PYTHON_READY) ## simulation under drawn faults (SEEDS=500, or SEED=17 to replay one)
 	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_SIM_SEED=$(SEED) $(BIN)/pytest tests/simulation $(PYTEST_ARGS)
@@ -160,7 +174,7 @@ web: $(WEB_READY) ## tests of the web application
 	  node=$$(deploy/setup.sh node); cd $(WEB) && PATH="$$node:$$PATH" npm run --silent test; fi
 
 .PHONY: test
-test: setup lint types protos-check browser web ## everything: what .ci/run calls
+test: setup lint types protos-check browser web $(FRAMEWORKS_TRIED) ## everything: what .ci/run calls
 	@RUNYARD_SIM_SEEDS=$(SEEDS) RUNYARD_TEST_KILLS=$(KILLS) $(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: soak

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes a checkout's environments: `deploy/setup.sh venv FOLDER LOCK` or `deploy/setup.sh node`. Called by the Makefile.
+# Makes a checkout's environments: `deploy/setup.sh venv|frameworks FOLDER LOCK` or `deploy/setup.sh node`. Called by the Makefile.
 #
 # venv: a virtual environment of Python 3.11 or newer, filled from a lock file with hashes. Installs and never removes, so
 #       that it is safe while something runs in the environment.
+# frameworks: the same with exactly what the lock says, and with empty CUDA libraries for torch where the real ones are not there.
 # node: prints the folder that holds node (20 or newer) and npm: the machine's, or those of a wheel put into .venv.
 set -eu
 
@@ -26,7 +27,7 @@ make_venv() {
     if [ ! -x "$folder/bin/python" ]; then
         python=$(find_python 311 "$newest")
         if [ -z "$python" ]; then
-            [ "$newest" = 399 ] || fail "$folder needs Python 3.11 or 3.12 (the old protoc has wheels for no newer one); none was found"
+            [ "$newest" = 399 ] || fail "$folder needs Python 3.11 to 3.${newest#3} (what it holds has wheels for no newer one); none was found"
             fail "Python 3.11 or newer is needed; found: $(python3 --version 2>&1 || echo none). Install it, or say which: make setup PYTHON=/path/to/python3.11"
         fi
         say "making $folder with $("$python" --version)"
@@ -40,7 +41,14 @@ make_venv() {
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
     fi
     say "installing $(grep -c '==' "$lock") locked packages into $folder (a few hundred MB the first time)"
-    "$folder/bin/uv" pip install --python "$folder/bin/python" --require-hashes -r "$lock"
+    # shellcheck disable=SC2086  # no flag, or one
+    "$folder/bin/uv" pip install ${flags:-} --python "$folder/bin/python" --require-hashes -r "$lock"
+}
+
+make_frameworks() {
+    flags=--no-deps
+    make_venv "$1" "$2" 313
+    "$1/bin/python" deploy/cuda_stubs.py || say "no empty CUDA libraries could be made (cc, nm and readelf are needed): torch will not import"
 }
 
 find_node() {
@@ -57,6 +65,7 @@ find_node() {
 
 case "${1:-}" in
     venv) shift; make_venv "$@" ;;
+    frameworks) shift; make_frameworks "$@" ;;
     node) find_node ;;
-    *) fail "usage: deploy/setup.sh venv FOLDER LOCK [NEWEST] | node" ;;
+    *) fail "usage: deploy/setup.sh venv FOLDER LOCK [NEWEST] | frameworks FOLDER LOCK | node" ;;
 esac

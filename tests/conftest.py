@@ -19,6 +19,7 @@ LEVELS = (
     "contract",
     "differential",
     "integration",
+    "integrations_real",
     "simulation",
     "robustness",
     "e2e",

@@ -247,7 +247,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
     assert_none(problems, "the repository must work elsewhere")
 
 
-@pytest.mark.parametrize("name", ["dev", "node", "protos", "uv"])
+@pytest.mark.parametrize("name", ["dev", "integrations", "node", "protos", "uv"])
 def test_python_locks_have_hashes_and_no_addresses(name: str) -> None:
     """Each locked package is pinned with at least one hash, and no line says where it comes from."""
     text = text_of(f"requirements/{name}.txt")

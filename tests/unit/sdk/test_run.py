@@ -203,7 +203,7 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
         change.get("alert") for change in changes
     ]
     assert "mark_preempting()" in [change.get("preemption_notice") for change in changes]
-    for word in ("sync_tensorboard", "start_method", "watch()"):
+    for word in ("monitor_gym", "start_method", "watch()"):
         assert err.count(f"NOTE {word}") + err.count(f"({word}") + err.count(f"'{word}'") == 1, (
             word,
             err,

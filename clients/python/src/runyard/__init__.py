@@ -207,8 +207,10 @@ def _no_run(name: str) -> Exception:
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "errors":
-        return importlib.import_module("runyard.errors")
+    if name in ("errors", "integration"):
+        return importlib.import_module(f"runyard.{name}")
+    if name == "tensorboard":  # wandb.tensorboard.patch()
+        return importlib.import_module("runyard.integration.tensorboard")
     if name == "util":  # wandb.util.generate_id() is how scripts draw an id to resume with
         naming, types = importlib.import_module("runyard.naming"), importlib.import_module("types")
         return types.SimpleNamespace(generate_id=naming.draw_run_id)

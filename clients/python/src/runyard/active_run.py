@@ -30,6 +30,7 @@ from runyard.run_config import Config
 from runyard.run_contents import RunContents
 from runyard.run_ends import RunEnds
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
+from runyard.run_integrations import RunIntegrations
 from runyard.run_receipt import LagClock, RunReceipt, make_receipt
 from runyard.run_records import RunRecords
 from runyard.run_summary import Summary
@@ -56,7 +57,7 @@ class RunParts:
     """What the START frame holds."""
 
 
-class Run(RunContents, RunArtifacts, RunEnds):
+class Run(RunContents, RunArtifacts, RunEnds, RunIntegrations):
     """One recorded computation, as its own process sees it. Made by `runyard.init()`."""
 
     def __init__(self, parts: RunParts) -> None:

@@ -11,7 +11,6 @@ HARMLESS: Mapping[str, str] = {
     "watch": "gradients and parameters of models are not recorded yet; the call is passed over",
     "unwatch": "gradients and parameters of models are not recorded yet; the call is passed over",
     "log_code": "only the script itself is recorded yet; the call is passed over",
-    "tensorboard": "TensorBoard files are not followed yet; the call is passed over",
     "write_traces": "traces are not recorded yet; the call is passed over",
 }
 """Methods that may be passed over without loss of what log() records, and the note that says so."""
@@ -26,14 +25,15 @@ LATER = frozenset(
 """Names that come in a later version; passing over them would lose something."""
 
 INIT_HARMLESS: Mapping[str, str] = {
-    "sync_tensorboard": "TensorBoard files are not followed yet",
-    "tensorboard": "TensorBoard files are not followed yet",
     "monitor_gym": "videos of gym are not recorded yet",
     "magic": "magic is not known here",
     "anonymous": "there are no anonymous accounts here",
     "force": "there is nobody to log in yet",
 }
 """Arguments of init() that are taken and have no effect yet."""
+
+INIT_ALIASES = frozenset({"tensorboard"})
+"""Arguments of init() that have a newer name: sync_tensorboard."""
 
 
 def later_message(name: str, owner: str) -> str:
@@ -76,5 +76,5 @@ def check_init_arguments(given: Mapping[str, Any], note: Callable[[str, str], No
         if name in INIT_HARMLESS:
             if value:
                 note(f"init.{name}", f"init({name}={value!r}) has no effect: {INIT_HARMLESS[name]}")
-        else:
+        elif name not in INIT_ALIASES:
             raise TypeError(f"init() got an unexpected keyword argument {name!r}")

@@ -37,12 +37,25 @@ def begin(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) -> 
         return None
 
 
+def begin_unprinted(
+    folder: RunFolder, settings: ResolvedSettings, terminal: Terminal
+) -> Capture | None:
+    """Returns what keeps lines that are given to it, and nothing of what is printed; None where it cannot be had."""
+    try:
+        return _wrapped(folder, settings, terminal, takes_prints=False)
+    except (OSError, ValueError) as error:
+        terminal.warn("console", f"lines of loggers are not kept: {error}")
+        return None
+
+
 def let_go() -> None:
     """Stops watching what may outlive this process."""
     capture.let_go()
 
 
-def _wrapped(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) -> Capture:
+def _wrapped(
+    folder: RunFolder, settings: ResolvedSettings, terminal: Terminal, *, takes_prints: bool = True
+) -> Capture:
     from runyard.console.recorder import ConsoleRecorder
     from runyard.console.wrap import WriteCapture
     from runyard.journal_room import JournalRoom
@@ -55,7 +68,11 @@ def _wrapped(folder: RunFolder, settings: ResolvedSettings, terminal: Terminal) 
         bytes_per_s_max=settings.console_bytes_per_s_max,
         room=JournalRoom(folder.path.parent, settings.journal_bytes_max),
     )
-    return WriteCapture(recorder, on_trouble=lambda message: terminal.warn("console", message))
+    return WriteCapture(
+        recorder,
+        on_trouble=lambda message: terminal.warn("console", message),
+        takes_prints=takes_prints,
+    )
 
 
 def _has_descriptors() -> bool:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from runyard import extended_json
 from runyard import journal_format as form
@@ -45,6 +45,13 @@ class RunRecords:
         """What keeps what is printed, where anything does."""
         self.origin: OriginLink | None = None
         """What finds out where the run came from, where anything does."""
+        self.before_end: list[Callable[[], None]] = []
+        """What is called once when the run is about to end and still takes records."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Returns whether the run takes no records any more."""
+        return bool(self._closed_by)
 
     def write_config(self, changed: Mapping[str, Any], removed: Iterable[str]) -> None:
         """Records changes of the config."""
@@ -123,6 +130,14 @@ class RunRecords:
 
     def write_rest(self) -> None:
         """Ends the console, and has the files uploaded that the script put into the run's own folder itself."""
+        calls, self.before_end = self.before_end, []
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # of an integration: the run ends all the same
+                self._terminal.warn(
+                    "before_end", f"the end of the run: {type(error).__name__}: {error}"
+                )
         if self.console is not None:
             self.console.stop()
         if self._folder is None:

@@ -62,6 +62,7 @@ def init(
     fork_from: str | None = None,
     writer: str | None = None,
     save_code: bool | None = None,
+    sync_tensorboard: bool | None = None,
     settings: Settings | Mapping[str, Any] | None = None,
     **others: Any,
 ) -> Run:
@@ -69,7 +70,7 @@ def init(
 
     `resume_from="RUN?_step=N"` goes back in a run: what it logged after step N is superseded. `fork_from="RUN?_step=N"` starts a
     new run whose history is that run's up to step N, with its config beneath the one given. `writer` labels this process
-    where several write one run; launchers of distributed jobs give it (rank17).
+    where several write one run; launchers of distributed jobs give it (rank17). `sync_tensorboard` copies what it writes for TensorBoard.
 
     Returns within a second where a server answers. Where none does, it says so once and the run goes on: everything
     is kept in the run's folder and sent when the server answers. Raises InvalidArgument for arguments that cannot be,
@@ -104,11 +105,19 @@ def init(
     )
     not_offered.check_init_arguments(others, terminal.note)
     active = _settle_active(reinit, terminal)
-    if active is not None:
-        return active
-    values = _picked_config(config, config_include_keys, config_exclude_keys)
-    _tell_notes(terminal, given, plan)
-    return _start(plan, values, terminal)
+    if active is None:
+        values = _picked_config(config, config_include_keys, config_exclude_keys)
+        _tell_notes(terminal, given, plan)
+        active = _start(plan, values, terminal)
+    return _synced(active) if sync_tensorboard or others.get("tensorboard") else active
+
+
+def _synced(run: Run) -> Run:
+    """Returns the run, which takes what is written for TensorBoard from now on."""
+    from runyard.integration import tensorboard
+
+    tensorboard.sync(run)
+    return run
 
 
 def _off_in_spawned_child(settings: ResolvedSettings, terminal: Terminal) -> ResolvedSettings:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
-from runyard.console.lines import STDERR, STDOUT
+from runyard.console.lines import LOGGED, STDERR, STDOUT
 
 try:
     import fcntl
@@ -37,6 +37,8 @@ STOP_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 1.0
 """The same for a process that a signal ends."""
 RESTART_COUNT_MAX = 5
+HIDDEN_WAIT_S = 0.2
+"""Longest wait for room for a line that is kept and not shown."""
 LEAVE_WAIT_S = 0.2
 """Longest wait for a keeper that has nothing more to read; one whose children go on printing is left alone."""
 _F_SETPIPE_SZ = 1031
@@ -48,6 +50,12 @@ _lingering: list[subprocess.Popen[bytes]] = []
 
 class Capture(Protocol):
     """What the run's handle needs of whatever takes its console."""
+
+    takes_prints: bool
+    """Whether what is printed is taken."""
+
+    def keep_line(self, line: bytes) -> None:
+        """Keeps a line, or several, that end with a newline, without showing it; safe from any thread."""
 
     def tick(self) -> None:
         """Looks after it; called a few times a second."""
@@ -78,10 +86,7 @@ class _Stream:
             self.copy_size()
         else:
             self.reading, writing = os.pipe()
-            try:
-                fcntl.fcntl(writing, _F_SETPIPE_SZ, PIPE_BYTES)
-            except OSError:
-                pass  # more than this user may have: what there is must do
+            _widen(writing)
         os.set_inheritable(self.reading, False)
         os.dup2(writing, number, inheritable=True)
         os.close(writing)
@@ -107,8 +112,58 @@ class _Stream:
             os.close(file)
 
 
+class _Hidden:
+    """A pipe for lines that are kept and shown nowhere, beside the streams."""
+
+    stream = LOGGED
+
+    def __init__(self) -> None:
+        self.before = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self.reading, self.number = os.pipe()
+        os.set_blocking(self.number, False)
+        _widen(self.number)
+        self._is_torn = False
+        """Whether the beginning of a line was written whose end had no room."""
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        """Writes a line for which there is room within a moment; the script does not wait longer."""
+        with self._lock:
+            view = memoryview(b"\n" + line if self._is_torn else line)
+            end_s = time.monotonic() + HIDDEN_WAIT_S
+            try:
+                while view and self.number >= 0:
+                    if select.select([], [self.number], [], max(0.0, end_s - time.monotonic()))[1]:
+                        view = view[os.write(self.number, view[: select.PIPE_BUF]) :]
+                        self._is_torn = bool(view)
+                    else:
+                        return
+            except (OSError, ValueError):
+                return
+
+    def abandon(self) -> None:
+        """Takes a lock of its own: in a forked child, where another thread may have held the old one for ever."""
+        self._lock = threading.Lock()
+
+    def copy_size(self) -> None:
+        """Has no size."""
+
+    def give_back(self) -> None:
+        """Takes no more lines."""
+        with self._lock:
+            if self.number >= 0:
+                os.close(self.number)
+                self.number = -1
+
+    def close(self) -> None:
+        for file in (self.before, self.reading):
+            os.close(file)
+
+
 class DescriptorCapture:
     """Descriptors 1 and 2, taken; see Capture."""
+
+    takes_prints = True
 
     def __init__(
         self,
@@ -134,7 +189,8 @@ class DescriptorCapture:
             "journal_bytes_max": journal_bytes_max,
             "parent": os.getpid(),
         }
-        self._streams: list[_Stream] = []
+        self._streams: list[_Stream | _Hidden] = []
+        self._hidden: _Hidden | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._restart_count = 0
@@ -149,6 +205,8 @@ class DescriptorCapture:
             for stream, number in ((STDOUT, 1), (STDERR, 2)):
                 if _is_open(number):
                     self._streams.append(_Stream(stream, number))
+            self._hidden = _Hidden()
+            self._streams.append(self._hidden)
             self._start_keeper()
         except BaseException:
             self._give_back()
@@ -172,6 +230,11 @@ class DescriptorCapture:
             except OSError as error:
                 self._give_back()
                 self._on_trouble(f"what this run prints is not kept any longer: {error}")
+
+    def keep_line(self, line: bytes) -> None:
+        """Hands a line to the keeper; one that comes faster than it reads is dropped."""
+        if self._hidden is not None:
+            self._hidden.write(line)
 
     def stop(self) -> None:
         """Gives the streams back when all that was printed is kept and shown."""
@@ -210,6 +273,8 @@ class DescriptorCapture:
             self._control.close()
         for one in self._streams:
             one.close()
+        if self._hidden is not None:
+            self._hidden.abandon()
 
     def _start_keeper(self) -> None:
         ours, theirs = socket.socketpair()
@@ -272,6 +337,13 @@ class DescriptorCapture:
             _reap(LEAVE_WAIT_S)
 
 
+def _widen(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # more than this user may have: what there is must do
+
+
 def _reap(timeout_s: float) -> None:
     """Takes leave of keepers that have ended, or end within the time."""
     for keeper in list(_lingering):
@@ -288,7 +360,7 @@ def let_go() -> None:
         keeper.returncode = keeper.poll() or 0
 
 
-def _pour(one: _Stream) -> None:
+def _pour(one: _Stream | _Hidden) -> None:
     """Writes what a dead keeper left unread to where it belongs."""
     try:
         while select.select([one.reading], [], [], 0)[0]:

@@ -13,6 +13,8 @@ from typing import Callable
 
 STDOUT, STDERR, NOTE = 1, 2, 3
 """Streams; NOTE is what runyard itself says in place of lines that it could not keep."""
+LOGGED = 4
+"""Whole lines that are kept and not shown, of a handler of `logging`: kept as STDERR, but not in the middle of its lines."""
 LINE_BYTES_MAX = 16 << 10
 """Longer lines are cut into several."""
 BLOCK_BYTES_MAX = 256 << 10
@@ -94,7 +96,7 @@ class ConsoleLines:
         self._redact = redact
         self._ends_inside = ends_inside
         self._cut_bytes = LINE_BYTES_MAX + secret_bytes_max
-        self._screens = {STDOUT: _Screen(), STDERR: _Screen()}
+        self._screens = {STDOUT: _Screen(), STDERR: _Screen(), LOGGED: _Screen()}
 
     def cost(self, stream: int, data: bytes) -> int:
         """Returns what it takes to turn the chunk into lines, in bytes of plain text."""

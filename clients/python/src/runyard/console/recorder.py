@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from runyard import journal_format as form
-from runyard.console.lines import Block, ConsoleLines
+from runyard.console.lines import LOGGED, STDERR, Block, ConsoleLines
 from runyard.console.redaction import Redaction
 from runyard.journal import JournalWriter
 from runyard.journal_room import JournalRoom
@@ -130,9 +130,8 @@ class ConsoleRecorder:
 
     def _write(self, blocks: list[Block]) -> None:
         for block in blocks:
-            head = form.CONSOLE_HEAD.pack(
-                block.first_line, block.time_unix_ns, block.stream, block.count
-            )
+            stream = STDERR if block.stream == LOGGED else block.stream
+            head = form.CONSOLE_HEAD.pack(block.first_line, block.time_unix_ns, stream, block.count)
             self._journal.append(form.CONSOLE, head + block.text)
 
 

@@ -6,14 +6,22 @@ import sys
 import threading
 from typing import Any, Callable
 
-from runyard.console.lines import STDERR, STDOUT
+from runyard.console.lines import LOGGED, STDERR, STDOUT
 from runyard.console.recorder import ConsoleRecorder
 
 
 class WriteCapture:
     """`sys.stdout.write` and `sys.stderr.write`, listened to; see capture.Capture. The recorder is in this process."""
 
-    def __init__(self, recorder: ConsoleRecorder, *, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        recorder: ConsoleRecorder,
+        *,
+        on_trouble: Callable[[str], None],
+        takes_prints: bool = True,
+    ) -> None:
+        """`takes_prints=False`: only what `keep_line` is given is kept."""
+        self.takes_prints = takes_prints
         self._recorder = recorder
         self._on_trouble = on_trouble
         self._lock = threading.RLock()
@@ -21,8 +29,13 @@ class WriteCapture:
         self._is_busy = threading.local()
         self._wrapped: list[tuple[Any, Any, Any]] = []
         """Files, what was put in the place of their `write`, and what was there."""
-        for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
-            self._wrap(stream, getattr(sys, name))
+        if takes_prints:
+            for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+                self._wrap(stream, getattr(sys, name))
+
+    def keep_line(self, line: bytes) -> None:
+        """Keeps a line, or several, that end with a newline, without showing it."""
+        self._take(LOGGED, line.decode("utf-8", "replace"))
 
     def tick(self) -> None:
         """Keeps unfinished lines."""
