@@ -73,14 +73,8 @@ def main() -> None:
                 if epoch == 2:
                     raise RuntimeError("the training fails")
 
-        model.fit(
-            rows,
-            target,
-            epochs=EPOCHS,
-            batch_size=8,
-            verbose=0,
-            callbacks=[RunyardCallback(run), Fails()],
-        )
+        callbacks = [RunyardCallback(run), Fails()]
+        model.fit(rows, target, epochs=EPOCHS, batch_size=8, verbose=0, callbacks=callbacks)
     elif case == "tensorboard":
         callbacks = [keras.callbacks.TensorBoard("logs-keras", update_freq="epoch")]
         fitted = model.fit(
