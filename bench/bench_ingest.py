@@ -37,6 +37,7 @@ from runyard_server.domain.run import RunDocument, RunKey, RunState, make_run_ke
 from runyard_server.ingest import service as ingest
 from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
+from runyard_server.storage.clickhouse.console_hot import ClickHouseConsoleDropper
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.points_write import ClickHousePointWriter
 from runyard_server.storage.clickhouse.purge import STREAM_TABLES, ClickHousePurger
@@ -199,6 +200,7 @@ async def serve(folder: Path) -> int:
         ingest.IngestConfig(),
         points=ClickHousePointWriter(store, clock=clock),
         purger=ClickHousePurger(store, tables=STREAM_TABLES, clock=clock),
+        dropper=ClickHouseConsoleDropper(store),
         siblings=AnyRun(),
         clock=clock,
     )

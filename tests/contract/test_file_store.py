@@ -185,3 +185,17 @@ async def test_many_completions_of_one_name_leave_one_object(store: FileStore) -
     file = await store.find_file(RUN, "same")
     assert file is not None
     assert {f"runs/1/{n}" for n in numbers} - {file.object_key} == await released_keys(store)
+
+
+async def test_names_of_the_server_are_hidden(store: FileStore) -> None:
+    """Names up to HIDDEN_NAMES_END are listed only under a prefix that begins as they do."""
+    await add_file(store, "\x01own/1", number=1)
+    await add_file(store, "a", number=2)
+
+    async def names(prefix: str) -> list[str]:
+        found = await store.list_files(RUN, prefix=prefix, after_name="", limit=9)
+        return [file.name for file in found]
+
+    assert await names("") == ["a"]
+    assert await names("\x01own/") == ["\x01own/1"]
+    assert await store.count_files(RUN, prefix="") == (1, 10)

@@ -27,9 +27,11 @@ from runyard_server.metadata.purger import PurgerConfig
 from runyard_server.metadata.service import MetadataConfig, MetadataService
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.service import QueryConfig, QueryService
+from runyard_server.storage.archive.layered import LayeredConsole
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.runs import MemoryRunIndex
 from runyard_server.storage.ports.points import BlockEntry
+from tests.contract.archives import NoArchives
 from tests.simulation.lineage import NotingRunStore
 from tests.simulation.world import Chance, Node, WorldClock, check_caller
 
@@ -179,7 +181,7 @@ class QueryNode(Node):
         self.service = QueryService(
             QueryConfig(),
             points=servers.points,
-            console=servers.points.console,
+            console=LayeredConsole(servers.points.console, NoArchives()),
             system=servers.points.system,
             media=servers.points.media,
             runs=servers.index,
@@ -211,11 +213,17 @@ class IngestNode(Node):
         points = FaultyPoints(world)
         self.pipeline = build_pipeline(config, points=points, siblings=world, clock=self.clock)
         self.service = IngestService(
-            self.pipeline, config=config, siblings=world, purger=world.points, clock=self.clock
+            self.pipeline,
+            config=config,
+            siblings=world,
+            purger=world.points,
+            dropper=world.points.console,
+            clock=self.clock,
         )
         self.handler = IngestHandler(
             self.pipeline,
             self.service,
+            dropper=world.points.console,
             deadline_default_s=config.deadline_default_s,
             clock=self.clock,
         )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from runyard_server.domain.run import RunKey
+
 LINE_MAX = 1 << 40
 LINE_BYTES_MAX = 64 * 1024
 ESCAPES: Final = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]?"
@@ -33,6 +35,33 @@ class ConsoleBlock:
     time_unix_ns: int
     text: bytes
     """UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedRun:
+    """A run into which lines came, and the latest block that brought some."""
+
+    run_key: RunKey
+    last_block: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleArchive:
+    """The object that holds all lines of a writer, as they were when it was made."""
+
+    writer: int
+    object_key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveCheck:
+    """How far the archive of a writer was compared with the lines in the store."""
+
+    last_line: int
+    missing_count: int
+    """Lines up to that one that the archive lacks, or has otherwise."""
+    has_more: bool
 
 
 def without_escapes(text: str) -> str:

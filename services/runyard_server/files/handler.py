@@ -103,6 +103,30 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
             ]
         )
 
+    async def ListConsoleArchives(
+        self, request: pb.ListConsoleArchivesRequest, context: Any
+    ) -> pb.ListConsoleArchivesResponse:
+        found = await self._service.archives.list_archives(RunKey(request.run_key))
+        return pb.ListConsoleArchivesResponse(
+            archives=[
+                pb.ConsoleArchive(
+                    writer=one.writer, object_key=one.object_key, size_bytes=one.size_bytes
+                )
+                for one in found
+            ]
+        )
+
+    async def ReadConsoleArchive(
+        self, request: pb.ReadConsoleArchiveRequest, context: Any
+    ) -> pb.ReadConsoleArchiveResponse:
+        content = await self._service.archives.read_part(
+            RunKey(request.run_key),
+            request.object_key,
+            offset=request.offset,
+            size_bytes=request.size_bytes,
+        )
+        return pb.ReadConsoleArchiveResponse(content=content)
+
 
 def _file_message(file: StoredFile) -> pb.File:
     return pb.File(

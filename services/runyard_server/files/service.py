@@ -24,6 +24,7 @@ from runyard_server.files.artifacts import Artifacts, Metadata
 from runyard_server.files.artifacts_handler import ArtifactsHandler
 from runyard_server.files.contents import Contents
 from runyard_server.files.drafts import Drafts
+from runyard_server.files.archive import Archiver, Archives
 from runyard_server.files.handler import FilesHandler
 from runyard_server.files.names import check_file_name, download_headers
 from runyard_server.files.purge import Purge
@@ -31,7 +32,13 @@ from runyard_server.files.transfers import Transfers
 from runyard_server.rpc.deleted_runs import check_purge_count, check_run_is_deleted
 from runyard_server.storage.ports.artifacts import ArtifactStore
 from runyard_server.storage.ports.blobs import BlobStore
-from runyard_server.storage.ports.files import FilesFreed, FileStore, StoredFile, Upload
+from runyard_server.storage.ports.files import (
+    HIDDEN_NAMES_END,
+    FilesFreed,
+    FileStore,
+    StoredFile,
+    Upload,
+)
 
 DELETE_COUNT_MAX = 1000
 READ_BYTES_DEFAULT = 1024**2
@@ -94,10 +101,17 @@ def build(
     blobs: BlobStore,
     siblings: Metadata,
     clock: Clock,
+    archiver: Archiver | None = None,
 ) -> FilesService:
-    """Returns the service, not started."""
+    """Returns the service, not started; without an archiver it archives no logs, and has those that there are."""
     return FilesService(
-        config, files=files, artifacts=artifacts, blobs=blobs, siblings=siblings, clock=clock
+        config,
+        files=files,
+        artifacts=artifacts,
+        blobs=blobs,
+        siblings=siblings,
+        clock=clock,
+        archiver=archiver,
     )
 
 
@@ -115,8 +129,12 @@ class FilesService:
         blobs: BlobStore,
         siblings: Metadata,
         clock: Clock,
+        archiver: Archiver | None = None,
     ) -> None:
         self._config = config
+        self.archives = Archives(files=files, blobs=blobs)
+        """What runs printed, archived."""
+        self._archiver = archiver
         self._files = files
         self._blobs = blobs
         self._siblings = siblings
@@ -168,11 +186,13 @@ class FilesService:
         """Does nothing: the stores are started by the process."""
 
     async def run(self) -> None:
-        """Frees what was abandoned until cancelled."""
+        """Frees what was abandoned, and archives logs, until cancelled."""
         interval_s = self._config.purge_interval_s
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._purge.run(interval_s=interval_s))
             tasks.create_task(self.artifact_purge.run(interval_s=interval_s))
+            if self._archiver is not None:
+                tasks.create_task(self._archiver.run())
 
     async def stop(self) -> None:
         """Does nothing: no work outlives its call."""
@@ -244,6 +264,8 @@ class FilesService:
         after_name = str(position[0]) if position else ""
         limit = clamp_page_size(page_size, default=1000, limit=1000)
         run = await self._siblings.get_run(path=run_path)
+        if "" < prefix <= HIDDEN_NAMES_END:
+            return FilePage([], "", 0, 0)
         found, (total_count, total_bytes) = await asyncio.gather(
             self._files.list_files(
                 run.run_key, prefix=prefix, after_name=after_name, limit=limit + 1
@@ -315,6 +337,8 @@ class FilesService:
             await check_run_is_deleted(self._siblings, run_key)
         for run_key in run_keys:
             await self._artifact_store.purge_run(run_key)
+        if self._archiver is not None:
+            await self._archiver.forget(run_keys)
         freed = [await self._purge.purge_run(run_key) for run_key in run_keys]
         if any(one.objects for one in freed):
             await self._blobs.reclaim()

@@ -30,6 +30,12 @@ INTERNAL_METHODS = frozenset(
         "/runyard.metadata.v1.MetadataService/RecordHeartbeats",
         "/runyard.ingest.v1.IngestService/PurgeRuns",
         "/runyard.files.v1.FilesService/PurgeRuns",
+        "/runyard.files.v1.FilesService/ListConsoleArchives",
+        "/runyard.files.v1.FilesService/ReadConsoleArchive",
+        "/runyard.ingest.v1.IngestService/DropConsoleLines",
+        "/runyard.query.v1.QueryService/ListPrintedRuns",
+        "/runyard.query.v1.QueryService/ExportConsoleLines",
+        "/runyard.query.v1.QueryService/CheckConsoleArchive",
     }
 )
 """Calls that services make of each other; the gateway answers them as if they did not exist."""

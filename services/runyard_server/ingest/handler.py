@@ -18,6 +18,8 @@ from runyard_server.domain.points import Batch, Journal, PointTable, Rejection, 
 from runyard_server.domain.run import RunKey
 from runyard_server.ingest.pipeline import Acknowledgement, Pipeline
 from runyard_server.rpc.calls import current_call
+from runyard_server.rpc.deleted_runs import check_purge_count
+from runyard_server.storage.ports.console import ConsoleDropper
 from runyard_server.storage.ports.points import RunPurger
 
 _FULL_NAME = "runyard.ingest.v1.IngestService"
@@ -28,10 +30,17 @@ class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
     """Answers IngestService."""
 
     def __init__(
-        self, pipeline: Pipeline, purger: RunPurger, *, deadline_default_s: float, clock: Clock
+        self,
+        pipeline: Pipeline,
+        purger: RunPurger,
+        *,
+        dropper: ConsoleDropper,
+        deadline_default_s: float,
+        clock: Clock,
     ) -> None:
         self._pipeline = pipeline
         self._purger = purger
+        self._dropper = dropper
         self._deadline_default_s = deadline_default_s
         self._clock = clock
 
@@ -60,6 +69,17 @@ class IngestHandler(ingest_pb2_grpc.IngestServiceServicer):
                 for one in tables
             ]
         )
+
+    async def DropConsoleLines(
+        self,
+        request: ingest_pb2.DropConsoleLinesRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> ingest_pb2.DropConsoleLinesResponse:
+        """Removes lines that are archived; see ingest.v1."""
+        drops = [(RunKey(one.run_key), one.last_block) for one in request.drops]
+        check_purge_count([run_key for run_key, _ in drops])
+        await self._dropper.drop_lines(drops)
+        return ingest_pb2.DropConsoleLinesResponse()
 
     def _deadline_s(self) -> float:
         call = current_call()

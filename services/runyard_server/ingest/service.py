@@ -17,6 +17,7 @@ from runyard_server.ingest.runs import RunCache, RunCacheLimits, RunSource
 from runyard_server.ingest.validate import BatchLimits
 from runyard_server.ingest.writer import BlockWriter, RepeatPauses
 from runyard_server.rpc.deleted_runs import check_purge_count, check_run_is_deleted
+from runyard_server.storage.ports.console import ConsoleDropper
 from runyard_server.storage.ports.points import PointWriter, RunPurger
 
 
@@ -80,13 +81,18 @@ class IngestService:
         config: IngestConfig,
         siblings: RunSource,
         purger: RunPurger,
+        dropper: ConsoleDropper,
         clock: Clock,
     ) -> None:
         self._pipeline = pipeline
         self._siblings = siblings
         self._purger = purger
         self._handler = IngestHandler(
-            pipeline, self, deadline_default_s=config.deadline_default_s, clock=clock
+            pipeline,
+            self,
+            dropper=dropper,
+            deadline_default_s=config.deadline_default_s,
+            clock=clock,
         )
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:
@@ -122,12 +128,15 @@ def build(
     *,
     points: PointWriter,
     purger: RunPurger,
+    dropper: ConsoleDropper,
     siblings: RunSource,
     clock: Clock,
 ) -> IngestService:
     """Returns the service, not started."""
     pipeline = build_pipeline(config, points=points, siblings=siblings, clock=clock)
-    return IngestService(pipeline, config=config, siblings=siblings, purger=purger, clock=clock)
+    return IngestService(
+        pipeline, config=config, siblings=siblings, purger=purger, dropper=dropper, clock=clock
+    )
 
 
 def build_pipeline(

@@ -43,7 +43,7 @@ MODULES: Final = (
         "query",
         "reads: series, buckets, runs, receipts",
         needs=("clickhouse", "siblings"),
-        calls=("metadata", "monitor"),
+        calls=("metadata", "monitor", "files"),
         is_target=True,
     ),
     Module(
@@ -62,9 +62,9 @@ MODULES: Final = (
     ),
     Module(
         "files",
-        "files of runs: presigned uploads and downloads",
+        "files of runs: presigned uploads and downloads; archives of what they printed",
         needs=("sql", "blobs", "siblings"),
-        calls=("metadata",),
+        calls=("metadata", "query", "ingest"),
         is_target=True,
     ),
     Module(

@@ -14,6 +14,7 @@ from runyard_server.domain.addresses import Address, parse_address
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import DomainError, StartRefused
 from runyard_server.files import service as files
+from runyard_server.files.archive import Archiver, ConsoleConfig
 from runyard_server.gateway import service as gateway
 from runyard_server.ingest import service as ingest
 from runyard_server.metadata import service as metadata
@@ -27,13 +28,19 @@ from runyard_server.process.lifecycle import Assembly, LifecycleConfig, Resource
 from runyard_server.process.local_s3 import LocalS3, LocalS3Config
 from runyard_server.process.modules import order_modules
 from runyard_server.query import service as query
+from runyard_server.rpc.console_siblings import ConsoleSiblings
 from runyard_server.rpc.interceptors import EdgeConfig
 from runyard_server.rpc.listener import Listener, ListenerConfig
 from runyard_server.rpc.monitor_peers import MonitorPeers
 from runyard_server.rpc.ports import describe_holder
 from runyard_server.rpc.service import Service
 from runyard_server.rpc.siblings import Siblings, SiblingsConfig
-from runyard_server.storage.clickhouse.console_read import ClickHouseConsoleReader
+from runyard_server.storage.archive.format import ArchiveFile
+from runyard_server.storage.archive.layered import LayeredConsole
+from runyard_server.storage.clickhouse.console_hot import (
+    ClickHouseConsoleDropper,
+    ClickHouseHotConsole,
+)
 from runyard_server.storage.clickhouse.engine import ClickHouse, ClickHouseConfig
 from runyard_server.storage.clickhouse.media_read import ClickHouseMediaReader
 from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
@@ -49,6 +56,7 @@ from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
 from runyard_server.storage.clickhouse.system_retention import SystemConfig, SystemRetention
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.artifacts import SqlArtifactStore
+from runyard_server.storage.sql.console_logs import SqlConsoleLogs
 from runyard_server.storage.sql.database import Database, SqlConfig
 from runyard_server.storage.sql.files import SqlFileStore
 from runyard_server.storage.sql.run_store import SqlRunStore
@@ -106,6 +114,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "notify": NotifyConfig,
     "monitor": MonitorConfig,
     "files": files.FilesConfig,
+    "console": ConsoleConfig,
     "gateway": gateway.GatewayConfig,
 }
 
@@ -290,6 +299,7 @@ class _Wiring:
             self._config.section("ingest", ingest.IngestConfig),
             points=ClickHousePointWriter(self._made_clickhouse(), clock=self._clock),
             purger=purger,
+            dropper=ClickHouseConsoleDropper(self._made_clickhouse(), lock=purger.lock),
             siblings=self._siblings,
             clock=self._clock,
         )
@@ -299,7 +309,7 @@ class _Wiring:
         return query.build(
             self._config.section("query", query.QueryConfig),
             points=ClickHousePointReader(store),
-            console=ClickHouseConsoleReader(store),
+            console=LayeredConsole(ClickHouseHotConsole(store), ConsoleSiblings(self._siblings)),
             system=ClickHouseSystemReader(store),
             system_keep_days=self._config.section("system", SystemConfig).keep_days,
             media=ClickHouseMediaReader(store),
@@ -340,13 +350,24 @@ class _Wiring:
 
     async def _build_files(self) -> Service:
         assert self._blobs is not None, "the table of modules lacks a need of blobs"
+        store = SqlFileStore(self._made_sql())
+        archiver = Archiver(
+            self._config.section("console", ConsoleConfig),
+            logs=SqlConsoleLogs(self._made_sql()),
+            files=store,
+            blobs=self._blobs,
+            source=ConsoleSiblings(self._siblings),
+            draft=ArchiveFile,
+            clock=self._clock,
+        )
         return files.build(
             self._config.section("files", files.FilesConfig),
-            files=SqlFileStore(self._made_sql()),
             artifacts=SqlArtifactStore(self._made_sql()),
+            files=store,
             blobs=self._blobs,
             siblings=self._siblings,
             clock=self._clock,
+            archiver=archiver,
         )
 
     async def _build_gateway(self) -> Service:

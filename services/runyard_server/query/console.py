@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from runyard_server.domain.console import ConsoleStream
 from runyard_server.domain.errors import InvalidArgument
@@ -12,6 +13,7 @@ from runyard_server.query import planner
 from runyard_server.query.runs import RunFinder
 from runyard_server.storage.ports.console import (
     BlocksSeen,
+    ConsoleExporter,
     ConsoleReader,
     LineFilter,
     LinePlace,
@@ -20,6 +22,7 @@ from runyard_server.storage.ports.console import (
 )
 
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
+PRINTED_DEFAULT, PRINTED_MAX = 1_000, 10_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 CONTEXT_MAX = 20
 CONTEXT_PAGE_MAX = 1_000
@@ -54,10 +57,16 @@ class ConsolePage:
     is_cut: bool = False
 
 
-class ConsoleQueries:
-    """Answers ListConsoleLines and GetConsole."""
+class ConsoleStore(ConsoleReader, ConsoleExporter, Protocol):
+    """What lines are read from."""
 
-    def __init__(self, reader: ConsoleReader, finder: RunFinder) -> None:
+
+class ConsoleQueries:
+    """Answers ListConsoleLines and GetConsole, and what archives are made from."""
+
+    def __init__(self, reader: ConsoleStore, finder: RunFinder) -> None:
+        self.exporter: ConsoleExporter = reader
+        """Hands out lines whole, to services that name a run by its key."""
         self._reader = reader
         self._finder = finder
 

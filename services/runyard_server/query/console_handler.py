@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from runyard_protos.ingest.v1 import ingest_pb2
 from runyard_protos.query.v1 import query_pb2 as pb
-from runyard_server.query.console import ConsoleAsk, ConsolePage
-from runyard_server.storage.ports.console import LineFilter, WriterLines
+from runyard_server.domain.run import RunKey
+from runyard_server.query.console import PRINTED_DEFAULT, PRINTED_MAX, ConsoleAsk, ConsolePage
+from runyard_server.query.planner import clamp
+from runyard_server.storage.ports.console import ConsoleExporter, LineFilter, WriterLines
 
 _NS_PER_MS = 1_000_000
 
@@ -67,6 +69,39 @@ def console_counts(writers: Sequence[WriterLines]) -> pb.GetConsoleResponse:
             )
             for one in writers
         ]
+    )
+
+
+async def list_printed_runs(
+    exporter: ConsoleExporter, request: pb.ListPrintedRunsRequest
+) -> pb.ListPrintedRunsResponse:
+    """Answers with the runs."""
+    limit = clamp(request.limit, default=PRINTED_DEFAULT, most=PRINTED_MAX)
+    runs = await exporter.list_printed(since_block=request.since_block, limit=limit)
+    return pb.ListPrintedRunsResponse(
+        runs=[pb.PrintedRun(run_key=one.run_key, last_block=one.last_block) for one in runs]
+    )
+
+
+async def export_console_lines(
+    exporter: ConsoleExporter, request: pb.ExportConsoleLinesRequest
+) -> pb.ExportConsoleLinesResponse:
+    """Answers with the lines."""
+    lines, last_line = await exporter.export_lines(
+        RunKey(request.run_key), request.writer, after_line=request.after_line
+    )
+    return pb.ExportConsoleLinesResponse(lines=lines, last_line=last_line)
+
+
+async def check_console_archive(
+    exporter: ConsoleExporter, request: pb.CheckConsoleArchiveRequest
+) -> pb.CheckConsoleArchiveResponse:
+    """Answers how far the lines were compared."""
+    check = await exporter.check_archive(
+        RunKey(request.run_key), request.writer, after_line=request.after_line
+    )
+    return pb.CheckConsoleArchiveResponse(
+        last_line=check.last_line, missing_count=check.missing_count, has_more=check.has_more
     )
 
 

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
-from runyard_server.query.console_handler import console_ask, console_counts, console_page
 from runyard_server.query.media_handler import media_ask, media_page, media_reply
+from runyard_server.query.console_handler import (
+    check_console_archive,
+    console_ask,
+    console_counts,
+    console_page,
+    export_console_lines,
+    list_printed_runs,
+)
 from runyard_server.query.packed import pack_columns
 from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
@@ -164,6 +171,21 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
         self, request: pb.QueryMediaRequest, context: Any
     ) -> pb.QueryMediaResponse:
         return media_reply(await self._service.media.read_media(media_ask(request)))
+
+    async def ListPrintedRuns(
+        self, request: pb.ListPrintedRunsRequest, context: Any
+    ) -> pb.ListPrintedRunsResponse:
+        return await list_printed_runs(self._service.console.exporter, request)
+
+    async def ExportConsoleLines(
+        self, request: pb.ExportConsoleLinesRequest, context: Any
+    ) -> pb.ExportConsoleLinesResponse:
+        return await export_console_lines(self._service.console.exporter, request)
+
+    async def CheckConsoleArchive(
+        self, request: pb.CheckConsoleArchiveRequest, context: Any
+    ) -> pb.CheckConsoleArchiveResponse:
+        return await check_console_archive(self._service.console.exporter, request)
 
 
 def _steps(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Steps:

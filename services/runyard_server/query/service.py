@@ -19,7 +19,7 @@ from runyard_server.domain.run import (
 )
 from runyard_server.query import planner
 from runyard_server.query.config_keys import select_config
-from runyard_server.query.console import ConsoleQueries
+from runyard_server.query.console import ConsoleQueries, ConsoleStore
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.media import MediaQueries
 from runyard_server.query.planner import EVERYTHING, Selection, Steps
@@ -38,7 +38,6 @@ from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
 from runyard_server.query.system import SystemQueries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
-from runyard_server.storage.ports.console import ConsoleReader
 from runyard_server.storage.ports.media import MediaReader
 from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
@@ -57,7 +56,7 @@ def build(
     config: QueryConfig,
     *,
     points: PointReader,
-    console: ConsoleReader,
+    console: ConsoleStore,
     system: SystemReader,
     media: MediaReader,
     runs: RunIndex,
@@ -89,7 +88,7 @@ class QueryService:
         config: QueryConfig,
         *,
         points: PointReader,
-        console: ConsoleReader,
+        console: ConsoleStore,
         system: SystemReader,
         media: MediaReader,
         runs: RunIndex,

@@ -328,6 +328,26 @@ class Siblings:
         telemetry.SIBLING_CALLS.labels(service, "OK").inc()
         return reply
 
+    async def ask(
+        self,
+        service: str,
+        method_path: str,
+        request: Message,
+        reply_type: type[_Reply],
+        *,
+        deadline_s: float | None = None,
+    ) -> _Reply:
+        """Returns a sibling's answer; repeats once on UNAVAILABLE. Raises the domain error that it answered with."""
+        prefix, _, method = method_path.rpartition("/")
+        return await self._call(
+            method,
+            request,
+            reply_type,
+            service=service,
+            prefix=f"{prefix}/",
+            deadline_s=deadline_s,
+        )
+
     async def hang_up(self, address: str) -> None:
         """Closes the channel to an address; a later call opens a new one."""
         channel = self._channels.pop(address, None)

@@ -145,6 +145,10 @@ class S3BlobStore:
         """Returns the id of a new multipart upload."""
         return await self._call("start_multipart", self._start_multipart, key, content_type)
 
+    async def put_part(self, key: str, multipart_id: str, part_number: int, content: bytes) -> str:
+        """Stores one part of a multipart upload."""
+        return await self._call("put_part", self._put_part, key, multipart_id, part_number, content)
+
     async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
         """Returns the parts that have arrived, by number; None if the upload is not known."""
         return await self._call("list_parts", self._list_parts, key, multipart_id)
@@ -295,6 +299,12 @@ class S3BlobStore:
             self._bucket, key, {"Content-Type": content_type}
         )
         return upload_id
+
+    def _put_part(self, key: str, multipart_id: str, part_number: int, content: bytes) -> str:
+        etag = self._client._upload_part(
+            self._bucket, key, content, None, multipart_id, part_number
+        )
+        return _bare(etag)
 
     def _list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
         found: list[BlobPart] = []

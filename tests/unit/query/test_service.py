@@ -32,9 +32,11 @@ from runyard_server.domain.writers import Writer, WriterEnd
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.packed import pack_columns
 from runyard_server.query.service import QueryConfig, build
+from runyard_server.storage.archive.layered import LayeredConsole
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.runs import MemoryRunIndex
 from runyard_server.storage.ports.points import BlockEntry, BucketColumns
+from tests.contract.archives import NoArchives
 from tests.stores import ManualClock, batch, new_run_key
 
 
@@ -89,7 +91,7 @@ class World:
         service = build(
             QueryConfig(cache_count_max=100),
             points=self.points,
-            console=self.points.console,
+            console=LayeredConsole(self.points.console, NoArchives()),
             system=self.points.system,
             media=self.points.media,
             runs=self.index,

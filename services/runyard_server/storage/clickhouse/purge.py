@@ -28,6 +28,7 @@ STREAM_TABLES: Final = (
     "rollups",
     "console",
     "console_writers",
+    "console_dropped",
     "system_points",
     "media",
 )

@@ -81,6 +81,11 @@ class MemoryBlobStore:
         self._multiparts[multipart_id] = _Multipart(key, content_type)
         return multipart_id
 
+    async def put_part(self, key: str, multipart_id: str, part_number: int, content: bytes) -> str:
+        """Stores one part of a multipart upload."""
+        self._multiparts[multipart_id].parts[part_number] = content
+        return _md5(content)
+
     async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
         """Returns the parts that have arrived, by number; None if the upload is not known."""
         found = self._multiparts.get(multipart_id)

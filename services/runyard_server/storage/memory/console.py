@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from runyard_server.domain.console import without_escapes
+import pyarrow as pa
+
+from runyard_server.domain.console import PrintedRun, without_escapes
 from runyard_server.domain.errors import InvalidArgument
 from runyard_server.domain.points import Batch
 from runyard_server.domain.run import RunKey
+from runyard_server.storage.archive.format import LINES
+from runyard_server.storage.archive.hot import EXTENT_LINES, LineExtent
 from runyard_server.storage.ports.console import (
     BlocksSeen,
     LineFilter,
@@ -36,12 +40,15 @@ class MemoryConsole:
     def __init__(self) -> None:
         self._lines: dict[RunKey, dict[tuple[int, int], _Line]] = {}
         self._block = 0
+        self._dropped: dict[RunKey, int] = {}
+        self._printed: dict[RunKey, int] = {}
 
     def insert(self, batches: Iterable[Batch]) -> None:
         """Stores the lines of one block."""
         self._block += 1
         for batch in batches:
             for block in batch.console_blocks:
+                self._printed[batch.run_key] = self._block
                 kept = self._lines.setdefault(batch.run_key, {})
                 for place, text in enumerate(block.text.decode().split("\n")):
                     key = (batch.writer, block.first_line + place)
@@ -59,6 +66,8 @@ class MemoryConsole:
         """Removes the lines of runs."""
         for run_key in run_keys:
             self._lines.pop(run_key, None)
+            self._dropped.pop(run_key, None)
+            self._printed.pop(run_key, None)
 
     async def read_lines(
         self,
@@ -116,7 +125,7 @@ class MemoryConsole:
     async def see_blocks(self, run_key: RunKey, *, span_ns: int, count_max: int) -> BlocksSeen:
         """Returns what a read that begins now sees; see ConsoleReader."""
         every = sorted({line.block for line in self._lines.get(run_key, {}).values()})
-        floor = max(0, every[-1] - span_ns) if every else 0
+        floor = max(0, self._printed.get(run_key, 0) - span_ns)
         return BlocksSeen(floor, tuple(one for one in every if one > floor)[-count_max:])
 
     async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
@@ -128,6 +137,56 @@ class MemoryConsole:
             times = [lines[writer, number].time_unix_ms for number in numbers]
             found.append(WriterLines(writer, len(numbers), max(numbers), min(times), max(times)))
         return found
+
+    async def dropped_block(self, run_key: RunKey) -> int:
+        """Returns up to which block lines were dropped; see HotConsole."""
+        return self._dropped.get(run_key, 0)
+
+    async def read_extents(self, run_key: RunKey) -> list[LineExtent]:
+        """Returns where lines lie; see HotConsole."""
+        found: dict[tuple[int, int], LineExtent] = {}
+        for (writer, number), line in sorted(self._lines.get(run_key, {}).items()):
+            key = (writer, number // EXTENT_LINES)
+            known = found.get(key, LineExtent(writer, number, number, 1 << 62, 0))
+            low = min(known.low_ms, line.time_unix_ms)
+            high = max(known.high_ms, line.time_unix_ms)
+            found[key] = LineExtent(writer, known.first_line, number, low, high)
+        return list(found.values())
+
+    async def read_span(
+        self, run_key: RunKey, writer: int, first_line: int, last_line: int
+    ) -> pa.Table:
+        """Returns lines by number; see HotConsole."""
+        rows = [
+            {
+                "line": number,
+                "time": line.time_unix_ms,
+                "stream": line.stream,
+                "text": line.text,
+                "sequence": line.sequence,
+            }
+            for (one, number), line in sorted(self._lines.get(run_key, {}).items())
+            if one == writer and first_line <= number <= last_line
+        ]
+        return pa.Table.from_pylist(rows, schema=LINES)
+
+    async def read_page(
+        self, run_key: RunKey, writer: int, after_line: int, *, bytes_max: int
+    ) -> pa.Table:
+        """Returns lines by number, few at a time; see HotConsole."""
+        return (await self.read_span(run_key, writer, after_line + 1, 1 << 62)).slice(0, 1_000)
+
+    async def list_printed(self, *, since_block: int, limit: int) -> list[PrintedRun]:
+        """Returns runs into which lines came; see HotConsole."""
+        found = [PrintedRun(*one) for one in self._printed.items() if one[1] > since_block]
+        return sorted(found, key=lambda one: (one.last_block, one.run_key))[:limit]
+
+    async def drop_lines(self, drops: Sequence[tuple[RunKey, int]]) -> None:
+        """Removes lines; see ConsoleDropper."""
+        for run_key, block in drops:
+            self._dropped[run_key] = max(block, self._dropped.get(run_key, 0))
+            kept = self._lines.get(run_key, {}).items()
+            self._lines[run_key] = {key: line for key, line in kept if line.block > block}
 
     def _find(self, run_key: RunKey, where: LineFilter) -> list[LinePlace]:
         matches = _matcher(where)

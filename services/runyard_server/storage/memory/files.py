@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.files import FilesFreed, ReleasedObject, StoredFile, Upload
+from runyard_server.storage.ports.files import (
+    HIDDEN_NAMES_END,
+    FilesFreed,
+    ReleasedObject,
+    StoredFile,
+    Upload,
+)
 
 
 class MemoryFileStore:
@@ -157,7 +163,7 @@ class MemoryFileStore:
         return [
             file
             for (owner, name), file in self._files.items()
-            if owner == run_key and name.startswith(prefix)
+            if owner == run_key and name.startswith(prefix) and (prefix or name > HIDDEN_NAMES_END)
         ]
 
     def _set(self, file: StoredFile) -> None:

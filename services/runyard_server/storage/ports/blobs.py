@@ -73,6 +73,10 @@ class BlobStore(Protocol):
         """Returns the id of a new multipart upload. No object is there until it is completed."""
         ...
 
+    async def put_part(self, key: str, multipart_id: str, part_number: int, content: bytes) -> str:
+        """Stores one part, numbered from 1, of a multipart upload, and returns its ETag."""
+        ...
+
     async def list_parts(self, key: str, multipart_id: str) -> list[BlobPart] | None:
         """Returns the parts that have arrived, by number; None if the upload is not known (completed, aborted)."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from runyard_server.domain.console import ArchiveCheck, ConsoleArchive, PrintedRun
 from runyard_server.domain.run import RunKey
 
 
@@ -124,4 +125,66 @@ class ConsoleReader(Protocol):
 
     async def count_lines(self, run_key: RunKey) -> list[WriterLines]:
         """Returns how much each writer printed, by number."""
+        ...
+
+
+class ArchiveSource(Protocol):
+    """What has the archives: rpc.siblings.Siblings, which asks files."""
+
+    async def list_console_archives(self, run_key: RunKey) -> list[ConsoleArchive]:
+        """Returns the archives of a run, by writer; [] if it has none. Raises Unavailable."""
+        ...
+
+    async def read_console_archive(
+        self, run_key: RunKey, object_key: str, *, offset: int, size_bytes: int
+    ) -> bytes:
+        """Returns a part of an object. Raises NotFound if another one took its place, Unavailable."""
+        ...
+
+
+class ConsoleExporter(Protocol):
+    """Hands out lines whole, for archives; pages are as archives take them."""
+
+    async def list_printed(self, *, since_block: int, limit: int) -> list[PrintedRun]:
+        """Returns runs into which lines came after that block, by their latest block."""
+        ...
+
+    async def export_lines(
+        self, run_key: RunKey, writer: int, *, after_line: int
+    ) -> tuple[bytes, int]:
+        """Returns lines of a writer behind that one, packed, and the number of the last of them; 0: there are none."""
+        ...
+
+    async def check_archive(self, run_key: RunKey, writer: int, *, after_line: int) -> ArchiveCheck:
+        """Compares some lines behind that one with the writer's archive, read back from where it lies."""
+        ...
+
+
+class ConsoleDropper(Protocol):
+    """Removes lines from the store that has them first."""
+
+    async def drop_lines(self, drops: Sequence[tuple[RunKey, int]]) -> None:
+        """Removes the lines of each run that came up to a block, for good; readers go to the archives from then on. Safe to repeat."""
+        ...
+
+
+class ArchiveDraft(Protocol):
+    """An archive being written on this disk."""
+
+    line_count: int
+
+    def add(self, page: bytes) -> None:
+        """Adds lines as ConsoleExporter packs them; they come by number."""
+        ...
+
+    def close(self) -> None:
+        """Ends it. Safe to repeat."""
+        ...
+
+    def digest(self) -> tuple[int, bytes]:
+        """Returns the size and the SHA-256 of the closed archive."""
+        ...
+
+    def read_part(self, offset: int, size_bytes: int) -> bytes:
+        """Returns a part of the closed archive."""
         ...

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from runyard_server.domain.run import RunKey
+
+HIDDEN_NAMES_END: Final = "\x1f"
+"""Names up to this one begin with a control character. They are the server's own, and are listed only under a prefix that does too."""
 
 
 @dataclass(frozen=True, slots=True)

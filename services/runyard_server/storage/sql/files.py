@@ -9,7 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from runyard_server.domain.run import RunKey
-from runyard_server.storage.ports.files import FilesFreed, ReleasedObject, StoredFile, Upload
+from runyard_server.storage.ports.files import (
+    HIDDEN_NAMES_END,
+    FilesFreed,
+    ReleasedObject,
+    StoredFile,
+    Upload,
+)
 from runyard_server.storage.sql.database import Database
 from runyard_server.storage.sql.schema import file_purges, files, objects, uploads
 
@@ -325,7 +331,7 @@ def _insert_object(
 def _is_under(run_key: RunKey, prefix: str) -> Any:
     where = files.c.run_key == run_key
     if not prefix:
-        return where
+        return and_(where, files.c.name > HIDDEN_NAMES_END)
     return and_(
         where,
         files.c.name >= prefix,

@@ -345,3 +345,28 @@ file_purges = Table(
     Column("bytes", BigInteger, nullable=False),
 )
 """What purges of runs freed of their files so far, counted with each removal."""
+
+console_logs = Table(
+    "console_logs",
+    metadata,
+    Column("run_key", UInt64, primary_key=True, autoincrement=False),
+    Column("seen_block", BigInteger, nullable=False),
+    Column("archived_block", BigInteger, nullable=False),
+    Column("dropped_block", BigInteger, nullable=False),
+    Column("end_time_unix_ns", BigInteger, nullable=False),
+    Column("due_time_unix_ns", BigInteger, nullable=False),
+    Index("ix_console_logs_seen", "seen_block"),
+    Index(
+        "ix_console_logs_unarchived",
+        "due_time_unix_ns",
+        sqlite_where=text("archived_block < seen_block"),
+        postgresql_where=text("archived_block < seen_block"),
+    ),
+    Index(
+        "ix_console_logs_undropped",
+        "end_time_unix_ns",
+        sqlite_where=text("dropped_block < archived_block"),
+        postgresql_where=text("dropped_block < archived_block"),
+    ),
+)
+"""How far the logs of runs are archived, and dropped from ClickHouse; see storage.ports.console_logs."""

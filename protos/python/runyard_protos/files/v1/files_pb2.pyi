@@ -464,3 +464,115 @@ class FilesPurge(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "files", b"files", "objects", b"objects", "run_key", b"run_key"]) -> None: ...
 
 global___FilesPurge = FilesPurge
+
+@typing.final
+class ListConsoleArchivesRequest(google.protobuf.message.Message):
+    """Names a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_key", b"run_key"]) -> None: ...
+
+global___ListConsoleArchivesRequest = ListConsoleArchivesRequest
+
+@typing.final
+class ListConsoleArchivesResponse(google.protobuf.message.Message):
+    """Archives."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ARCHIVES_FIELD_NUMBER: builtins.int
+    @property
+    def archives(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConsoleArchive]:
+        """By writer. Empty: the run has none."""
+
+    def __init__(
+        self,
+        *,
+        archives: collections.abc.Iterable[global___ConsoleArchive] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["archives", b"archives"]) -> None: ...
+
+global___ListConsoleArchivesResponse = ListConsoleArchivesResponse
+
+@typing.final
+class ConsoleArchive(google.protobuf.message.Message):
+    """The object that holds all lines of a writer, as they were when it was made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: builtins.int
+    OBJECT_KEY_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    writer: builtins.int
+    """The writer."""
+    object_key: builtins.str
+    """Where it lies."""
+    size_bytes: builtins.int
+    """Its size."""
+    def __init__(
+        self,
+        *,
+        writer: builtins.int = ...,
+        object_key: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["object_key", b"object_key", "size_bytes", b"size_bytes", "writer", b"writer"]) -> None: ...
+
+global___ConsoleArchive = ConsoleArchive
+
+@typing.final
+class ReadConsoleArchiveRequest(google.protobuf.message.Message):
+    """Asks for a part of an archive."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    OBJECT_KEY_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    object_key: builtins.str
+    """As ListConsoleArchives named it."""
+    offset: builtins.int
+    """First byte."""
+    size_bytes: builtins.int
+    """How many, at most 32 MiB."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        object_key: builtins.str = ...,
+        offset: builtins.int = ...,
+        size_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["object_key", b"object_key", "offset", b"offset", "run_key", b"run_key", "size_bytes", b"size_bytes"]) -> None: ...
+
+global___ReadConsoleArchiveRequest = ReadConsoleArchiveRequest
+
+@typing.final
+class ReadConsoleArchiveResponse(google.protobuf.message.Message):
+    """A part of an archive."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """Its bytes; fewer than asked for at the end."""
+    def __init__(
+        self,
+        *,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content"]) -> None: ...
+
+global___ReadConsoleArchiveResponse = ReadConsoleArchiveResponse

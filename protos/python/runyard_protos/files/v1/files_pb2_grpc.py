@@ -50,6 +50,16 @@ class FilesServiceStub(object):
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.SerializeToString,
                 response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.FromString,
                 )
+        self.ListConsoleArchives = channel.unary_unary(
+                '/runyard.files.v1.FilesService/ListConsoleArchives',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesResponse.FromString,
+                )
+        self.ReadConsoleArchive = channel.unary_unary(
+                '/runyard.files.v1.FilesService/ReadConsoleArchive',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveResponse.FromString,
+                )
 
 
 class FilesServiceServicer(object):
@@ -111,6 +121,21 @@ class FilesServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsoleArchives(self, request, context):
+        """Lists the archives of what a run printed, by writer. For query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadConsoleArchive(self, request, context):
+        """Returns a part of such an archive. For query.
+        Errors: FILE_NOT_FOUND (another one took its place), STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FilesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +173,16 @@ def add_FilesServiceServicer_to_server(servicer, server):
                     servicer.PurgeRuns,
                     request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.FromString,
                     response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.SerializeToString,
+            ),
+            'ListConsoleArchives': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsoleArchives,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesResponse.SerializeToString,
+            ),
+            'ReadConsoleArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadConsoleArchive,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -276,5 +311,39 @@ class FilesService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/PurgeRuns',
             runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsRequest.SerializeToString,
             runyard_dot_files_dot_v1_dot_files__pb2.PurgeRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListConsoleArchives(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/ListConsoleArchives',
+            runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.ListConsoleArchivesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadConsoleArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/ReadConsoleArchive',
+            runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.ReadConsoleArchiveResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

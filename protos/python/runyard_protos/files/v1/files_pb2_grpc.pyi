@@ -72,6 +72,20 @@ class FilesServiceStub:
     Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
     """
 
+    ListConsoleArchives: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ListConsoleArchivesRequest,
+        runyard_protos.files.v1.files_pb2.ListConsoleArchivesResponse,
+    ]
+    """Lists the archives of what a run printed, by writer. For query."""
+
+    ReadConsoleArchive: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ReadConsoleArchiveRequest,
+        runyard_protos.files.v1.files_pb2.ReadConsoleArchiveResponse,
+    ]
+    """Returns a part of such an archive. For query.
+    Errors: FILE_NOT_FOUND (another one took its place), STORE_UNAVAILABLE.
+    """
+
 class FilesServiceAsyncStub:
     """Keeps the files of runs. Bytes go straight between client and object storage."""
 
@@ -124,6 +138,20 @@ class FilesServiceAsyncStub:
     """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
     them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
     Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+    """
+
+    ListConsoleArchives: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ListConsoleArchivesRequest,
+        runyard_protos.files.v1.files_pb2.ListConsoleArchivesResponse,
+    ]
+    """Lists the archives of what a run printed, by writer. For query."""
+
+    ReadConsoleArchive: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.ReadConsoleArchiveRequest,
+        runyard_protos.files.v1.files_pb2.ReadConsoleArchiveResponse,
+    ]
+    """Returns a part of such an archive. For query.
+    Errors: FILE_NOT_FOUND (another one took its place), STORE_UNAVAILABLE.
     """
 
 class FilesServiceServicer(metaclass=abc.ABCMeta):
@@ -192,6 +220,24 @@ class FilesServiceServicer(metaclass=abc.ABCMeta):
         """Removes all files of deleted runs, and what is unfinished of their uploads; returns when the object store has let go of
         them. For metadata, when it purges runs. Safe to repeat: what is gone already counts as nothing.
         Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+        """
+
+    @abc.abstractmethod
+    def ListConsoleArchives(
+        self,
+        request: runyard_protos.files.v1.files_pb2.ListConsoleArchivesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.ListConsoleArchivesResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.ListConsoleArchivesResponse]]:
+        """Lists the archives of what a run printed, by writer. For query."""
+
+    @abc.abstractmethod
+    def ReadConsoleArchive(
+        self,
+        request: runyard_protos.files.v1.files_pb2.ReadConsoleArchiveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.ReadConsoleArchiveResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.ReadConsoleArchiveResponse]]:
+        """Returns a part of such an archive. For query.
+        Errors: FILE_NOT_FOUND (another one took its place), STORE_UNAVAILABLE.
         """
 
 def add_FilesServiceServicer_to_server(servicer: FilesServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -457,3 +457,57 @@ class TablePurge(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "rows", b"rows", "table", b"table"]) -> None: ...
 
 global___TablePurge = TablePurge
+
+@typing.final
+class DropConsoleLinesRequest(google.protobuf.message.Message):
+    """Names lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DROPS_FIELD_NUMBER: builtins.int
+    @property
+    def drops(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConsoleDrop]:
+        """At most 1,000 runs."""
+
+    def __init__(
+        self,
+        *,
+        drops: collections.abc.Iterable[global___ConsoleDrop] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["drops", b"drops"]) -> None: ...
+
+global___DropConsoleLinesRequest = DropConsoleLinesRequest
+
+@typing.final
+class ConsoleDrop(google.protobuf.message.Message):
+    """Lines of one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    LAST_BLOCK_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    last_block: builtins.int
+    """Lines that blocks up to this one brought: Unix nanoseconds of the server's clock."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        last_block: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_block", b"last_block", "run_key", b"run_key"]) -> None: ...
+
+global___ConsoleDrop = ConsoleDrop
+
+@typing.final
+class DropConsoleLinesResponse(google.protobuf.message.Message):
+    """The lines are gone."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DropConsoleLinesResponse = DropConsoleLinesResponse

@@ -25,6 +25,11 @@ class IngestServiceStub(object):
                 request_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.SerializeToString,
                 response_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.FromString,
                 )
+        self.DropConsoleLines = channel.unary_unary(
+                '/runyard.ingest.v1.IngestService/DropConsoleLines',
+                request_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesRequest.SerializeToString,
+                response_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesResponse.FromString,
+                )
 
 
 class IngestServiceServicer(object):
@@ -51,6 +56,14 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DropConsoleLines(self, request, context):
+        """Removes lines of runs from ClickHouse; they are read from their archives from then on.
+        For files, when the archives were compared with the lines. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +76,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.PurgeRuns,
                     request_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.FromString,
                     response_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.SerializeToString,
+            ),
+            'DropConsoleLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropConsoleLines,
+                    request_deserializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesRequest.FromString,
+                    response_serializer=runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -106,5 +124,22 @@ class IngestService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.ingest.v1.IngestService/PurgeRuns',
             runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsRequest.SerializeToString,
             runyard_dot_ingest_dot_v1_dot_ingest__pb2.PurgeRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DropConsoleLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.ingest.v1.IngestService/DropConsoleLines',
+            runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesRequest.SerializeToString,
+            runyard_dot_ingest_dot_v1_dot_ingest__pb2.DropConsoleLinesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -41,6 +41,14 @@ class IngestServiceStub:
     Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
     """
 
+    DropConsoleLines: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesRequest,
+        runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesResponse,
+    ]
+    """Removes lines of runs from ClickHouse; they are read from their archives from then on.
+    For files, when the archives were compared with the lines. Safe to repeat.
+    """
+
 class IngestServiceAsyncStub:
     """Takes what writers stream. An answer without error means: durable in the store."""
 
@@ -62,6 +70,14 @@ class IngestServiceAsyncStub:
     """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
     For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
     Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+    """
+
+    DropConsoleLines: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesRequest,
+        runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesResponse,
+    ]
+    """Removes lines of runs from ClickHouse; they are read from their archives from then on.
+    For files, when the archives were compared with the lines. Safe to repeat.
     """
 
 class IngestServiceServicer(metaclass=abc.ABCMeta):
@@ -89,6 +105,16 @@ class IngestServiceServicer(metaclass=abc.ABCMeta):
         """Removes all that runs streamed: points, series, summaries, receipts, buckets; returns when it is gone from the disk.
         For metadata, when it purges deleted runs. Safe to repeat: what is gone already counts as nothing.
         Errors: RUN_NOT_DELETED, STORE_UNAVAILABLE.
+        """
+
+    @abc.abstractmethod
+    def DropConsoleLines(
+        self,
+        request: runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesResponse, collections.abc.Awaitable[runyard_protos.ingest.v1.ingest_pb2.DropConsoleLinesResponse]]:
+        """Removes lines of runs from ClickHouse; they are read from their archives from then on.
+        For files, when the archives were compared with the lines. Safe to repeat.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1668,3 +1668,167 @@ class TableColumn(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["name", b"name", "type", b"type"]) -> None: ...
 
 global___TableColumn = TableColumn
+
+@typing.final
+class ListPrintedRunsRequest(google.protobuf.message.Message):
+    """Asks for runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_BLOCK_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    since_block: builtins.int
+    """Only runs into which lines came after this block: Unix nanoseconds of the server's clock."""
+    limit: builtins.int
+    """Most runs in one reply; 0 means 1,000, more than 10,000 means 10,000."""
+    def __init__(
+        self,
+        *,
+        since_block: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limit", b"limit", "since_block", b"since_block"]) -> None: ...
+
+global___ListPrintedRunsRequest = ListPrintedRunsRequest
+
+@typing.final
+class ListPrintedRunsResponse(google.protobuf.message.Message):
+    """Runs, by their latest block."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: builtins.int
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PrintedRun]:
+        """The runs."""
+
+    def __init__(
+        self,
+        *,
+        runs: collections.abc.Iterable[global___PrintedRun] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["runs", b"runs"]) -> None: ...
+
+global___ListPrintedRunsResponse = ListPrintedRunsResponse
+
+@typing.final
+class PrintedRun(google.protobuf.message.Message):
+    """A run into which lines came."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    LAST_BLOCK_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    last_block: builtins.int
+    """The latest block that brought lines."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        last_block: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_block", b"last_block", "run_key", b"run_key"]) -> None: ...
+
+global___PrintedRun = PrintedRun
+
+@typing.final
+class ExportConsoleLinesRequest(google.protobuf.message.Message):
+    """Asks for lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    AFTER_LINE_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    writer: builtins.int
+    """The writer."""
+    after_line: builtins.int
+    """Only lines behind this one."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        writer: builtins.int = ...,
+        after_line: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_line", b"after_line", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
+
+global___ExportConsoleLinesRequest = ExportConsoleLinesRequest
+
+@typing.final
+class ExportConsoleLinesResponse(google.protobuf.message.Message):
+    """Lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: builtins.int
+    LAST_LINE_FIELD_NUMBER: builtins.int
+    lines: builtins.bytes
+    """A stream of Arrow's IPC format with the columns line, time (Unix ms), stream, text and sequence."""
+    last_line: builtins.int
+    """Number of the last of them. 0: there are none left."""
+    def __init__(
+        self,
+        *,
+        lines: builtins.bytes = ...,
+        last_line: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_line", b"last_line", "lines", b"lines"]) -> None: ...
+
+global___ExportConsoleLinesResponse = ExportConsoleLinesResponse
+
+@typing.final
+class CheckConsoleArchiveRequest(google.protobuf.message.Message):
+    """Asks for a comparison."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_KEY_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    AFTER_LINE_FIELD_NUMBER: builtins.int
+    run_key: builtins.int
+    """The run."""
+    writer: builtins.int
+    """The writer."""
+    after_line: builtins.int
+    """Begin behind this line."""
+    def __init__(
+        self,
+        *,
+        run_key: builtins.int = ...,
+        writer: builtins.int = ...,
+        after_line: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_line", b"after_line", "run_key", b"run_key", "writer", b"writer"]) -> None: ...
+
+global___CheckConsoleArchiveRequest = CheckConsoleArchiveRequest
+
+@typing.final
+class CheckConsoleArchiveResponse(google.protobuf.message.Message):
+    """How far lines were compared."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAST_LINE_FIELD_NUMBER: builtins.int
+    MISSING_COUNT_FIELD_NUMBER: builtins.int
+    HAS_MORE_FIELD_NUMBER: builtins.int
+    last_line: builtins.int
+    """The last line that was compared."""
+    missing_count: builtins.int
+    """Lines that the archive lacks, or has another or an older text of."""
+    has_more: builtins.bool
+    """True: there may be lines behind it."""
+    def __init__(
+        self,
+        *,
+        last_line: builtins.int = ...,
+        missing_count: builtins.int = ...,
+        has_more: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["has_more", b"has_more", "last_line", b"last_line", "missing_count", b"missing_count"]) -> None: ...
+
+global___CheckConsoleArchiveResponse = CheckConsoleArchiveResponse

@@ -75,6 +75,21 @@ class QueryServiceStub(object):
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.SerializeToString,
                 response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.FromString,
                 )
+        self.ListPrintedRuns = channel.unary_unary(
+                '/runyard.query.v1.QueryService/ListPrintedRuns',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsResponse.FromString,
+                )
+        self.ExportConsoleLines = channel.unary_unary(
+                '/runyard.query.v1.QueryService/ExportConsoleLines',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesResponse.FromString,
+                )
+        self.CheckConsoleArchive = channel.unary_unary(
+                '/runyard.query.v1.QueryService/CheckConsoleArchive',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.FromString,
+                )
 
 
 class QueryServiceServicer(object):
@@ -166,6 +181,27 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPrintedRuns(self, request, context):
+        """Lists runs into which lines came. For files, which archives them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportConsoleLines(self, request, context):
+        """Returns lines of one writer whole, by number. For files, which archives them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckConsoleArchive(self, request, context):
+        """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -228,6 +264,21 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.QueryMedia,
                     request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.FromString,
                     response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.SerializeToString,
+            ),
+            'ListPrintedRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrintedRuns,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsResponse.SerializeToString,
+            ),
+            'ExportConsoleLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportConsoleLines,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesResponse.SerializeToString,
+            ),
+            'CheckConsoleArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckConsoleArchive,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -441,5 +492,56 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/QueryMedia',
             runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaRequest.SerializeToString,
             runyard_dot_query_dot_v1_dot_query__pb2.QueryMediaResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListPrintedRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ListPrintedRuns',
+            runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.ListPrintedRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ExportConsoleLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/ExportConsoleLines',
+            runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.ExportConsoleLinesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CheckConsoleArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/CheckConsoleArchive',
+            runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

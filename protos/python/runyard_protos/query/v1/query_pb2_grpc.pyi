@@ -95,6 +95,24 @@ class QueryServiceStub:
     ]
     """Returns what was logged under such names, by step."""
 
+    ListPrintedRuns: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListPrintedRunsRequest,
+        runyard_protos.query.v1.query_pb2.ListPrintedRunsResponse,
+    ]
+    """Lists runs into which lines came. For files, which archives them."""
+
+    ExportConsoleLines: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ExportConsoleLinesRequest,
+        runyard_protos.query.v1.query_pb2.ExportConsoleLinesResponse,
+    ]
+    """Returns lines of one writer whole, by number. For files, which archives them."""
+
+    CheckConsoleArchive: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.CheckConsoleArchiveRequest,
+        runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse,
+    ]
+    """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
+
 class QueryServiceAsyncStub:
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
 
@@ -171,6 +189,24 @@ class QueryServiceAsyncStub:
         runyard_protos.query.v1.query_pb2.QueryMediaResponse,
     ]
     """Returns what was logged under such names, by step."""
+
+    ListPrintedRuns: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ListPrintedRunsRequest,
+        runyard_protos.query.v1.query_pb2.ListPrintedRunsResponse,
+    ]
+    """Lists runs into which lines came. For files, which archives them."""
+
+    ExportConsoleLines: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.ExportConsoleLinesRequest,
+        runyard_protos.query.v1.query_pb2.ExportConsoleLinesResponse,
+    ]
+    """Returns lines of one writer whole, by number. For files, which archives them."""
+
+    CheckConsoleArchive: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.CheckConsoleArchiveRequest,
+        runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse,
+    ]
+    """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
 
 class QueryServiceServicer(metaclass=abc.ABCMeta):
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
@@ -272,5 +308,29 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.query.v1.query_pb2.QueryMediaResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.QueryMediaResponse]]:
         """Returns what was logged under such names, by step."""
+
+    @abc.abstractmethod
+    def ListPrintedRuns(
+        self,
+        request: runyard_protos.query.v1.query_pb2.ListPrintedRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.ListPrintedRunsResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.ListPrintedRunsResponse]]:
+        """Lists runs into which lines came. For files, which archives them."""
+
+    @abc.abstractmethod
+    def ExportConsoleLines(
+        self,
+        request: runyard_protos.query.v1.query_pb2.ExportConsoleLinesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.ExportConsoleLinesResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.ExportConsoleLinesResponse]]:
+        """Returns lines of one writer whole, by number. For files, which archives them."""
+
+    @abc.abstractmethod
+    def CheckConsoleArchive(
+        self,
+        request: runyard_protos.query.v1.query_pb2.CheckConsoleArchiveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse]]:
+        """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/files/v1/files.proto.
  */
 export const file_runyard_files_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSJUCg9SZWFkRmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZvZmZzZXQYAyABKAQSEQoJbWF4X2J5dGVzGAQgASgNIkkKEFJlYWRGaWxlUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIPCgdjb250ZW50GAIgASgMIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEMv0ECgxGaWxlc1NlcnZpY2USXQoMQ3JlYXRlVXBsb2FkEiUucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0GiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJjCg5Db21wbGV0ZVVwbG9hZBInLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXF1ZXN0GigucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlc3BvbnNlElQKCUxpc3RGaWxlcxIiLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVxdWVzdBojLnJ1bnlhcmQuZmlsZXMudjEuTGlzdEZpbGVzUmVzcG9uc2USTgoHR2V0RmlsZRIgLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlcXVlc3QaIS5ydW55YXJkLmZpbGVzLnYxLkdldEZpbGVSZXNwb25zZRJRCghSZWFkRmlsZRIhLnJ1bnlhcmQuZmlsZXMudjEuUmVhZEZpbGVSZXF1ZXN0GiIucnVueWFyZC5maWxlcy52MS5SZWFkRmlsZVJlc3BvbnNlEloKC0RlbGV0ZUZpbGVzEiQucnVueWFyZC5maWxlcy52MS5EZWxldGVGaWxlc1JlcXVlc3QaJS5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVzcG9uc2USVAoJUHVyZ2VSdW5zEiIucnVueWFyZC5maWxlcy52MS5QdXJnZVJ1bnNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5QdXJnZVJ1bnNSZXNwb25zZUJQChRkZXYucnVueWFyZC5maWxlcy52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL2ZpbGVzL3YxO2ZpbGVzdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSJUCg9SZWFkRmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZvZmZzZXQYAyABKAQSEQoJbWF4X2J5dGVzGAQgASgNIkkKEFJlYWRGaWxlUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIPCgdjb250ZW50GAIgASgMIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEIi0KGkxpc3RDb25zb2xlQXJjaGl2ZXNSZXF1ZXN0Eg8KB3J1bl9rZXkYASABKAYiUQobTGlzdENvbnNvbGVBcmNoaXZlc1Jlc3BvbnNlEjIKCGFyY2hpdmVzGAEgAygLMiAucnVueWFyZC5maWxlcy52MS5Db25zb2xlQXJjaGl2ZSJICg5Db25zb2xlQXJjaGl2ZRIOCgZ3cml0ZXIYASABKA0SEgoKb2JqZWN0X2tleRgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEImQKGVJlYWRDb25zb2xlQXJjaGl2ZVJlcXVlc3QSDwoHcnVuX2tleRgBIAEoBhISCgpvYmplY3Rfa2V5GAIgASgJEg4KBm9mZnNldBgDIAEoBBISCgpzaXplX2J5dGVzGAQgASgEIi0KGlJlYWRDb25zb2xlQXJjaGl2ZVJlc3BvbnNlEg8KB2NvbnRlbnQYASABKAwy4gYKDEZpbGVzU2VydmljZRJdCgxDcmVhdGVVcGxvYWQSJS5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaJi5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlEmMKDkNvbXBsZXRlVXBsb2FkEicucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlcXVlc3QaKC5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USVAoJTGlzdEZpbGVzEiIucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXNwb25zZRJOCgdHZXRGaWxlEiAucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVxdWVzdBohLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlc3BvbnNlElEKCFJlYWRGaWxlEiEucnVueWFyZC5maWxlcy52MS5SZWFkRmlsZVJlcXVlc3QaIi5ydW55YXJkLmZpbGVzLnYxLlJlYWRGaWxlUmVzcG9uc2USWgoLRGVsZXRlRmlsZXMSJC5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVxdWVzdBolLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXNwb25zZRJUCglQdXJnZVJ1bnMSIi5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1Jlc3BvbnNlEnIKE0xpc3RDb25zb2xlQXJjaGl2ZXMSLC5ydW55YXJkLmZpbGVzLnYxLkxpc3RDb25zb2xlQXJjaGl2ZXNSZXF1ZXN0Gi0ucnVueWFyZC5maWxlcy52MS5MaXN0Q29uc29sZUFyY2hpdmVzUmVzcG9uc2USbwoSUmVhZENvbnNvbGVBcmNoaXZlEisucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXF1ZXN0GiwucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXNwb25zZUJQChRkZXYucnVueWFyZC5maWxlcy52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL2ZpbGVzL3YxO2ZpbGVzdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One file of a run.
@@ -586,6 +586,146 @@ export const FilesPurgeSchema: GenMessage<FilesPurge> = /*@__PURE__*/
   messageDesc(file_runyard_files_v1_files, 15);
 
 /**
+ * Names a run.
+ *
+ * @generated from message runyard.files.v1.ListConsoleArchivesRequest
+ */
+export type ListConsoleArchivesRequest = Message<"runyard.files.v1.ListConsoleArchivesRequest"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: fixed64 run_key = 1;
+   */
+  runKey: bigint;
+};
+
+/**
+ * Describes the message runyard.files.v1.ListConsoleArchivesRequest.
+ * Use `create(ListConsoleArchivesRequestSchema)` to create a new message.
+ */
+export const ListConsoleArchivesRequestSchema: GenMessage<ListConsoleArchivesRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 16);
+
+/**
+ * Archives.
+ *
+ * @generated from message runyard.files.v1.ListConsoleArchivesResponse
+ */
+export type ListConsoleArchivesResponse = Message<"runyard.files.v1.ListConsoleArchivesResponse"> & {
+  /**
+   * By writer. Empty: the run has none.
+   *
+   * @generated from field: repeated runyard.files.v1.ConsoleArchive archives = 1;
+   */
+  archives: ConsoleArchive[];
+};
+
+/**
+ * Describes the message runyard.files.v1.ListConsoleArchivesResponse.
+ * Use `create(ListConsoleArchivesResponseSchema)` to create a new message.
+ */
+export const ListConsoleArchivesResponseSchema: GenMessage<ListConsoleArchivesResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 17);
+
+/**
+ * The object that holds all lines of a writer, as they were when it was made.
+ *
+ * @generated from message runyard.files.v1.ConsoleArchive
+ */
+export type ConsoleArchive = Message<"runyard.files.v1.ConsoleArchive"> & {
+  /**
+   * The writer.
+   *
+   * @generated from field: uint32 writer = 1;
+   */
+  writer: number;
+
+  /**
+   * Where it lies.
+   *
+   * @generated from field: string object_key = 2;
+   */
+  objectKey: string;
+
+  /**
+   * Its size.
+   *
+   * @generated from field: uint64 size_bytes = 3;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message runyard.files.v1.ConsoleArchive.
+ * Use `create(ConsoleArchiveSchema)` to create a new message.
+ */
+export const ConsoleArchiveSchema: GenMessage<ConsoleArchive> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 18);
+
+/**
+ * Asks for a part of an archive.
+ *
+ * @generated from message runyard.files.v1.ReadConsoleArchiveRequest
+ */
+export type ReadConsoleArchiveRequest = Message<"runyard.files.v1.ReadConsoleArchiveRequest"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: fixed64 run_key = 1;
+   */
+  runKey: bigint;
+
+  /**
+   * As ListConsoleArchives named it.
+   *
+   * @generated from field: string object_key = 2;
+   */
+  objectKey: string;
+
+  /**
+   * First byte.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * How many, at most 32 MiB.
+   *
+   * @generated from field: uint64 size_bytes = 4;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message runyard.files.v1.ReadConsoleArchiveRequest.
+ * Use `create(ReadConsoleArchiveRequestSchema)` to create a new message.
+ */
+export const ReadConsoleArchiveRequestSchema: GenMessage<ReadConsoleArchiveRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 19);
+
+/**
+ * A part of an archive.
+ *
+ * @generated from message runyard.files.v1.ReadConsoleArchiveResponse
+ */
+export type ReadConsoleArchiveResponse = Message<"runyard.files.v1.ReadConsoleArchiveResponse"> & {
+  /**
+   * Its bytes; fewer than asked for at the end.
+   *
+   * @generated from field: bytes content = 1;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message runyard.files.v1.ReadConsoleArchiveResponse.
+ * Use `create(ReadConsoleArchiveResponseSchema)` to create a new message.
+ */
+export const ReadConsoleArchiveResponseSchema: GenMessage<ReadConsoleArchiveResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 20);
+
+/**
  * Keeps the files of runs. Bytes go straight between client and object storage.
  *
  * @generated from service runyard.files.v1.FilesService
@@ -666,6 +806,27 @@ export const FilesService: GenService<{
     methodKind: "unary";
     input: typeof PurgeRunsRequestSchema;
     output: typeof PurgeRunsResponseSchema;
+  },
+  /**
+   * Lists the archives of what a run printed, by writer. For query.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.ListConsoleArchives
+   */
+  listConsoleArchives: {
+    methodKind: "unary";
+    input: typeof ListConsoleArchivesRequestSchema;
+    output: typeof ListConsoleArchivesResponseSchema;
+  },
+  /**
+   * Returns a part of such an archive. For query.
+   * Errors: FILE_NOT_FOUND (another one took its place), STORE_UNAVAILABLE.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.ReadConsoleArchive
+   */
+  readConsoleArchive: {
+    methodKind: "unary";
+    input: typeof ReadConsoleArchiveRequestSchema;
+    output: typeof ReadConsoleArchiveResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_files_v1_files, 0);

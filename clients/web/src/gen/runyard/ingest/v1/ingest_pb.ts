@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/ingest/v1/ingest.proto.
  */
 export const file_runyard_ingest_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIv4CChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2USKwoHam91cm5hbBgIIAEoDjIaLnJ1bnlhcmQuaW5nZXN0LnYxLkpvdXJuYWwSNwoOY29uc29sZV9ibG9ja3MYCSADKAsyHy5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlQmxvY2sSMwoMbWVkaWFfdmFsdWVzGAogAygLMh0ucnVueWFyZC5pbmdlc3QudjEuTWVkaWFWYWx1ZSLBAQoKTWVkaWFWYWx1ZRIQCghzZXF1ZW5jZRgBIAEoBBIMCgRuYW1lGAIgASgJEgwKBHN0ZXAYAyABKBASFAoMdGltZV91bml4X25zGAQgASgQEioKBGtpbmQYBSABKA4yHC5ydW55YXJkLmluZ2VzdC52MS5NZWRpYUtpbmQSEgoKaXRlbXNfanNvbhgGIAEoCRIvCgloaXN0b2dyYW0YByABKAsyHC5ydW55YXJkLmluZ2VzdC52MS5IaXN0b2dyYW0iRAoJSGlzdG9ncmFtEg0KBWVkZ2VzGAEgAygBEg4KBmNvdW50cxgCIAMoARIYChBub25fZmluaXRlX2NvdW50GAMgASgEIp4BCgxDb25zb2xlQmxvY2sSEAoIc2VxdWVuY2UYASABKAQSEgoKZmlyc3RfbGluZRgCIAEoBBISCgpsaW5lX2NvdW50GAMgASgNEjAKBnN0cmVhbRgEIAEoDjIgLnJ1bnlhcmQuaW5nZXN0LnYxLkNvbnNvbGVTdHJlYW0SFAoMdGltZV91bml4X25zGAUgASgQEgwKBHRleHQYBiABKAkiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIkIKEVB1cmdlUnVuc1Jlc3BvbnNlEi0KBnRhYmxlcxgBIAMoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLlRhYmxlUHVyZ2UiOAoKVGFibGVQdXJnZRINCgV0YWJsZRgBIAEoCRIMCgRyb3dzGAIgAygEEg0KBWJ5dGVzGAMgASgEKsMBCglNZWRpYUtpbmQSGgoWTUVESUFfS0lORF9VTlNQRUNJRklFRBAAEhQKEE1FRElBX0tJTkRfSU1BR0UQARIUChBNRURJQV9LSU5EX0FVRElPEAISFAoQTUVESUFfS0lORF9WSURFTxADEhMKD01FRElBX0tJTkRfSFRNTBAEEhQKEE1FRElBX0tJTkRfVEFCTEUQBRIYChRNRURJQV9LSU5EX0hJU1RPR1JBTRAGEhMKD01FRElBX0tJTkRfUExPVBAHKlwKB0pvdXJuYWwSFwoTSk9VUk5BTF9VTlNQRUNJRklFRBAAEg8KC0pPVVJOQUxfUlVOEAESEwoPSk9VUk5BTF9DT05TT0xFEAISEgoOSk9VUk5BTF9TWVNURU0QAyp+Cg1Db25zb2xlU3RyZWFtEh4KGkNPTlNPTEVfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGQoVQ09OU09MRV9TVFJFQU1fU1RET1VUEAESGQoVQ09OU09MRV9TVFJFQU1fU1RERVJSEAISFwoTQ09OU09MRV9TVFJFQU1fTk9URRADMsIBCg1Jbmdlc3RTZXJ2aWNlElkKCldyaXRlQmF0Y2gSJC5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVxdWVzdBolLnJ1bnlhcmQuaW5nZXN0LnYxLldyaXRlQmF0Y2hSZXNwb25zZRJWCglQdXJnZVJ1bnMSIy5ydW55YXJkLmluZ2VzdC52MS5QdXJnZVJ1bnNSZXF1ZXN0GiQucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVzcG9uc2VCUwoVZGV2LnJ1bnlhcmQuaW5nZXN0LnYxUAFaOGdpdGh1Yi5jb20vcnVueWFyZC9ydW55YXJkL2NsaWVudHMvZ28vaW5nZXN0L3YxO2luZ2VzdHYxYgZwcm90bzM", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
+  fileDesc("Ch5ydW55YXJkL2luZ2VzdC92MS9pbmdlc3QucHJvdG8SEXJ1bnlhcmQuaW5nZXN0LnYxIv4CChFXcml0ZUJhdGNoUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEg4KBndyaXRlchgCIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgDIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAQgASgEEhQKDG1ldHJpY19uYW1lcxgFIAMoCRItCgZ0YWJsZXMYBiADKAsyHS5ydW55YXJkLnBvaW50cy52MS5Qb2ludFRhYmxlEjkKD3N1bW1hcnlfY2hhbmdlcxgHIAMoCzIgLnJ1bnlhcmQuaW5nZXN0LnYxLlN1bW1hcnlDaGFuZ2USKwoHam91cm5hbBgIIAEoDjIaLnJ1bnlhcmQuaW5nZXN0LnYxLkpvdXJuYWwSNwoOY29uc29sZV9ibG9ja3MYCSADKAsyHy5ydW55YXJkLmluZ2VzdC52MS5Db25zb2xlQmxvY2sSMwoMbWVkaWFfdmFsdWVzGAogAygLMh0ucnVueWFyZC5pbmdlc3QudjEuTWVkaWFWYWx1ZSLBAQoKTWVkaWFWYWx1ZRIQCghzZXF1ZW5jZRgBIAEoBBIMCgRuYW1lGAIgASgJEgwKBHN0ZXAYAyABKBASFAoMdGltZV91bml4X25zGAQgASgQEioKBGtpbmQYBSABKA4yHC5ydW55YXJkLmluZ2VzdC52MS5NZWRpYUtpbmQSEgoKaXRlbXNfanNvbhgGIAEoCRIvCgloaXN0b2dyYW0YByABKAsyHC5ydW55YXJkLmluZ2VzdC52MS5IaXN0b2dyYW0iRAoJSGlzdG9ncmFtEg0KBWVkZ2VzGAEgAygBEg4KBmNvdW50cxgCIAMoARIYChBub25fZmluaXRlX2NvdW50GAMgASgEIp4BCgxDb25zb2xlQmxvY2sSEAoIc2VxdWVuY2UYASABKAQSEgoKZmlyc3RfbGluZRgCIAEoBBISCgpsaW5lX2NvdW50GAMgASgNEjAKBnN0cmVhbRgEIAEoDjIgLnJ1bnlhcmQuaW5nZXN0LnYxLkNvbnNvbGVTdHJlYW0SFAoMdGltZV91bml4X25zGAUgASgQEgwKBHRleHQYBiABKAkiQgoNU3VtbWFyeUNoYW5nZRIQCghzZXF1ZW5jZRgBIAEoBBILCgNrZXkYAiABKAkSEgoKdmFsdWVfanNvbhgDIAEoCSKIAQoSV3JpdGVCYXRjaFJlc3BvbnNlEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgEEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAQSMAoKcmVqZWN0aW9ucxgDIAMoCzIcLnJ1bnlhcmQuaW5nZXN0LnYxLlJlamVjdGlvbhIRCglpc19yZXBlYXQYBCABKAgibAoJUmVqZWN0aW9uEg4KBm1ldHJpYxgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5ydW55YXJkLmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEg4KBnBvaW50cxgEIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIkIKEVB1cmdlUnVuc1Jlc3BvbnNlEi0KBnRhYmxlcxgBIAMoCzIdLnJ1bnlhcmQuaW5nZXN0LnYxLlRhYmxlUHVyZ2UiOAoKVGFibGVQdXJnZRINCgV0YWJsZRgBIAEoCRIMCgRyb3dzGAIgAygEEg0KBWJ5dGVzGAMgASgEIkgKF0Ryb3BDb25zb2xlTGluZXNSZXF1ZXN0Ei0KBWRyb3BzGAEgAygLMh4ucnVueWFyZC5pbmdlc3QudjEuQ29uc29sZURyb3AiMgoLQ29uc29sZURyb3ASDwoHcnVuX2tleRgBIAEoBhISCgpsYXN0X2Jsb2NrGAIgASgGIhoKGERyb3BDb25zb2xlTGluZXNSZXNwb25zZSrDAQoJTWVkaWFLaW5kEhoKFk1FRElBX0tJTkRfVU5TUEVDSUZJRUQQABIUChBNRURJQV9LSU5EX0lNQUdFEAESFAoQTUVESUFfS0lORF9BVURJTxACEhQKEE1FRElBX0tJTkRfVklERU8QAxITCg9NRURJQV9LSU5EX0hUTUwQBBIUChBNRURJQV9LSU5EX1RBQkxFEAUSGAoUTUVESUFfS0lORF9ISVNUT0dSQU0QBhITCg9NRURJQV9LSU5EX1BMT1QQBypcCgdKb3VybmFsEhcKE0pPVVJOQUxfVU5TUEVDSUZJRUQQABIPCgtKT1VSTkFMX1JVThABEhMKD0pPVVJOQUxfQ09OU09MRRACEhIKDkpPVVJOQUxfU1lTVEVNEAMqfgoNQ29uc29sZVN0cmVhbRIeChpDT05TT0xFX1NUUkVBTV9VTlNQRUNJRklFRBAAEhkKFUNPTlNPTEVfU1RSRUFNX1NURE9VVBABEhkKFUNPTlNPTEVfU1RSRUFNX1NUREVSUhACEhcKE0NPTlNPTEVfU1RSRUFNX05PVEUQAzKvAgoNSW5nZXN0U2VydmljZRJZCgpXcml0ZUJhdGNoEiQucnVueWFyZC5pbmdlc3QudjEuV3JpdGVCYXRjaFJlcXVlc3QaJS5ydW55YXJkLmluZ2VzdC52MS5Xcml0ZUJhdGNoUmVzcG9uc2USVgoJUHVyZ2VSdW5zEiMucnVueWFyZC5pbmdlc3QudjEuUHVyZ2VSdW5zUmVxdWVzdBokLnJ1bnlhcmQuaW5nZXN0LnYxLlB1cmdlUnVuc1Jlc3BvbnNlEmsKEERyb3BDb25zb2xlTGluZXMSKi5ydW55YXJkLmluZ2VzdC52MS5Ecm9wQ29uc29sZUxpbmVzUmVxdWVzdBorLnJ1bnlhcmQuaW5nZXN0LnYxLkRyb3BDb25zb2xlTGluZXNSZXNwb25zZUJTChVkZXYucnVueWFyZC5pbmdlc3QudjFQAVo4Z2l0aHViLmNvbS9ydW55YXJkL3J1bnlhcmQvY2xpZW50cy9nby9pbmdlc3QvdjE7aW5nZXN0djFiBnByb3RvMw", [file_runyard_errors_v1_errors, file_runyard_points_v1_points]);
 
 /**
  * Holds a gapless range of one writer's journal records. At most 4 MiB.
@@ -455,6 +455,70 @@ export const TablePurgeSchema: GenMessage<TablePurge> = /*@__PURE__*/
   messageDesc(file_runyard_ingest_v1_ingest, 9);
 
 /**
+ * Names lines.
+ *
+ * @generated from message runyard.ingest.v1.DropConsoleLinesRequest
+ */
+export type DropConsoleLinesRequest = Message<"runyard.ingest.v1.DropConsoleLinesRequest"> & {
+  /**
+   * At most 1,000 runs.
+   *
+   * @generated from field: repeated runyard.ingest.v1.ConsoleDrop drops = 1;
+   */
+  drops: ConsoleDrop[];
+};
+
+/**
+ * Describes the message runyard.ingest.v1.DropConsoleLinesRequest.
+ * Use `create(DropConsoleLinesRequestSchema)` to create a new message.
+ */
+export const DropConsoleLinesRequestSchema: GenMessage<DropConsoleLinesRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 10);
+
+/**
+ * Lines of one run.
+ *
+ * @generated from message runyard.ingest.v1.ConsoleDrop
+ */
+export type ConsoleDrop = Message<"runyard.ingest.v1.ConsoleDrop"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: fixed64 run_key = 1;
+   */
+  runKey: bigint;
+
+  /**
+   * Lines that blocks up to this one brought: Unix nanoseconds of the server's clock.
+   *
+   * @generated from field: fixed64 last_block = 2;
+   */
+  lastBlock: bigint;
+};
+
+/**
+ * Describes the message runyard.ingest.v1.ConsoleDrop.
+ * Use `create(ConsoleDropSchema)` to create a new message.
+ */
+export const ConsoleDropSchema: GenMessage<ConsoleDrop> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 11);
+
+/**
+ * The lines are gone.
+ *
+ * @generated from message runyard.ingest.v1.DropConsoleLinesResponse
+ */
+export type DropConsoleLinesResponse = Message<"runyard.ingest.v1.DropConsoleLinesResponse"> & {
+};
+
+/**
+ * Describes the message runyard.ingest.v1.DropConsoleLinesResponse.
+ * Use `create(DropConsoleLinesResponseSchema)` to create a new message.
+ */
+export const DropConsoleLinesResponseSchema: GenMessage<DropConsoleLinesResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_ingest_v1_ingest, 12);
+
+/**
  * What a media value is.
  *
  * @generated from enum runyard.ingest.v1.MediaKind
@@ -636,6 +700,17 @@ export const IngestService: GenService<{
     methodKind: "unary";
     input: typeof PurgeRunsRequestSchema;
     output: typeof PurgeRunsResponseSchema;
+  },
+  /**
+   * Removes lines of runs from ClickHouse; they are read from their archives from then on.
+   * For files, when the archives were compared with the lines. Safe to repeat.
+   *
+   * @generated from rpc runyard.ingest.v1.IngestService.DropConsoleLines
+   */
+  dropConsoleLines: {
+    methodKind: "unary";
+    input: typeof DropConsoleLinesRequestSchema;
+    output: typeof DropConsoleLinesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runyard_ingest_v1_ingest, 0);
