@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from runyard_server import telemetry
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import Unimplemented
+from runyard_server.gateway.downloads import LOG_PATH, LogDownloads
 from runyard_server.gateway.pages import Pages, default_web_dir
 from runyard_server.gateway.replies import error_reply
 from runyard_server.gateway.transcode import find_public_methods
@@ -70,6 +71,7 @@ class Gateway:
             timeout_default_s=config.timeout_default_s,
             timeout_max_s=config.timeout_max_s,
         )
+        self._downloads = LogDownloads(siblings, clock=clock)
         self._pages = Pages(Path(config.web_dir) if config.web_dir else default_web_dir())
         self._version = version
         self._grpc_address_told = config.grpc_address
@@ -105,6 +107,8 @@ class Gateway:
                     },
                     headers={"cache-control": "no-store"},
                 )
+            if request.url.path == LOG_PATH:
+                return await self._downloads.answer(request)
             return await self._pages.answer(request)
         refusal = Unimplemented(
             "METHOD_NOT_FOUND",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from runyard import (
@@ -257,6 +258,34 @@ class Run:
         if tail is None:
             return rpc_console.list_lines(self._client.connection, self.path, query)
         return iter(rpc_console.last_lines(self._client.connection, self.path, query, tail)[0])
+
+    def download_logs(
+        self,
+        file: str | Path,
+        *,
+        writers: Sequence[int] = (),
+        streams: Sequence[str] = (),
+        colours: bool = False,
+        times: bool = False,
+        labels: bool = False,
+    ) -> Path:
+        """Writes all that the run's processes printed into a text file, by time, and returns its path.
+
+        `colours` keeps ANSI colours, `times` puts the time before each line, `labels` the writer's name. The file is there
+        when it is whole: what it was before is overwritten then. Raises Unavailable if not all of it came.
+        """
+        target = Path(file)
+        rpc_console.download_log(
+            self._client.connection,
+            self.path,
+            target,
+            writers=tuple(writers),
+            streams=(streams,) if isinstance(streams, str) else tuple(streams),
+            colours=colours,
+            times=times,
+            labels=labels,
+        )
+        return target
 
     def system_metrics(
         self, names: Sequence[str] | None = None, samples: int = 500, *, writers: Sequence[int] = ()

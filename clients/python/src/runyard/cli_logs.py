@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from runyard.errors import InvalidArgument
@@ -75,6 +76,12 @@ def add_commands(commands: Any, reading: argparse.ArgumentParser) -> None:
     logs.add_argument("--until", metavar="TIME", help="only lines up to then")
     logs.add_argument("-t", "--time", action="store_true", help="show when each line began")
     logs.add_argument("--plain", action="store_true", help="without colours")
+    logs.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the whole log into this file (with --writer, --stream, --time, --plain only)",
+    )
     logs.set_defaults(call=_logs)  # fmt: skip
 
 
@@ -96,6 +103,8 @@ def _logs(options: argparse.Namespace) -> int:
             until_s=_moment(options.until),
             context=options.context,
         )
+        if options.output is not None:
+            return _write_file(connection, path, query, options)
         if not options.follow and options.tail is None:
             show.all(rpc_console.list_lines(connection, path, query))
             return 0
@@ -114,6 +123,38 @@ def _logs(options: argparse.Namespace) -> int:
             show.all(coming)
     finally:
         connection.close()
+    return 0
+
+
+def _write_file(connection: Any, path: str, query: Any, options: argparse.Namespace) -> int:
+    """Writes the log into a file."""
+    from runyard import rpc_console
+
+    chosen = ("follow", "grep", "regex", "context", "since", "until", "json")
+    refused = [name for name in chosen if getattr(options, name)]
+    refused += [] if options.tail is None else ["tail"]
+    if refused:
+        raise InvalidArgument(
+            f"--output writes the whole log: it does not go with --{refused[0]}; `runyard logs … > FILE` does",
+            reason="FIELD_INVALID",
+        )
+    file = Path(options.output)
+    try:
+        size_bytes = rpc_console.download_log(
+            connection,
+            path,
+            file,
+            writers=query.writers,
+            streams=query.streams,
+            colours=not options.plain,
+            times=options.time,
+            labels=not options.writer and len(_labels(connection, path)) > 1,
+        )
+    except OSError as error:
+        raise InvalidArgument(
+            f"{file} cannot be written: {error.strerror or error}", reason="FILE_INVALID"
+        ) from None
+    print(f"{file}: {size_bytes:,} bytes")
     return 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+import urllib.parse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Callable
 
 from runyard.errors import InvalidArgument
@@ -120,6 +123,36 @@ def follow(
         if is_last:
             return
         sleep(FOLLOW_INTERVAL_S)
+
+
+def download_log(
+    connection: Connection,
+    path: str,
+    file: Path,
+    *,
+    writers: Sequence[int] = (),
+    streams: Sequence[str] = (),
+    colours: bool = False,
+    times: bool = False,
+    labels: bool = False,
+) -> int:
+    """Writes a run's log into a file, which is there when all of it is; returns its size. Raises NotFound, Unavailable, OSError."""
+    fields: list[tuple[str, str]] = [("run", path)]
+    fields += [("writer", str(writer)) for writer in writers]
+    fields += [("stream", stream) for stream in streams]
+    flags = {"colours": colours, "times": times, "labels": labels}
+    fields += [(name, "1") for name, is_set in flags.items() if is_set]
+    partial = file.with_name(file.name + ".part")
+    try:
+        with partial.open("wb") as out:
+            size_bytes = connection.download(
+                "/.download/log?" + urllib.parse.urlencode(fields), out.write
+            )
+        partial.replace(file)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return size_bytes
 
 
 def count_lines(connection: Connection, path: str) -> list[ConsoleCount]:

@@ -10,7 +10,7 @@ import { SkeletonRows } from "../ui/feedback";
 import { useLingering } from "../ui/time";
 import { useView } from "../ui/view";
 import { addressPatch, filterOf, formatLinePlace, type LogsAddress, readAddress } from "./address";
-import { DownloadMenu, type DownloadState, DownloadStrip } from "./DownloadMenu";
+import { DownloadMenu } from "./DownloadMenu";
 import { EmptyLog, EmptySearch, UnreadableSearch } from "./empty";
 import { LineList, plainText } from "./LineList";
 import { LineStrip } from "./LineStrip";
@@ -46,7 +46,6 @@ export function RunLogs({ run, renderError }: RunLogsProps) {
   const wholeState = useSyncExternalStore(whole.subscribe, whole.snapshot);
   const foundState = useSyncExternalStore(found.reader.subscribe, found.reader.snapshot);
   const { labels, writers, lineCount, missingCount, firstMs, lastMs } = useAmount(run, isGrowing);
-  const [download, setDownload] = useState<DownloadState | null>(null);
   const chosen = useChosenLines(whole, address, change);
   const marker = useMemo(
     () => makeMarker(address.search, address.isExpression, address.isCaseSensitive),
@@ -89,16 +88,8 @@ export function RunLogs({ run, renderError }: RunLogsProps) {
         }}
       >
         <span className="log-count number">{lineCount === null ? "" : `${formatCount(lineCount)} lines`}</span>
-        <DownloadMenu runPath={run.path} lineCount={lineCount ?? 0} labels={labels} onState={setDownload} />
+        <DownloadMenu runPath={run.path} labels={labels} />
       </LogToolbar>
-      {download === null ? null : (
-        <DownloadStrip
-          state={download}
-          onClose={() => {
-            setDownload(null);
-          }}
-        />
-      )}
       {state.isLost ? (
         <p className="log-strip lost" role="status">
           The connection is lost; new lines come when it is back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,8 +90,15 @@ class ArchiveFetcher:
         """Has the archives of a run asked for anew."""
         self._lists.pop(run_key, None)
 
-    async def load(self, run_key: RunKey, found: Found, frames: Sequence[Frame]) -> list[pa.Table]:
-        """Returns what the archives have of each frame; neighbours are read at once."""
+    async def load(
+        self,
+        run_key: RunKey,
+        found: Found,
+        frames: Sequence[Frame],
+        *,
+        may_have: Callable[[bytes], bool] | None = None,
+    ) -> list[pa.Table]:
+        """Returns what the archives have of each frame; neighbours are read at once. See read_groups for `may_have`."""
         stretches: list[list[int]] = []
         for place, frame in enumerate(frames):
             if frame.group < 0:
@@ -111,7 +118,7 @@ class ArchiveFetcher:
         tables = [LINES.empty_table()] * len(frames)
         parts = await asyncio.gather(
             *(
-                self._load_stretch(run_key, found, [frames[place] for place in places])
+                self._load_stretch(run_key, found, [frames[place] for place in places], may_have)
                 for places in stretches
             )
         )
@@ -121,7 +128,11 @@ class ArchiveFetcher:
         return tables
 
     async def _load_stretch(
-        self, run_key: RunKey, found: Found, frames: Sequence[Frame]
+        self,
+        run_key: RunKey,
+        found: Found,
+        frames: Sequence[Frame],
+        may_have: Callable[[bytes], bool] | None,
     ) -> list[pa.Table]:
         known = found.archives[frames[0].writer]
         groups = [frame.group for frame in frames]
@@ -132,7 +143,9 @@ class ArchiveFetcher:
                 run_key, known.archive.object_key, offset=start, size_bytes=end - start
             )
             try:
-                return await asyncio.to_thread(read_groups, known.index, groups, start, content)
+                return await asyncio.to_thread(
+                    read_groups, known.index, groups, start, content, may_have=may_have
+                )
             except ArchiveDamaged as error:
                 raise _damaged(known.archive, error) from error
 

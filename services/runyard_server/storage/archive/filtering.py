@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runyard_server.domain.console import ESCAPES
 from runyard_server.domain.errors import InvalidArgument
+from runyard_server.storage.archive.format import shown_texts
 from runyard_server.storage.ports.console import LineFilter, LinePlace
-
-_ESCAPE: Final = "\x1b"
 
 
 def check_expression(where: LineFilter) -> None:
@@ -47,7 +45,7 @@ def select(
     for pattern in _patterns(where):
         if not table.num_rows:
             break
-        table = table.filter(pc.match_substring_regex(_shown(table["text"]), pattern))
+        table = table.filter(pc.match_substring_regex(shown_texts(table), pattern))
     return table
 
 
@@ -99,8 +97,12 @@ def _expression(where: LineFilter) -> str:
     return where.matches if where.is_case_sensitive else f"(?i){where.matches}"
 
 
-def _shown(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns the texts without their escape sequences."""
-    if not pc.any(pc.match_substring(texts, _ESCAPE)).as_py():
-        return texts
-    return pc.replace_substring_regex(texts, ESCAPES, "")
+def text_test(where: LineFilter) -> Callable[[bytes], bool] | None:
+    """Returns what tells of many lines' texts joined that none of them can be found; None: nothing can be told."""
+    if not where.contains:
+        return None
+    if where.is_case_sensitive:
+        exact = where.contains.encode()
+        return lambda texts: exact in texts
+    small = where.contains.encode().lower()
+    return lambda texts: small in texts.lower()

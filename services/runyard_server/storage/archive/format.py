@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from runyard_server.domain.console import ESCAPES
 
 LINES: Final = pa.schema(
     [
@@ -29,6 +31,9 @@ LINES: Final = pa.schema(
     ]
 )
 """One row per line: number, Unix ms at which it began, stream, text with its colours, sequence of its last telling."""
+_STORED: Final = LINES.append(pa.field("plain", pa.string()))
+"""An archive also has, of lines with escape sequences, the text without them: what searches look at."""
+_ESCAPE: Final = "\x1b"
 GROUP_BYTES_MAX: Final = 1 << 20
 GROUP_LINES_MAX: Final = 16_384
 FOOTER_GUESS_BYTES: Final = 64 * 1024
@@ -64,7 +69,7 @@ class ArchiveFile:
         self._path = path
         self._writer = pq.ParquetWriter(
             path,
-            LINES,
+            _STORED,
             version="2.6",
             compression="zstd",
             use_dictionary=["stream"],
@@ -111,9 +116,26 @@ class ArchiveFile:
             return file.read(size_bytes)
 
     def _write(self, count: int) -> None:
-        self._writer.write_table(self._waiting.slice(0, count), row_group_size=count)
+        rows = self._waiting.slice(0, count)
+        self._writer.write_table(
+            rows.append_column(_STORED.field("plain"), _plain(rows["text"])), row_group_size=count
+        )
         self._waiting = self._waiting.slice(count)
         self.line_count += count
+
+
+def _plain(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns the texts without escape sequences where they have some, else null."""
+    if not pc.any(pc.match_substring(texts, _ESCAPE)).as_py():
+        return pa.chunked_array([pa.nulls(len(texts), pa.string())])
+    coloured = pc.if_else(pc.match_substring(texts, _ESCAPE), texts, None)
+    return pc.replace_substring_regex(coloured, ESCAPES, "")
+
+
+def shown_texts(table: pa.Table) -> pa.ChunkedArray:
+    """Returns what searches look at, of a table with or without the column `plain`."""
+    plain = table["plain"] if "plain" in table.column_names else _plain(table["text"])
+    return table["text"] if plain.null_count == len(plain) else pc.coalesce(plain, table["text"])
 
 
 def _group_size(table: pa.Table) -> int:
@@ -167,16 +189,44 @@ def read_index(tail: bytes) -> ArchiveIndex:
 
 
 def read_groups(
-    index: ArchiveIndex, groups: Sequence[int], offset: int, content: bytes
+    index: ArchiveIndex,
+    groups: Sequence[int],
+    offset: int,
+    content: bytes,
+    *,
+    may_have: Callable[[bytes], bool] | None = None,
 ) -> list[pa.Table]:
-    """Returns the lines of row groups; `content` is what the object has from `offset` on. Raises ArchiveDamaged."""
+    """Returns the lines of row groups; `content` is what the object has from `offset` on. Raises ArchiveDamaged.
+
+    With `may_have`, of row groups for whose text it says no, no lines are returned; it is given the texts of many lines joined.
+    """
     try:
         file = pq.ParquetFile(
             _Stretch(offset, content), metadata=index.metadata, page_checksum_verification=True
         )
-        return [file.read_row_group(group, use_threads=False).cast(LINES) for group in groups]
+        return [_read_group(file, group, may_have) for group in groups]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ArchiveDamaged(f"row groups {list(groups)[:10]} are not readable: {error}") from error
+
+
+def _read_group(
+    file: pq.ParquetFile, group: int, may_have: Callable[[bytes], bool] | None
+) -> pa.Table:
+    if may_have is not None:
+        texts = file.read_row_group(group, columns=["text", "plain"], use_threads=False)
+        if not any(may_have(_joined(chunk)) for column in texts.columns for chunk in column.chunks):
+            return LINES.empty_table()
+    names = LINES.names
+    return file.read_row_group(group, columns=names, use_threads=False).cast(LINES)
+
+
+def _joined(texts: pa.StringArray) -> bytes:
+    """Returns the texts one behind the other; nothing stands between them."""
+    _, offsets, letters = texts.buffers()
+    if letters is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(letters)[ends[0] : ends[-1]].tobytes()
 
 
 def _start(group: Any) -> int:

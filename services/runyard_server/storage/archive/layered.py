@@ -254,13 +254,22 @@ class LayeredConsole:
         place, stride = 0, 1
         while place < len(frames) and not picker.has_enough(frames[place]):
             some = frames[place : place + stride]
-            tables = await self._load(run_key, found, some)
+            tables = await self._load(run_key, found, some, may_have=picker.may_have)
             await asyncio.to_thread(picker.take, some, tables)
             place += stride
             stride = min(2 * stride, STRIDE_MAX)
 
-    async def _load(self, run_key: RunKey, found: Found, frames: Sequence[Frame]) -> list[pa.Table]:
-        tables = await self._fetcher.load(run_key, found, frames)
+    async def _load(
+        self,
+        run_key: RunKey,
+        found: Found,
+        frames: Sequence[Frame],
+        *,
+        may_have: Callable[[bytes], bool] | None = None,
+    ) -> list[pa.Table]:
+        if any(frame.has_later for frame in frames):
+            may_have = None  # Lines that came later are compared with all that there were.
+        tables = await self._fetcher.load(run_key, found, frames, may_have=may_have)
         for place, frame in enumerate(frames):
             if frame.has_later:
                 later = await self._hot.read_span(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runyard_server.storage.archive.filtering import select
+from runyard_server.storage.archive.filtering import select, text_test
 from runyard_server.storage.archive.format import LINES
 from runyard_server.storage.archive.frames import Frame
 from runyard_server.storage.ports.console import LineFilter, LinePlace, LineRows
@@ -33,6 +33,8 @@ class Picker:
         self._is_newest_first = is_newest_first
         self._limit = limit
         self._bytes_max = bytes_max
+        self.may_have = text_test(where)
+        """Tells whether a row group may have lines that are wanted."""
         self._kept = with_writer(LINES.empty_table(), 0)
 
     def ordered(self, frames: Sequence[Frame]) -> list[Frame]:
