@@ -147,7 +147,7 @@ class Reader:
                 assert ask() is not None
                 times.append((time.perf_counter() - started) * 1_000)
             if isinstance(answer, pb.ListConsoleLinesResponse):
-                answer = list(zip(answer.lines, answer.texts, answer.times_unix_ns))
+                answer = list(zip(answer.lines, answer.texts, answer.times_unix_ns, strict=True))
             found[name] = (statistics.median(times), answer)
             print(f"  {name}: {found[name][0]:.0f} ms", file=sys.stderr)
         return found

@@ -118,6 +118,9 @@ def test_a_dropped_log_is_read_as_ever(yard: Yard, tmp_path: Path) -> None:
             assert last.text.startswith("step 2999 ")
             near = list(run.logs("step 1500 ", context=2))
             assert len(near) == times * 5
+            file = run.download_logs(tmp_path / "whole.log", labels=times > 1)
+            assert len(file.read_text().splitlines()) == len(lines)
+            assert "\x1b" not in file.read_text()
             counted = yard.call("query.v1.QueryService/GetConsole", {"runPath": path})
             assert [one["linesDurable"] for one in counted["writers"]] == ["3001"] * times
 
@@ -130,6 +133,17 @@ def test_a_dropped_log_is_read_as_ever(yard: Yard, tmp_path: Path) -> None:
         check(2)
     assert "step 2999 loss" in command(yard, path, "--tail", "1", "--stream", "stdout")
     assert len(command(yard, path).splitlines()) == 6_002
+    command(yard, path, "-o", str(tmp_path / "own.log"), "--plain", "--stream", "stderr")
+    assert (tmp_path / "own.log").read_text() == "main: an error\nmain: an error\n"
+    absent = subprocess.run(
+        [PROGRAM, "logs", "--base-url", yard.base_url, "local/archives/none", "-o", "none.log"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert absent.returncode == 1 and "none" in absent.stderr
+    assert not (tmp_path / "none.log").exists()
 
 
 def test_a_kill_while_archiving_loses_nothing(server: Yard, tmp_path: Path) -> None:

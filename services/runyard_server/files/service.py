@@ -19,12 +19,12 @@ from runyard_server.domain.errors import (
 from runyard_server.domain.page_tokens import clamp_page_size, make_page_token, read_page_token
 from runyard_server.domain.run import RunKey
 from runyard_server.files import uploads
+from runyard_server.files.archive import Archiver, Archives
 from runyard_server.files.artifact_purge import ArtifactPurge
 from runyard_server.files.artifacts import Artifacts, Metadata
 from runyard_server.files.artifacts_handler import ArtifactsHandler
 from runyard_server.files.contents import Contents
 from runyard_server.files.drafts import Drafts
-from runyard_server.files.archive import Archiver, Archives
 from runyard_server.files.handler import FilesHandler
 from runyard_server.files.names import check_file_name, download_headers
 from runyard_server.files.purge import Purge

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from runyard_protos.query.v1 import query_pb2 as pb
 from runyard_protos.query.v1 import query_pb2_grpc as pb_grpc
-from runyard_server.query.media_handler import media_ask, media_page, media_reply
 from runyard_server.query.console_handler import (
     check_console_archive,
     console_ask,
@@ -18,6 +17,7 @@ from runyard_server.query.console_handler import (
     export_console_lines,
     list_printed_runs,
 )
+from runyard_server.query.media_handler import media_ask, media_page, media_reply
 from runyard_server.query.packed import pack_columns
 from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt

@@ -12,7 +12,7 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf import field_mask_pb2, json_format, message, timestamp_pb2
 
@@ -33,7 +33,6 @@ from runyard_protos.query.v1 import query_pb2
 
 TIMEOUT_S = 60.0
 ERROR_BODY_BYTES_MAX = 1 << 20
-DOWNLOAD_PIECE_BYTES = 1 << 20
 METADATA = "/runyard.metadata.v1.MetadataService/"
 QUERY = "/runyard.query.v1.QueryService/"
 _FILES = "/runyard.files.v1.FilesService/"
@@ -72,38 +71,22 @@ class Connection:
         reply.ParseFromString(body)
         return reply
 
-    def download(self, path: str, write: Callable[[bytes], Any]) -> int:
-        """Gives `write` what a GET of the path answers, piece by piece; returns how many bytes. Raises as `call`, and if not all came."""
+    def open_download(self, path: str) -> http.client.HTTPResponse:
+        """Returns the answer to a GET of the path, to be read and closed; raises as `call`."""
         kind = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
         own = kind(self._host, self._port, timeout=self._timeout_s)
-        size_bytes = 0
         try:
             headers = {k: v for k, v in self._headers.items() if not k.startswith("con")}
-            own.request("GET", self._prefix + path, headers=headers)
+            own.request("GET", self._prefix + path, headers={**headers, "connection": "close"})
             reply = own.getresponse()
-            if reply.status != 200:
-                told = {k.lower(): v for k, v in reply.headers.items()}
-                raise _error(reply.status, told, reply.read(ERROR_BODY_BYTES_MAX), self.base_url)
-            while True:
-                piece = reply.read(DOWNLOAD_PIECE_BYTES)
-                if not piece:
-                    return size_bytes
-                write(piece)
-                size_bytes += len(piece)
-        except http.client.IncompleteRead:
-            raise Unavailable(
-                f"the server at {self.base_url} broke the download off after {size_bytes} bytes; repeat it",
-                reason="SERVICE_UNAVAILABLE",
-            ) from None
-        except (
-            ConnectionError,
-            socket.timeout,
-            http.client.HTTPException,
-            socket.gaierror,
-        ) as error:
-            raise self._unavailable(error) from None
-        finally:
+        except (OSError, http.client.HTTPException) as error:
             own.close()
+            raise self._unavailable(error) from None
+        if reply.status == 200:
+            return reply
+        told = {k.lower(): v for k, v in reply.headers.items()}
+        with reply:
+            raise _error(reply.status, told, reply.read(ERROR_BODY_BYTES_MAX), self.base_url)
 
     def close(self) -> None:
         """Lets go of the connection; the next call makes another."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
+import socket
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Callable
+from typing import BinaryIO, Callable
 
-from runyard.errors import InvalidArgument
+from runyard.errors import InvalidArgument, Unavailable
 from runyard.rpc import QUERY, Connection
 from runyard_protos.ingest.v1 import ingest_pb2
 from runyard_protos.query.v1 import query_pb2
 
 PAGE_SIZE = 10_000
 FOLLOW_INTERVAL_S = 0.5
+_PIECE_BYTES = 1 << 20
 STREAMS = {
     "stdout": ingest_pb2.CONSOLE_STREAM_STDOUT,
     "stderr": ingest_pb2.CONSOLE_STREAM_STDERR,
@@ -144,15 +147,30 @@ def download_log(
     fields += [(name, "1") for name, is_set in flags.items() if is_set]
     partial = file.with_name(file.name + ".part")
     try:
-        with partial.open("wb") as out:
-            size_bytes = connection.download(
-                "/.download/log?" + urllib.parse.urlencode(fields), out.write
-            )
+        address = "/.download/log?" + urllib.parse.urlencode(fields)
+        with connection.open_download(address) as reply, partial.open("wb") as out:
+            size_bytes = _copy(reply, out)
         partial.replace(file)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
     return size_bytes
+
+
+def _copy(reply: http.client.HTTPResponse, out: BinaryIO) -> int:
+    """Writes all of the reply; raises Unavailable if it breaks off."""
+    size_bytes = 0
+    while True:
+        try:
+            piece = reply.read(_PIECE_BYTES)
+        except (http.client.HTTPException, ConnectionError, socket.timeout) as error:
+            raise Unavailable(
+                f"the server broke the download off after {size_bytes:,} bytes ({type(error).__name__}); repeat it",
+                reason="SERVICE_UNAVAILABLE",
+            ) from None
+        if not piece:
+            return size_bytes
+        size_bytes += out.write(piece)
 
 
 def count_lines(connection: Connection, path: str) -> list[ConsoleCount]:
