@@ -27,6 +27,9 @@ _SETTINGS: Final = (
     "SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1,"
     " use_skip_indexes_if_final_exact_mode = 1"
 )
+_SEARCHED_FIRST: Final = 200_000
+"""Rows that a search looks at before it looks at all."""
+_SAMPLE: Final = 4_000
 _CANNOT_COMPILE: Final = 427
 """CANNOT_COMPILE_REGEXP."""
 
@@ -48,20 +51,44 @@ class ClickHouseConsoleReader:
         bytes_max: int,
     ) -> LineRows:
         """Returns a page of lines; see the port."""
-        conditions, parameters = await self._conditions(run_key, where)
+        bounds, texts, parameters = await self._conditions(run_key, where)
         if after is not None:
             sign = "<" if is_newest_first else ">"
             place = (after.time_unix_ms, after.writer, after.line)
             # The first condition is what the index on time can use.
-            conditions.append(f"time {sign}= {after.time_unix_ms}")
-            conditions.append(f"(time, writer, line) {sign} {place}")
-        return await self._read(
-            conditions,
-            parameters,
+            bounds.append(f"time {sign}= {after.time_unix_ms}")
+            bounds.append(f"(time, writer, line) {sign} {place}")
+        # First within a time that is long enough for most pages: sorting, or searching, a whole long log takes long.
+        is_search = bool(texts)
+        near = await self._near_time(
+            bounds,
             is_newest_first=is_newest_first,
-            limit=limit,
-            bytes_max=bytes_max,
+            count=_SEARCHED_FIRST if is_search else 4 * limit,
         )
+        for bound in [*([near] if near else []), "1"]:
+            rows = await self._read(
+                [*bounds, bound, *texts],
+                parameters,
+                is_newest_first=is_newest_first,
+                limit=limit,
+                bytes_max=bytes_max,
+            )
+            if rows.has_more:
+                break
+        return rows
+
+    async def _near_time(
+        self, conditions: Sequence[str], *, is_newest_first: bool, count: int
+    ) -> str:
+        """Returns a condition that holds for about the first `count` rows, or the last; empty if there are not many more."""
+        step = max(1, count // _SAMPLE)
+        table = await self._store.query_arrow(
+            f"""SELECT time FROM console WHERE {" AND ".join(conditions)} AND line % {step} = 0
+ORDER BY time {"DESC" if is_newest_first else ""} LIMIT 1 OFFSET {count // step}"""
+        )
+        if not table.num_rows:
+            return ""
+        return f"time {'>=' if is_newest_first else '<='} {table['time'][0].as_py()}"
 
     async def read_changes(
         self,
@@ -73,7 +100,8 @@ class ClickHouseConsoleReader:
         bytes_max: int,
     ) -> LineRows:
         """Returns lines of blocks not seen; see the port."""
-        conditions, parameters = await self._conditions(run_key, where)
+        bounds, texts, parameters = await self._conditions(run_key, where)
+        conditions = [*bounds, *texts]
         conditions.append(f"block > {int(since.floor)}")
         if since.blocks:
             conditions.append(f"block NOT IN ({', '.join(str(int(one)) for one in since.blocks)})")
@@ -150,8 +178,9 @@ WHERE place <= {limit} AND (bytes <= {bytes_max} OR place = 1) ORDER BY time, wr
 
     async def _conditions(
         self, run_key: RunKey, where: LineFilter
-    ) -> tuple[list[str], dict[str, Any]]:
-        conditions, parameters = [f"run = {int(run_key)}"], {}
+    ) -> tuple[list[str], list[str], dict[str, Any]]:
+        """Returns the conditions on all but the text, those on it, and the parameters of these."""
+        conditions, texts, parameters = [f"run = {int(run_key)}"], list[str](), dict[str, Any]()
         if where.writers:
             conditions.append(f"writer IN ({', '.join(str(int(one)) for one in where.writers)})")
         if where.streams:
@@ -162,16 +191,16 @@ WHERE place <= {limit} AND (bytes <= {bytes_max} OR place = 1) ORDER BY time, wr
             conditions.append(f"time <= {int(where.last_time_unix_ms)}")
         if where.contains:
             pattern = f"%{_escaped(where.contains)}%"
-            conditions.append(f"lower({_SHOWN}) LIKE lower({{contains:String}})")
+            texts.append(f"lower({_SHOWN}) LIKE lower({{contains:String}})")
             if where.is_case_sensitive:
-                conditions.append(f"{_SHOWN} LIKE {{contains:String}}")
+                texts.append(f"{_SHOWN} LIKE {{contains:String}}")
             parameters["contains"] = pattern
         if where.matches:
             expression = where.matches if where.is_case_sensitive else f"(?i){where.matches}"
             await self._check_expression(expression, where.matches)
-            conditions.append(f"match({_SHOWN}, {{matches:String}})")
+            texts.append(f"match({_SHOWN}, {{matches:String}})")
             parameters["matches"] = expression
-        return conditions, parameters
+        return conditions, texts, parameters
 
     async def _check_expression(self, expression: str, shown: str) -> None:
         """Raises InvalidArgument if the store cannot read the regular expression."""
