@@ -237,17 +237,6 @@ async def test_a_store_that_is_away_is_unavailable() -> None:
     await store.stop()
 
 
-async def test_a_part_of_an_object_is_read(subject: Subject) -> None:
-    """Returns at most so many bytes of the object from `offset` on, or None if there is no object."""
-    key = f"{subject.prefix}/range"
-    content = bytes(range(256)) * 100
-    await subject.blobs.put(key, content, content_type="text/plain")
-    for offset, size_bytes in ((0, 10), (777, 5_000), (len(content) - 3, 3), (0, len(content))):
-        part = await subject.blobs.get_range(key, offset=offset, size_bytes=size_bytes)
-        assert content[offset : offset + size_bytes] == part
-    assert await subject.blobs.get_range(f"{subject.prefix}/none", offset=0, size_bytes=9) is None
-
-
 async def test_parts_can_be_stored_from_here(subject: Subject) -> None:
     """Stores one part, numbered from 1, of a multipart upload, and returns its ETag."""
     key = f"{subject.prefix}/parts"
@@ -260,4 +249,4 @@ async def test_parts_can_be_stored_from_here(subject: Subject) -> None:
     assert etags == [md5(part) for part in parts]
     blob = await subject.blobs.complete_multipart(key, multipart_id, etags)
     assert blob is not None and blob.size_bytes == PART + 100
-    assert await subject.blobs.get_range(key, offset=PART - 1, size_bytes=3) == b"abb"
+    assert await subject.blobs.get_range(key, PART - 1, 3) == b"abb"
