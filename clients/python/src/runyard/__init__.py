@@ -12,12 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, Any
 
-    from runyard import errors
+    from runyard import errors, plot
     from runyard.active_run import Run
     from runyard.alerts import AlertLevel
     from runyard.api import Api
     from runyard.artifacts.artifact import Artifact
     from runyard.errors import CommError, Error, UsageError
+    from runyard.media import (
+        Audio,
+        Histogram,
+        Html,
+        Image,
+        Plotly,
+        Table,
+        Video,
+        plot_table,
+    )
     from runyard.run_config import Config
     from runyard.run_start import init
     from runyard.run_summary import Summary
@@ -28,13 +38,20 @@ __all__ = [
     "AlertLevel",
     "Api",
     "Artifact",
+    "Audio",
     "CommError",
     "Config",
     "Error",
+    "Histogram",
+    "Html",
+    "Image",
+    "Plotly",
     "Run",
     "Settings",
     "Summary",
+    "Table",
     "UsageError",
+    "Video",
     "__version__",
     "alert",
     "config",
@@ -47,6 +64,8 @@ __all__ = [
     "log_model",
     "login",
     "mark_preempting",
+    "plot",
+    "plot_table",
     "restore",
     "run",
     "save",
@@ -64,14 +83,22 @@ _HOMES = {
     "AlertLevel": "runyard.alerts",
     "Api": "runyard.api",
     "Artifact": "runyard.artifacts.artifact",
+    "Audio": "runyard.media.audio",
     "CommError": "runyard.errors",
     "Config": "runyard.run_config",
     "Error": "runyard.errors",
+    "Histogram": "runyard.media.histogram",
+    "Html": "runyard.media.html",
+    "Image": "runyard.media.image",
+    "Plotly": "runyard.media.plots",
     "Run": "runyard.active_run",
     "Settings": "runyard.settings",
     "Summary": "runyard.run_summary",
+    "Table": "runyard.media.table",
     "UsageError": "runyard.errors",
+    "Video": "runyard.media.video",
     "init": "runyard.run_start",
+    "plot_table": "runyard.media.plots",
     "termerror": "runyard.terminal",
     "termlog": "runyard.terminal",
     "termwarn": "runyard.terminal",
@@ -112,7 +139,7 @@ summary: Any = _Unstarted("summary")
 
 
 def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
-    """Records numbers in the current run; see Run.log."""
+    """Records numbers and media in the current run; see Run.log."""
     _current("log").log(data, step, commit)
 
 
@@ -207,7 +234,7 @@ def _no_run(name: str) -> Exception:
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name in ("errors", "integration"):
+    if name in ("errors", "integration", "plot"):
         return importlib.import_module(f"runyard.{name}")
     if name == "tensorboard":  # wandb.tensorboard.patch()
         return importlib.import_module("runyard.integration.tensorboard")

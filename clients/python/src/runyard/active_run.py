@@ -31,6 +31,7 @@ from runyard.run_contents import RunContents
 from runyard.run_ends import RunEnds
 from runyard.run_folder import REFUSED, RunAnswer, RunFolder
 from runyard.run_integrations import RunIntegrations
+from runyard.run_media import RunMedia
 from runyard.run_receipt import LagClock, RunReceipt, make_receipt
 from runyard.run_records import RunRecords
 from runyard.run_summary import Summary
@@ -77,6 +78,8 @@ class Run(RunContents, RunArtifacts, RunEnds, RunIntegrations):
         self._finish_lock = threading.RLock()
         self._is_foreign = False
         self._records = RunRecords(parts.journal, self._metrics, parts.terminal, parts.folder)
+        files_path = parts.folder.files_path if parts.folder is not None else None
+        self._metrics.media = RunMedia(self._records, files_path)
         self._config = Config(parts.config, on_change=self._records.write_config)
         self._summary = Summary(self._metrics, self._records.write_summary)
         self._stop = StopListener(
@@ -90,11 +93,12 @@ class Run(RunContents, RunArtifacts, RunEnds, RunIntegrations):
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        """Records numbers at a step; they survive the process the moment this returns.
+        """Records numbers and media at a step; they survive the process the moment this returns.
 
         Without `step` they go to the current step, which then goes up by one unless `commit=False`. A higher `step`
         becomes the current one and stays open; the current one again adds to it; a lower one is kept as late data.
-        Nested dicts become names joined with dots. Raises TypeError or ValueError for what is no metric.
+        Nested dicts become names joined with dots. Media (runyard.Image, Table …) are encoded where they are made and written
+        here. Raises TypeError or ValueError for what cannot be logged, and then records nothing of the call.
         """
         self._log(data, step, commit)
 

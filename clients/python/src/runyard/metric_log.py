@@ -8,8 +8,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
-from typing import Any, Callable
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Callable, Protocol
 
 from runyard.errors import InvalidArgument
 from runyard.journal import SCHEMA_COUNT_MAX, JournalWriter, RowSchema
@@ -27,6 +27,22 @@ _FLOATS = frozenset({float})
 _NUMBERS = frozenset({float, int, bool})
 
 _DeferredCall = Callable[[], object]
+_Row = tuple[dict[str, float], list[Any]]
+"""Numbers under flat names, and the media beside them."""
+
+
+class MediaSink(Protocol):
+    """Takes what log() was given besides numbers."""
+
+    @property
+    def last(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns by name what was recorded last, for the summary."""
+
+    def prepare(self, name: str, value: object) -> Any:
+        """Returns the value, checked, if it is media, else None; raises Error for what cannot be logged. Records nothing."""
+
+    def record(self, media: Sequence[Any], step: int, time_unix_ns: int) -> None:
+        """Records what `prepare` returned; raises nothing."""
 
 
 class MetricLog:
@@ -45,6 +61,8 @@ class MetricLog:
     ) -> None:
         self.step = 0
         """The current step."""
+        self.media: MediaSink | None = None
+        """Takes media; without one they are refused."""
         self._open_step: int | None = None
         """The current step, if it has a row and was left open."""
         self._journal = journal
@@ -145,6 +163,10 @@ class MetricLog:
             values.update(zip(schema.names, schema.last_values()))
         return values
 
+    def last_media(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns by name what was logged last besides numbers."""
+        return {} if self.media is None else dict(self.media.last)
+
     def last_value(self, name: str) -> float | None:
         """Returns the value that the metric was last logged with; None if it never was."""
         with self._lock:
@@ -169,8 +191,8 @@ class MetricLog:
         }
 
     def _log_any(self, data: Any, step: Any, commit: bool | None) -> None:
-        """Does what `log` does for everything unusual: new key sets, nested dicts, NumPy and torch scalars, big ints."""
-        flat = self._flatten(data)
+        """Does what `log` does for everything unusual: new key sets, nested dicts, media, NumPy and torch scalars, big ints."""
+        flat, media = self._flatten(data)
         if step is not None:
             step = _checked_step(step)
         names = tuple(flat)
@@ -180,9 +202,9 @@ class MetricLog:
                 schema = self._add_schema(names)
             if self._is_busy:
                 values = tuple(flat.values())
-                self._deferred.append(lambda: self._append(schema, values, step, commit))
+                self._deferred.append(lambda: self._append(schema, values, step, commit, media))
                 return
-        self._append(schema, tuple(flat.values()), step, commit)
+        self._append(schema, tuple(flat.values()), step, commit, media)
 
     def _append(
         self,
@@ -190,19 +212,23 @@ class MetricLog:
         values: tuple[float, ...],
         step: int | None,
         commit: bool | None,
+        media: Sequence[Any] = (),
     ) -> None:
         with self._lock:
             self._is_busy = True
             at = before = self.step
             try:
                 at = self._place(step, commit)
+                time_unix_ns = self._time_ns()
                 if schema is not None:
-                    self._append_row(schema, at, self._time_ns(), values)
+                    self._append_row(schema, at, time_unix_ns, values)
             except struct.error:
                 self.step = before
                 raise _step_error(at) from None
             finally:
                 self._is_busy = False
+        if media and self.media is not None:
+            self.media.record(media, at, time_unix_ns)
         if self._deferred:
             self._run_deferred()
 
@@ -251,18 +277,16 @@ class MetricLog:
             -EXACT_INT_MAX <= value <= EXACT_INT_MAX for value in values if type(value) is int
         )
 
-    def _flatten(self, data: Any) -> dict[str, float]:
+    def _flatten(self, data: Any) -> _Row:
         if not isinstance(data, Mapping):
             raise TypeError(
                 f"log() takes a dict of metric names and numbers, not {type(data).__name__}"
             )
-        flat: dict[str, float] = {}
-        self._flatten_into(flat, data, "", 0)
-        return flat
+        row: _Row = ({}, [])
+        self._flatten_into(row, data, "", 0)
+        return row
 
-    def _flatten_into(
-        self, flat: dict[str, float], data: Mapping[Any, Any], prefix: str, depth: int
-    ) -> None:
+    def _flatten_into(self, row: _Row, data: Mapping[Any, Any], prefix: str, depth: int) -> None:
         if depth > DEPTH_MAX:
             raise InvalidArgument(
                 f"log(): {prefix!r} is nested deeper than {DEPTH_MAX} levels",
@@ -287,20 +311,28 @@ class MetricLog:
                     f"that name, and histories show the row's own",
                 )
             if isinstance(value, Mapping):
-                self._flatten_into(flat, value, name + ".", depth + 1)
+                self._flatten_into(row, value, name + ".", depth + 1)
+                continue
+            number = value if type(value) is float else scalar_of(value)
+            if number is None:
+                row[1].append(self._prepared(str(name), value))
             else:
-                flat[str(name)] = self._number(name, value)
+                row[0][str(name)] = self._number(name, number)
 
-    def _number(self, name: str, value: Any) -> float:
-        kind = type(value)
-        if kind is float:
-            return float(value)
-        number = scalar_of(value)
-        if number is None:
+    def _prepared(self, name: str, value: Any) -> Any:
+        """Returns media ready to be recorded; raises TypeError for what is neither a number nor media."""
+        media = None if self.media is None else self.media.prepare(name, value)
+        if media is None:
+            hint = "Text belongs into run.config or run.summary"
+            if hasattr(value, "shape"):
+                hint = "Of arrays make a runyard.Histogram or a runyard.Image"
             raise TypeError(
                 f"log(): the value of {name!r} is of type {_type_name(value)}; a metric takes a number (bool, int, "
-                f"float, or a NumPy or torch scalar). Text belongs into run.config or run.summary"
+                f"float, or a NumPy or torch scalar), and media are runyard.Image, Table and their like. {hint}"
             )
+        return media
+
+    def _number(self, name: str, number: float | int) -> float:
         if isinstance(number, int) and not -EXACT_INT_MAX <= number <= EXACT_INT_MAX:
             self._note(
                 "big_int",

@@ -17,9 +17,8 @@ HARMLESS: Mapping[str, str] = {
 
 LATER = frozenset(
     {
-        "Audio", "Graph", "Histogram", "Html", "Image", "JoinedTable", "Molecule", "Node", "Object3D",
-        "Plotly", "Table", "Video", "link_artifact", "link_model", "plot",
-        "plot_table", "sweep", "controller", "upsert_artifact", "finish_artifact", "fork", "rewind", "agent",
+        "Graph", "JoinedTable", "Molecule", "Node", "Object3D", "link_artifact", "link_model", "sweep", "controller",
+        "upsert_artifact", "finish_artifact", "fork", "rewind", "agent",
     }
 )  # fmt: skip
 """Names that come in a later version; passing over them would lose something."""
@@ -39,7 +38,7 @@ INIT_ALIASES = frozenset({"tensorboard"})
 def later_message(name: str, owner: str) -> str:
     """Returns the sentence for a name that comes later."""
     return (
-        f"{owner}.{name} is not offered by this version of runyard: media, tables and sweeps come later. "
+        f"{owner}.{name} is not offered by this version of runyard: sweeps and 3D objects come later. "
         f"Numbers go through log(), files through save()"
     )
 

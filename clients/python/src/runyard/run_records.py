@@ -122,6 +122,10 @@ class RunRecords:
         """Leaves a file in the run's own folder where it is at the end of the run."""
         self._saved_paths.add(path)
 
+    def warn(self, key: str, text: str) -> None:
+        """Prints a warning once per key."""
+        self._terminal.warn(key, text)
+
     def tick(self) -> None:
         """Looks after the console and the run's origin; called by the journal's thread."""
         if self.console is not None:

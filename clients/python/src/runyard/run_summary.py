@@ -20,9 +20,12 @@ class LastValues(Protocol):
     def last_value(self, name: str) -> float | None:
         """Returns the last value of one metric, None if it was never logged."""
 
+    def last_media(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns by name what was logged last besides numbers: dicts with `_type`."""
+
 
 class Summary(MutableMapping[str, Any]):
-    """Keys by item and by attribute. What the script sets stands; every other metric shows its last value.
+    """Keys by item and by attribute. What the script sets stands; every other metric, and media, show their last value.
 
     Below both lies what earlier attempts of a resumed run left.
     """
@@ -42,7 +45,10 @@ class Summary(MutableMapping[str, Any]):
         if key in self._own:
             return self._own[key]
         value = self._logged.last_value(key)
-        return self._earlier[key] if value is None else value
+        if value is not None:
+            return value
+        media = self._logged.last_media()
+        return dict(media[key]) if key in media else self._earlier[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -91,7 +97,8 @@ class Summary(MutableMapping[str, Any]):
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all keys and values as a plain dict."""
-        return {**self._earlier, **self._logged.last_values(), **self._own}
+        logged = {**self._logged.last_media(), **self._logged.last_values()}
+        return {**self._earlier, **logged, **self._own}
 
     _as_dict = as_dict
 

@@ -1,0 +1,106 @@
+"""Histogram: how values are spread over bins."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from runyard.errors import InvalidArgument
+from runyard.media.libraries import array_of, numpy
+from runyard.media.value import Item, Media
+
+WHAT = "Histogram"
+BIN_COUNT_MAX = 512
+
+
+class Histogram(Media):
+    """How values are spread: counted into `num_bins` bins of one width, or as numpy.histogram gave them.
+
+    A bin holds its lower edge and not its upper one, the last bin both. NaN and infinities are counted apart.
+    """
+
+    kind = "histogram"
+    is_single = True
+    MAX_LENGTH = BIN_COUNT_MAX
+
+    def __init__(self, sequence: Any = None, np_histogram: Any = None, num_bins: int = 64) -> None:
+        if (sequence is None) == (np_histogram is None):
+            raise InvalidArgument(f"{WHAT} takes either sequence or np_histogram")
+        self.non_finite_count = 0
+        if np_histogram is not None:
+            self.histogram, self.bins = _checked(np_histogram)
+            return
+        if type(num_bins) is not int or not 1 <= num_bins <= BIN_COUNT_MAX:
+            raise InvalidArgument(
+                f"{WHAT}: num_bins {num_bins!r:.80} is no integer from 1 to {BIN_COUNT_MAX}"
+            )
+        self.histogram, self.bins, self.non_finite_count = _counted(sequence, num_bins)
+
+    def item(self) -> Item:
+        """Returns edges, counts, and how many values are in no bin."""
+        return {
+            "edges": list(self.bins),
+            "counts": list(self.histogram),
+            "non_finite_count": self.non_finite_count,
+        }
+
+
+def _counted(sequence: Any, num_bins: int) -> tuple[list[float], list[float], int]:
+    np = numpy(WHAT)
+    values = array_of(_listed(sequence), WHAT).ravel()
+    finite = values[np.isfinite(values)].astype(np.float64)
+    # Long doubles and big integers may be finite and beyond 64-bit floats.
+    finite = finite[np.isfinite(finite)]
+    non_finite_count = int(values.size - finite.size)
+    # The width of what spans more than the largest float has none; at a quarter of the scale it has.
+    scale = 0.25 if finite.size and math.isinf(float(finite.max()) - float(finite.min())) else 1.0
+    while True:
+        try:
+            counts, edges = np.histogram(finite * scale, bins=num_bins)
+        except ValueError:  # the values lie so close that floats do not tell so many bins apart
+            counts, edges = np.zeros(0), np.zeros(1)
+        edges = edges / scale
+        if counts.size and np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all():
+            return counts.astype(float).tolist(), edges.tolist(), non_finite_count
+        if num_bins == 1:
+            return _one_bin(np, finite, non_finite_count)
+        num_bins //= 2
+
+
+def _one_bin(np: Any, finite: Any, non_finite_count: int) -> tuple[list[float], list[float], int]:
+    low, high = float(finite.min()), float(finite.max())
+    biggest = float(np.finfo(np.float64).max)
+    if low == high:
+        low = max(-biggest, float(np.nextafter(low, -np.inf)))
+        high = min(biggest, float(np.nextafter(high, np.inf)))
+    return [float(finite.size)], [low, high], non_finite_count
+
+
+def _listed(sequence: Any) -> Any:
+    """Returns what an array can be made of: of a generator or set a list."""
+    if hasattr(sequence, "__array__") or hasattr(sequence, "shape") or isinstance(sequence, list):
+        return sequence
+    if isinstance(sequence, (str, bytes)) or not hasattr(sequence, "__iter__"):
+        raise InvalidArgument(f"{WHAT}: {sequence!r:.80} is no sequence of numbers")
+    return list(sequence)
+
+
+def _checked(np_histogram: Any) -> tuple[list[float], list[float]]:
+    """Returns (counts, edges) as floats; raises InvalidArgument naming what is wrong."""
+    try:
+        counts_given, edges_given = np_histogram
+    except (TypeError, ValueError):
+        raise InvalidArgument(
+            f"{WHAT}: np_histogram is the pair (counts, edges) that numpy.histogram returns"
+        ) from None
+    counts = [float(count) for count in array_of(counts_given, f"{WHAT}: counts").ravel()]
+    edges = [float(edge) for edge in array_of(edges_given, f"{WHAT}: edges").ravel()]
+    if not 1 <= len(counts) <= BIN_COUNT_MAX or len(edges) != len(counts) + 1:
+        raise InvalidArgument(
+            f"{WHAT}: {len(counts)} counts and {len(edges)} edges; there are 1 to {BIN_COUNT_MAX} bins and one edge more"
+        )
+    if not all(math.isfinite(count) and count >= 0 for count in counts):
+        raise InvalidArgument(f"{WHAT}: a count is negative or not finite")
+    if not all(map(math.isfinite, edges)) or any(a >= b for a, b in zip(edges, edges[1:])):
+        raise InvalidArgument(f"{WHAT}: edges are not finite and ascending")
+    return counts, edges
