@@ -227,6 +227,9 @@ class Logged:
     def last_value(self, name: str) -> float | None:
         return self.values.get(name)
 
+    def last_media(self) -> dict[str, dict[str, Any]]:
+        return {}
+
 
 def test_the_summary_shows_last_values_and_own_ones() -> None:
     """What the script sets stands over what was logged; nested keys are told flat."""

@@ -91,15 +91,15 @@ def test_names_that_come_later_can_be_imported(monkeypatch: pytest.MonkeyPatch) 
     """`from runyard import Object3D` works, so that its use can say that it comes later; nothing is an instance."""
     # Processes that train never load the package of this name; other tests do.
     monkeypatch.delattr(runyard, "agent", raising=False)
-    from runyard import Object3D, agent, plot, sweep
+    from runyard import JoinedTable, Object3D, agent, sweep
 
     uses: tuple[Any, ...] = (Object3D, agent, sweep)
     for use in uses:
         with pytest.raises(runyard.errors.NotOffered, match=rf"runyard.{use.__name__} is not off"):
             use("name", type="model")
-    with pytest.raises(AttributeError, match=r"runyard.plot.line is not offered"):
-        plot.line("x")
-    assert not isinstance(3, Object3D) and not hasattr(plot, "bar")
+    with pytest.raises(AttributeError, match=r"runyard.JoinedTable.join is not offered"):
+        JoinedTable.join("x")
+    assert not isinstance(3, Object3D) and not hasattr(JoinedTable, "bar")
     assert runyard.Object3D is Object3D
 
 

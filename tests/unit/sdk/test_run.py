@@ -211,11 +211,11 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_what_would_lose_something_is_refused() -> None:
-    """Media and links say that they come later."""
+    """3D objects and links say that they come later."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         runyard.init(colour="red")
-    with pytest.raises(NotOffered, match=r"runyard.Image is not offered"):
-        runyard.Image("x.png")
+    with pytest.raises(NotOffered, match=r"runyard.Object3D is not offered"):
+        runyard.Object3D("x.glb")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = runyard.nonsense
     run = runyard.init()

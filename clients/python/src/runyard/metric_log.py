@@ -141,6 +141,23 @@ class MetricLog:
                 return
         call()
 
+    def append_frame(self, kind: int, payload: bytes) -> None:
+        """Appends a frame to the journal, at once or right after what this thread is in the middle of.
+
+        A signal handler that logs while the frame is written comes behind it.
+        """
+        with self._lock:
+            if self._is_busy:
+                self._deferred.append(lambda: self.append_frame(kind, payload))
+                return
+            self._is_busy = True
+            try:
+                self._journal.append(kind, payload)
+            finally:
+                self._is_busy = False
+        if self._deferred:
+            self._run_deferred()
+
     def now_unix_ns(self) -> int:
         """Returns the time by the clock that stamps rows."""
         return self._time_ns()

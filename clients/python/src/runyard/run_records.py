@@ -83,7 +83,7 @@ class RunRecords:
             self._terminal.note("late_change", where)
             return
         payload = extended_json.dumps(dict(fields)).encode()
-        self._metrics.call_soon(lambda: self._journal.append(kind, payload))
+        self._metrics.append_frame(kind, payload)
 
     def check_open(self, what: str) -> None:
         """Raises UsageError if nothing can be recorded any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from runyard.errors import InvalidArgument
@@ -11,6 +12,8 @@ from runyard.media.value import Item, Media
 
 WHAT = "Histogram"
 BIN_COUNT_MAX = 512
+LARGE = sys.float_info.max / 2**11
+"""Beyond this, numbers times the most bins and a little overflow."""
 
 
 class Histogram(Media):
@@ -52,27 +55,28 @@ def _counted(sequence: Any, num_bins: int) -> tuple[list[float], list[float], in
     # Long doubles and big integers may be finite and beyond 64-bit floats.
     finite = finite[np.isfinite(finite)]
     non_finite_count = int(values.size - finite.size)
-    # The width of what spans more than the largest float has none; at a quarter of the scale it has.
-    scale = 0.25 if finite.size and math.isinf(float(finite.max()) - float(finite.min())) else 1.0
+    # Near the largest float, NumPy's own arithmetic overflows; at a small part of the scale it does not.
+    scale = 2.0**-12 if finite.size and float(np.abs(finite).max()) > LARGE else 1.0
     while True:
         try:
             counts, edges = np.histogram(finite * scale, bins=num_bins)
         except ValueError:  # the values lie so close that floats do not tell so many bins apart
             counts, edges = np.zeros(0), np.zeros(1)
         edges = edges / scale
+        if scale != 1.0:  # tiny values beside large ones were lost in it
+            edges[0], edges[-1] = min(edges[0], finite.min()), max(edges[-1], finite.max())
         if counts.size and np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all():
             return counts.astype(float).tolist(), edges.tolist(), non_finite_count
         if num_bins == 1:
-            return _one_bin(np, finite, non_finite_count)
+            return _one_bin(finite, non_finite_count)
         num_bins //= 2
 
 
-def _one_bin(np: Any, finite: Any, non_finite_count: int) -> tuple[list[float], list[float], int]:
+def _one_bin(finite: Any, non_finite_count: int) -> tuple[list[float], list[float], int]:
     low, high = float(finite.min()), float(finite.max())
-    biggest = float(np.finfo(np.float64).max)
     if low == high:
-        low = max(-biggest, float(np.nextafter(low, -np.inf)))
-        high = min(biggest, float(np.nextafter(high, np.inf)))
+        low = max(-sys.float_info.max, math.nextafter(low, -math.inf))
+        high = min(sys.float_info.max, math.nextafter(high, math.inf))
     return [float(finite.size)], [low, high], non_finite_count
 
 

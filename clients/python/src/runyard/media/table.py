@@ -151,7 +151,9 @@ class Table(Media):
         """Returns the type of a column once it holds the value too."""
         known = self._types[position]
         kind = cells.type_of(value)
-        if kind == known or (not kind and self._optional[position]):
+        if kind and kind == known:
+            return known
+        if not kind and self._optional[position]:
             return known
         where = f"{WHAT}: column {self.columns[position]!r}, row {row}"
         if not kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ WHAT = "Video"
 FPS_DEFAULT = 4.0
 FPS_MAX = 1000.0
 FRAME_COUNT_MAX = 100_000
-_CODECS = {"mp4": "libx264", "webm": "libvpx"}
+_CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}
 _CHANNELS = (1, 3, 4)
 
 
@@ -163,22 +164,37 @@ def _ffmpeg(pixels: Any, fps: float, format_: str) -> bytes:
     ffmpeg = load("imageio_ffmpeg", extra="media", what=f"{WHAT} of frames as {format_}")
     _, height, width, _ = pixels.shape
     edges = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    pixels = np.pad(pixels, edges, mode="edge")  # the codecs take even sides only
+    # The codecs take even sides only.
+    pixels = np.ascontiguousarray(np.pad(pixels, edges, mode="edge"))
     with tempfile.TemporaryDirectory(prefix="runyard-") as folder:
         path = Path(folder) / f"video.{format_}"
+        # The containers are not written to a pipe: their heads are filled in at the end.
+        command = [
+            ffmpeg.get_ffmpeg_exe(),
+            "-loglevel",
+            "error",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+        ]
+        command += ["-s", f"{pixels.shape[2]}x{pixels.shape[1]}", "-r", str(fps), "-i", "-"]
+        command += [
+            "-c:v",
+            _CODECS[format_],
+            "-pix_fmt",
+            "yuv420p",
+            "-b:v",
+            "0",
+            "-crf",
+            "23",
+            str(path),
+        ]
         try:
-            writer = ffmpeg.write_frames(
-                str(path),
-                (pixels.shape[2], pixels.shape[1]),
-                fps=fps,
-                codec=_CODECS[format_],
-                macro_block_size=2,
-                ffmpeg_log_level="error",
-            )
-            writer.send(None)
-            for frame in pixels:
-                writer.send(np.ascontiguousarray(frame))
-            writer.close()
-            return path.read_bytes()
-        except (OSError, RuntimeError) as error:
-            raise InvalidArgument(f"{WHAT}: ffmpeg cannot encode {format_}: {error}") from None
+            done = subprocess.run(command, input=pixels.data, capture_output=True, check=False)
+        except OSError as error:
+            raise InvalidArgument(f"{WHAT}: ffmpeg cannot be run: {error}") from None
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip()[-300:]
+            raise InvalidArgument(f"{WHAT}: ffmpeg cannot encode {format_}: {said}")
+        return path.read_bytes()
