@@ -8,11 +8,8 @@ Everything about runyard is in the lines that say `run`; the rest is an ordinary
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +23,10 @@ import runyard
 
 CLASSES = range(10)
 PIXELS = 8
+MEDIA_EPOCHS = 10
+"""Epochs from one set of images and histograms to the next."""
+MISREAD_COUNT_MAX = 16
+TABLE_ROWS = 100
 INTERRUPTED_EXIT_CODE = 130
 SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
@@ -92,7 +93,9 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
         learning_rate = arguments.learning_rate / images_seen**decay_power
         train_epoch(model, train)
         chances = model.predict_proba(train[0])
-        matrix = confusion_matrix(test[1], model.predict(test[0]), labels=np.array(CLASSES))
+        test_chances = model.predict_proba(test[0])
+        guesses = test_chances.argmax(axis=1)
+        matrix = confusion_matrix(test[1], guesses, labels=np.array(CLASSES))
         wrong = matrix.sum(axis=1) - matrix.diagonal()
         accuracy = matrix.trace() / matrix.sum()
         print(
@@ -100,18 +103,22 @@ def fit(run: runyard.Run, train: Images, test: Images, arguments: argparse.Names
         )
         if wrong.max() > 0.2 * matrix.sum(axis=1).max():
             print(f"digit {wrong.argmax()} is hard: {wrong.max()} misread", file=sys.stderr)
+        if epoch % MEDIA_EPOCHS == 0 or epoch == arguments.epochs - 1:
+            log_mistakes(run, test, guesses)
+            weights = np.concatenate([layer.ravel() for layer in model.coefs_])
+            run.log({"weights": runyard.Histogram(weights)}, commit=False)
         run.log(
             {
                 "epoch": epoch,
                 "learning_rate": learning_rate,
                 "train/loss": log_loss(train[1], chances),
                 "train/accuracy": np.mean(chances.argmax(axis=1) == train[1]),
-                "test/loss": log_loss(test[1], model.predict_proba(test[0])),
+                "test/loss": log_loss(test[1], test_chances),
                 "test/accuracy": accuracy,
                 **{f"wrong/digit_{digit}": wrong[digit] for digit in CLASSES},
             }
         )
-    save_confusion(run, matrix)
+    log_predictions(run, test, guesses, test_chances)
 
 
 def train_epoch(model: MLPClassifier, train: Images) -> None:
@@ -124,21 +131,36 @@ def train_epoch(model: MLPClassifier, train: Images) -> None:
             raise KeyboardInterrupt from None
 
 
-def save_confusion(run: runyard.Run, matrix: NDArray[np.int64]) -> None:
-    """Keeps the last confusion matrix as a file of the run, and its worst mistake in the summary."""
-    mistakes = matrix - np.diag(matrix.diagonal())
+def log_mistakes(run: runyard.Run, test: Images, guesses: NDArray[np.int64]) -> None:
+    """Shows the digits that are misread, at the run's last step."""
+    misread = np.flatnonzero(guesses != test[1])[:MISREAD_COUNT_MAX]
+    pictures = [
+        runyard.Image(
+            test[0][i].reshape(PIXELS, PIXELS), caption=f"{test[1][i]} read as {guesses[i]}"
+        )
+        for i in misread
+    ]
+    run.log({"misread": pictures} if pictures else {}, commit=False)
+
+
+def log_predictions(
+    run: runyard.Run, test: Images, guesses: NDArray[np.int64], chances: NDArray[np.float64]
+) -> None:
+    """Keeps what was read for what: a confusion matrix, and a table of the digits that are least certain."""
+    mistakes = confusion_matrix(test[1], guesses, labels=np.array(CLASSES))
+    mistakes -= np.diag(mistakes.diagonal())
     truth, guess = np.unravel_index(mistakes.argmax(), mistakes.shape)
     run.summary["mistakes"] = int(mistakes.sum())
     run.summary["worst_mistake"] = f"{truth} read as {guess}, {mistakes.max()} times"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "confusion_matrix.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["truth", *(f"read as {digit}" for digit in CLASSES)])
-            writer.writerows(
-                [digit, *row] for digit, row in zip(CLASSES, matrix.tolist(), strict=True)
-            )
-        run.save(path, base_path=folder, policy="now")
+    table = runyard.Table(columns=["image", "truth", "read_as", "chance", "right"])
+    certainty = chances.max(axis=1)
+    for i in certainty.argsort()[:TABLE_ROWS]:
+        image = runyard.Image(test[0][i].reshape(PIXELS, PIXELS))
+        table.add_data(image, test[1][i], guesses[i], certainty[i], test[1][i] == guesses[i])
+    confusion = runyard.plot.confusion_matrix(
+        y_true=test[1], preds=guesses, class_names=list(CLASSES), title="What is read as what"
+    )
+    run.log({"confusion": confusion, "predictions": table})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_a_histogram_counts_every_value_once(values: list[float], num_bins: int)
     assert sum(counts) == finite.size
     assert item["non_finite_count"] == len(values) - finite.size
     assert len(edges) == len(counts) + 1 <= num_bins + 1 and np.isfinite(edges).all()
-    assert all(low < high for low, high in zip(edges, edges[1:], strict=False))
+    assert all(low < high for low, high in itertools.pairwise(edges))
     if finite.size:
         assert edges[0] <= finite.min() and finite.max() <= edges[-1]
     try:

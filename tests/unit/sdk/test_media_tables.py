@@ -27,7 +27,7 @@ from runyard.errors import InvalidArgument, UsageError
 from runyard.media.plots import Chart
 from runyard.media.value import Content
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 def stored(content: Content) -> Mapping[str, Any]:
@@ -252,7 +252,7 @@ def test_charts_of_tables() -> None:
     assert sum(counted["count"]) == 1 and len(counted["low"]) == 64
     with pytest.raises(InvalidArgument, match="no column 'z'"):
         plot.line(table, "z", "y")
-    with pytest.raises(InvalidArgument, match="type list, not runyard.Table"):
+    with pytest.raises(InvalidArgument, match=r"type list, not runyard\.Table"):
         plot.line([], "x", "y")
 
 
