@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         level = item.path.relative_to(TESTS).parts[0]
         if level in LEVELS:
             item.add_marker(level)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Makes text of what a test printed, lone surrogates too, so that it can be sent to the process that reports."""
+    report = yield
+    report.sections = [
+        (name, content.encode("utf-8", "backslashreplace").decode())
+        for name, content in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")

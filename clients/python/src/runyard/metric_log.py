@@ -114,19 +114,21 @@ class MetricLog:
         if self._deferred:
             self._run_deferred()
 
-    def log_beside(self, data: Mapping[str, float], *, step: int, time_unix_ns: int) -> None:
+    def log_beside(self, data: Mapping[str, Any], *, step: int, time_unix_ns: int) -> None:
         """Appends values that count their steps by themselves and say when they came; the current step stays as it is."""
-        flat = self._flatten(data)
+        flat, media = self._flatten(data)
         step = _checked_step(step)
         names, values = tuple(flat), tuple(flat.values())
 
         def append() -> None:
-            with self._lock:
-                schema = self._schemas.get(names) or self._add_schema(names)
-                self._append_row(schema, step, time_unix_ns, values)
+            if names:
+                with self._lock:
+                    schema = self._schemas.get(names) or self._add_schema(names)
+                    self._append_row(schema, step, time_unix_ns, values)
+            if media and self.media is not None:
+                self.media.record(media, step, time_unix_ns)
 
-        if names:
-            self.call_soon(append)
+        self.call_soon(append)
 
     @property
     def last_step(self) -> int:
