@@ -34,8 +34,8 @@ from tests.contract.artifact_store import (
     upload_of,
 )
 
-SEEDS = range(12)
-STEP_COUNT = 120
+SEEDS = range(6)
+STEP_COUNT = 80
 PROJECTS = ("local/p", "local/q")
 NAMES = ("net", "data")
 ALIASES = ("best", "prod", "old")

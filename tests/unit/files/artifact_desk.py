@@ -12,6 +12,7 @@ from runyard_server.domain.manifests import Entry, write_line
 from runyard_server.files.contents import ContentAsk, PlannedContent
 from runyard_server.files.drafts import DraftAsk
 from runyard_server.files.service import FilesConfig
+from runyard_server.storage.ports.artifacts import ArtifactStore
 from tests.unit.files.desk import PATH, Desk
 
 ENTRIES_AT_ONCE = 2_000
@@ -60,8 +61,10 @@ def digest_of(entries: Sequence[Entry]) -> bytes:
 class ArtifactDesk(Desk):
     """A desk that logs artifacts."""
 
-    def __init__(self, config: FilesConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: FilesConfig | None = None, *, artifacts: ArtifactStore | None = None
+    ) -> None:
+        super().__init__(config, artifacts=artifacts)
         self._numbers = itertools.count(1)
 
     async def begin(

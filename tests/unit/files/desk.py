@@ -14,6 +14,7 @@ from runyard_server.files.uploads import Announcement
 from runyard_server.storage.memory.artifacts import MemoryArtifactStore
 from runyard_server.storage.memory.blobs import MemoryBlobStore
 from runyard_server.storage.memory.files import MemoryFileStore
+from runyard_server.storage.ports.artifacts import ArtifactStore
 from runyard_server.storage.ports.files import StoredFile, Upload
 from tests.unit.metadata.desk import SeededClock
 
@@ -49,10 +50,12 @@ class Sent:
 class Desk:
     """One service and its stores."""
 
-    def __init__(self, config: FilesConfig | None = None) -> None:
+    def __init__(
+        self, config: FilesConfig | None = None, *, artifacts: ArtifactStore | None = None
+    ) -> None:
         self.clock = SeededClock()
         self.files = MemoryFileStore()
-        self.artifacts = MemoryArtifactStore()
+        self.artifacts: ArtifactStore = artifacts or MemoryArtifactStore()
         self.blobs = MemoryBlobStore(clock=self.clock)
         self.service = FilesService(
             config or FilesConfig(),
