@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from runyard_server.storage.ports.artifacts import ContentUpload
 from runyard_server.storage.ports.files import ReleasedObject
@@ -107,12 +107,12 @@ class UploadTables(DraftTables):
         def complete(connection: Connection) -> set[str]:
             statement = _ROWS.where(content_uploads.c.upload_id.in_(list(upload_ids)))
             project_keys = {row.project_key for row in connection.execute(statement).all()}
+            done: set[str] = set()
             for key in sorted(project_keys):
                 lock_project(connection, key)
-            done: set[str] = set()
-            for row in connection.execute(statement.order_by(content_uploads.c.upload_id)).all():
-                if _complete(connection, row, time_unix_ns):
-                    done.add(row.upload_id)
+                of_project = statement.where(content_uploads.c.project_key == key)
+                rows = connection.execute(of_project.order_by(content_uploads.c.upload_id)).all()
+                done |= _complete(connection, key, rows, time_unix_ns)
             return done
 
         return await self._database.transact(complete) if upload_ids else set()
@@ -156,28 +156,39 @@ class UploadTables(DraftTables):
         await self._database.transact(forget)
 
 
-def _complete(connection: Connection, row: Row[Any], time_unix_ns: int) -> bool:
-    """Completes one upload; returns whether its content is there with its bytes."""
-    where = (contents.c.project_key == row.project_key) & (contents.c.content_id == row.content_id)
-    content = connection.execute(select(contents.c.object_key).where(where)).first()
-    if row.is_complete:
-        return content is not None and content.object_key is not None
-    if content is not None and content.object_key is None:
-        connection.execute(update(contents).where(where).values(object_key=row.object_key))
-    else:
-        # Another upload was faster, or nobody refers to it any more.
-        release_objects(connection, [(row.object_key, row.size_bytes)])
-    connection.execute(
-        update(content_uploads)
-        .where(content_uploads.c.upload_id == row.upload_id)
-        .values(is_complete=True)
-    )
-    connection.execute(
-        update(drafts)
-        .where(drafts.c.draft_id == row.draft_id)
-        .values(use_time_unix_ns=time_unix_ns)
-    )
-    return content is not None
+def _complete(
+    connection: Connection, project_key: int, rows: Sequence[Row[Any]], time_unix_ns: int
+) -> set[str]:
+    """Completes uploads of one project, which is locked; returns those whose content is there with its bytes."""
+    objects = read_objects(connection, project_key, {bytes(row.content_id) for row in rows})
+    fresh = [row for row in rows if not row.is_complete]
+    arrived: list[dict[str, Any]] = []
+    surplus: list[tuple[str, int]] = []
+    for row in fresh:
+        content = bytes(row.content_id)
+        if content in objects and objects[content] is None:
+            objects[content] = row.object_key
+            arrived.append({"of_content": content, "with_object": row.object_key})
+        else:
+            # Another upload was faster, or nobody refers to it any more.
+            surplus.append((row.object_key, row.size_bytes))
+    if arrived:
+        connection.execute(
+            update(contents)
+            .where(
+                contents.c.project_key == project_key,
+                contents.c.content_id == bindparam("of_content"),
+            )
+            .values(object_key=bindparam("with_object")),
+            arrived,
+        )
+    release_objects(connection, surplus)
+    if fresh:
+        ended = content_uploads.c.upload_id.in_([row.upload_id for row in fresh])
+        connection.execute(update(content_uploads).where(ended).values(is_complete=True))
+        used = drafts.c.draft_id.in_(sorted({row.draft_id for row in fresh}))
+        connection.execute(update(drafts).where(used).values(use_time_unix_ns=time_unix_ns))
+    return {row.upload_id for row in rows if objects.get(bytes(row.content_id)) is not None}
 
 
 def _values(upload: ContentUpload, project_key: int | None) -> dict[str, Any]:
