@@ -67,7 +67,7 @@ class FilesConfig:
     """How often to look for what can be freed, and for versions of artifacts whose time is over."""
     draft_age_max_s: float = 7 * 24 * 3600.0
     """Age since its last use at which a version of an artifact that was begun is forgotten; longer than `url_expiry_s`."""
-    artifact_entries_max: int = 1_000_000
+    artifact_entries_max: int = 300_000
     """Entries that one version of an artifact may have."""
     is_etag_md5: bool = True
     """Whether the object store's ETags are MD5s; False for buckets encrypted with KMS. Then only sizes are checked."""

@@ -130,12 +130,15 @@ def _count(
                     chunk_count=contents.c.chunk_count + chunk_count,
                     batch_count=contents.c.batch_count + batch_count,
                 )
-                .returning(contents.c.content_id, contents.c.chunk_count)
             )
-            rows = connection.execute(statement).all()
-            assert len(rows) == len(part), "a content that is referred to is not there"
             if chunk_count > 0:
+                returned = (contents.c.content_id, contents.c.chunk_count)
+                rows = connection.execute(statement.returning(*returned)).all()
                 first.update(bytes(row[0]) for row in rows if row[1] == chunk_count)
+                changed = len(rows)
+            else:
+                changed = connection.execute(statement).rowcount
+            assert changed == len(part), "a content that is referred to is not there"
     return first
 
 

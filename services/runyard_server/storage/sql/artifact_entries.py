@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, func, select
 
 from runyard_server.domain.manifests import line_content, line_path, read_line, unpack_lines
 from runyard_server.storage.ports.artifacts import EntryPage, StoredEntry
@@ -25,9 +25,10 @@ def read_page(
     with_objects: bool,
 ) -> EntryPage:
     """Returns entries under `prefix` after `after_path`; `version` is a row of version_rows."""
-    listed = _list_chunks(connection, version.manifest_key, prefix)
-    lines = _read_lines(connection, listed, prefix.encode(), after_path.encode(), limit)
-    total_count = _count(connection, listed, prefix) if prefix else int(version.entry_count)
+    lines = _read_lines(connection, version.manifest_key, prefix, after_path, limit)
+    total_count = int(version.entry_count)
+    if prefix:
+        total_count = _count(connection, version.manifest_key, prefix)
     objects: dict[bytes, str | None] = {}
     if with_objects:
         wanted = {content for content in map(line_content, lines) if content is not None}
@@ -41,59 +42,66 @@ def _entry(line: bytes, objects: dict[bytes, str | None]) -> StoredEntry:
     return StoredEntry(read_line(line), key or "")
 
 
-def _list_chunks(connection: Connection, manifest_key: int, prefix: str) -> list[Any]:
-    """Returns the chunks in which paths with the prefix may be, in order."""
-    columns = manifest_chunks.c
-    statement: Select[Any] = select(
-        columns.first_path, columns.chunk_key, columns.entry_count
-    ).where(columns.manifest_key == manifest_key)
-    if not prefix:
-        return list(connection.execute(statement.order_by(columns.first_path)).all())
-    # The first path with the prefix may be inside the chunk that begins before it.
-    before = statement.where(columns.first_path <= prefix).order_by(columns.first_path.desc())
-    inside = statement.where(
-        columns.first_path > prefix, columns.first_path <= prefix + _HIGHEST_CHARACTERS
-    ).order_by(columns.first_path)
-    return [
-        *connection.execute(before.limit(1)).all(),
-        *connection.execute(inside).all(),
-    ]
-
-
 def _read_lines(
-    connection: Connection, listed: list[Any], prefix: bytes, after: bytes, limit: int
+    connection: Connection, manifest_key: int, prefix: str, after_path: str, limit: int
 ) -> list[bytes]:
-    """Returns up to `limit` lines whose paths have the prefix and come after `after`."""
-    position = 0
-    while position + 1 < len(listed) and listed[position + 1].first_path.encode() <= after:
-        position += 1
+    """Returns up to `limit` lines whose paths have the prefix and come after `after_path`."""
+    columns = manifest_chunks.c
+    statement = (
+        select(columns.first_path, chunks.c.packed)
+        .join(chunks, chunks.c.chunk_key == columns.chunk_key)
+        .where(columns.manifest_key == manifest_key)
+        .order_by(columns.first_path)
+        .limit(_CHUNKS_AT_ONCE)
+    )
+    if prefix:
+        statement = statement.where(columns.first_path <= prefix + _HIGHEST_CHARACTERS)
+    start, after = prefix.encode(), after_path.encode()
+    # The first path that is wanted may be inside the chunk that begins before it.
+    first = _floor(connection, manifest_key, max(prefix, after_path, key=str.encode))
+    rows = connection.execute(statement.where(columns.first_path >= first)).all()
     lines: list[bytes] = []
-    while position < len(listed) and len(lines) < limit:
-        part = listed[position : position + _CHUNKS_AT_ONCE]
-        position += len(part)
-        packed = _read_packed(connection, [row.chunk_key for row in part])
-        for row in part:
+    while rows:
+        for row in rows:
             lines.extend(
                 line
-                for line in unpack_lines(packed[row.chunk_key])
-                if line_path(line) > after and line.startswith(prefix)
+                for line in unpack_lines(bytes(row.packed))
+                if line_path(line) > after and line.startswith(start)
             )
+        if len(lines) >= limit or len(rows) < _CHUNKS_AT_ONCE:
+            break
+        rows = connection.execute(statement.where(columns.first_path > rows[-1].first_path)).all()
     return lines[:limit]
 
 
-def _count(connection: Connection, listed: list[Any], prefix: str) -> int:
+def _floor(connection: Connection, manifest_key: int, path: str) -> str:
+    """Returns the first path of the chunk in which a path is or would be; nothing if it is before all."""
+    columns = manifest_chunks.c
+    statement = select(func.max(columns.first_path)).where(
+        columns.manifest_key == manifest_key, columns.first_path <= path
+    )
+    return connection.execute(statement).scalar() or ""
+
+
+def _count(connection: Connection, manifest_key: int, prefix: str) -> int:
     """Returns how many paths have the prefix; only the chunks at both ends are looked into."""
+    columns = manifest_chunks.c
+    statement = (
+        select(columns.chunk_key, columns.entry_count)
+        .where(
+            columns.manifest_key == manifest_key,
+            columns.first_path >= _floor(connection, manifest_key, prefix),
+            columns.first_path <= prefix + _HIGHEST_CHARACTERS,
+        )
+        .order_by(columns.first_path)
+    )
+    listed = connection.execute(statement).all()
+    edges = {row.chunk_key for row in (*listed[:1], *listed[-1:])}
+    packed = select(chunks.c.packed).where(chunks.c.chunk_key.in_(edges))
     start = prefix.encode()
-    edges = listed[:1] + listed[-1:] if len(listed) > 1 else listed
-    packed = _read_packed(connection, [row.chunk_key for row in edges])
     at_edges = sum(
-        line.startswith(start) for row in edges for line in unpack_lines(packed[row.chunk_key])
+        line.startswith(start)
+        for one in connection.execute(packed).scalars()
+        for line in unpack_lines(bytes(one))
     )
     return at_edges + sum(int(row.entry_count) for row in listed[1:-1])
-
-
-def _read_packed(connection: Connection, chunk_keys: list[int]) -> dict[int, bytes]:
-    statement = select(chunks.c.chunk_key, chunks.c.packed).where(
-        chunks.c.chunk_key.in_(chunk_keys)
-    )
-    return {row[0]: bytes(row[1]) for row in connection.execute(statement)}
