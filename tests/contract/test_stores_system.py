@@ -85,6 +85,14 @@ class SystemStoreSuite:
             TEST_RUNS_UNIX_MS + 10,
         )
         assert [s.mean for s in stats] == [6.0, 2.0]
+        brief = await store.system.list_metrics(run, is_brief=True)
+        without = ("last", "low", "high", "mean")
+        values = [getattr(one, field) for one in brief for field in without]
+        assert all(math.isnan(value) for value in values)
+        known = dict.fromkeys(without, 0.0)
+        assert [dataclasses.replace(one, **known) for one in brief] == [
+            dataclasses.replace(one, **known) for one in stats
+        ]
         assert stats[1].last == math.inf
         found = await store.system.read_series(
             run, ["system/b", "system/a"], SystemSpan(), width_ms=1, is_by_writer=False

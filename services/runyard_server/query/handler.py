@@ -145,7 +145,10 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
         self, request: pb.ListSystemMetricsRequest, context: Any
     ) -> pb.ListSystemMetricsResponse:
         system = self._service.system
-        return system_stats(await system.list_metrics(request.run_path), keep_days=system.keep_days)
+        return system_stats(
+            await system.list_metrics(request.run_path, is_brief=request.is_brief),
+            keep_days=system.keep_days,
+        )
 
     async def QuerySystemMetrics(
         self, request: pb.QuerySystemMetricsRequest, context: Any

@@ -32,10 +32,10 @@ class SystemQueries:
         self._reader = reader
         self._finder = finder
 
-    async def list_metrics(self, run_path: str) -> list[SystemStats]:
-        """Returns the system metrics of a run, by name."""
+    async def list_metrics(self, run_path: str, *, is_brief: bool = False) -> list[SystemStats]:
+        """Returns the system metrics of a run, by name; briefly: without values."""
         run = await self._finder.find(run_path)
-        return await self._reader.list_metrics(run.run_key)
+        return await self._reader.list_metrics(run.run_key, is_brief=is_brief)
 
     async def read_series(self, ask: SystemAsk) -> list[SystemSeries]:
         """Returns system metrics over time: the smallest width that is a power of two and gives few enough buckets."""

@@ -300,7 +300,10 @@ class Run:
             )
         connection = self._client.connection
         if names is None:
-            names = [one.name for one in rpc_system.list_system_metrics(connection, self.path)]
+            names = [
+                one.name
+                for one in rpc_system.list_system_metrics(connection, self.path, is_brief=True)
+            ]
         wanted = [names] if isinstance(names, str) else list(names)
         return rpc_system.system_rows(
             connection, self.path, wanted, count_max=samples, writers=writers

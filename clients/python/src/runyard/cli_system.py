@@ -85,7 +85,7 @@ def _system(options: argparse.Namespace) -> int:
 def _read(connection: Any, path: str, text: str, writers: Sequence[int]) -> list[Any]:
     from runyard import rpc_system
 
-    metrics = rpc_system.list_system_metrics(connection, path)
+    metrics = rpc_system.list_system_metrics(connection, path, is_brief=bool(writers))
     metrics = [one for one in metrics if text.lower() in one.name.lower()]
     return rpc_system.of_writers(connection, path, metrics, writers) if writers else metrics
 

@@ -33,11 +33,13 @@ class SystemMetric:
     description: str
 
 
-def list_system_metrics(connection: Connection, path: str) -> list[SystemMetric]:
-    """Returns the system metrics of a run, by name; raises NotFound."""
+def list_system_metrics(
+    connection: Connection, path: str, *, is_brief: bool = False
+) -> list[SystemMetric]:
+    """Returns the system metrics of a run, in the order in which they are shown; briefly: their values are NaN. Raises NotFound."""
     reply = connection.call(
         QUERY + "ListSystemMetrics",
-        query_pb2.ListSystemMetricsRequest(run_path=path),
+        query_pb2.ListSystemMetricsRequest(run_path=path, is_brief=is_brief),
         query_pb2.ListSystemMetricsResponse,
     )
     return [_metric(one) for one in reply.metrics]

@@ -17,7 +17,6 @@ export interface SystemMetric {
   readonly writers: readonly number[];
   readonly firstMs: number;
   readonly lastMs: number;
-  readonly last: number;
   /** "%", "bytes", "MB", "GB", "bytes/s", "W", "J", "°C", "MHz"; empty: a plain number. */
   readonly unit: string;
   readonly description: string;
@@ -69,10 +68,10 @@ const NS_PER_MS = 1_000_000;
 
 /** The system metrics that a run has. */
 export function useSystemMetrics(runPath: string, isGrowing: boolean) {
-  const request = { runPath };
+  const request = { runPath, isBrief: true };
   return useQuery({
     queryKey: keyOf(ListSystemMetricsRequestSchema, request),
-    queryFn: async ({ signal }) => timed(() => listMetrics(runPath, signal)),
+    queryFn: async ({ signal }) => timed(() => listMetrics(request, signal)),
     refetchInterval: ({ state }) => (isGrowing ? Math.max(LIST_INTERVAL_MS, PACE * (state.data?.tookMs ?? 0)) : false),
     select: ({ value }) => value,
   });
@@ -110,12 +109,12 @@ function liveIntervalMs(answer: Timed<readonly SystemColumns[]> | undefined): nu
   return Math.min(LIVE_INTERVAL_MAX_MS, wanted);
 }
 
-async function listMetrics(runPath: string, signal: AbortSignal): Promise<SystemMetricList> {
-  const answer = await query.listSystemMetrics({ runPath }, { signal });
+async function listMetrics(request: { runPath: string; isBrief: boolean }, signal: AbortSignal): Promise<SystemMetricList> {
+  const answer = await query.listSystemMetrics(request, { signal });
   const metrics = answer.metrics.map((one): SystemMetric => {
-    const { name, writers, last, unit, description, section, title, item, isOfProcess } = one;
+    const { name, writers, unit, description, section, title, item, isOfProcess } = one;
     const [firstMs, lastMs] = [one.firstTimeUnixNs, one.lastTimeUnixNs].map((ns) => Number(ns) / NS_PER_MS) as [number, number];
-    return { name, writers, firstMs, lastMs, last, unit, description, section, title: title || name, item, isOfProcess };
+    return { name, writers, firstMs, lastMs, unit, description, section, title: title || name, item, isOfProcess };
   });
   return { metrics, keepDays: answer.keepDays };
 }

@@ -9,7 +9,7 @@ import { momentTitle, originOf, TIME_INCREMENTS, timeLabels } from "./times";
 import { factorOf, formatValue, titleUnit, valueAxis } from "./units";
 
 function metric(name: string, more: Partial<SystemMetric> = {}): SystemMetric {
-  return { name, writers: [1], firstMs: 0, lastMs: 1, last: 0, unit: "%", description: `What ${name} is`, section: SystemSection.CPU, title: name, item: "", isOfProcess: false, ...more };
+  return { name, writers: [1], firstMs: 0, lastMs: 1, unit: "%", description: `What ${name} is`, section: SystemSection.CPU, title: name, item: "", isOfProcess: false, ...more };
 }
 
 function writer(number: number, more: object = {}): RunWriter {

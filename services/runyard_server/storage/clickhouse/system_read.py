@@ -15,6 +15,12 @@ from runyard_server.storage.ports.system import SystemSeries, SystemSpan, System
 # A sample lies in the partition of its time, so a repeat lies beside it.
 _SETTINGS: Final = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 _WRITERS_MAX: Final = 1_000
+_VALUES: Final = """argMax(value, time) AS last_value, countIf(isFinite(value)) AS finite_one,
+    minIf(value, isFinite(value)) AS low_one, maxIf(value, isFinite(value)) AS high_one,
+    sumIf(value, isFinite(value)) AS sum_one"""
+_VALUES_OF_ALL: Final = """argMax(last_value, (last_one, writer)) AS last, sum(finite_one) AS finite,
+    minIf(low_one, finite_one > 0) AS low, maxIf(high_one, finite_one > 0) AS high,
+    sum(sum_one) / sum(finite_one) AS mean"""
 
 
 class ClickHouseSystemReader:
@@ -23,29 +29,20 @@ class ClickHouseSystemReader:
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
 
-    async def list_metrics(self, run_key: RunKey) -> list[SystemStats]:
+    async def list_metrics(self, run_key: RunKey, *, is_brief: bool = False) -> list[SystemStats]:
         """Returns the system metrics of the run; see the port."""
+        # Rows lie by metric and writer: these are summed up one after the other, then the few sums by metric.
+        inner, outer, final = "", "", ""
+        if not is_brief:
+            inner, outer, final = f", {_VALUES}", f", {_VALUES_OF_ALL}", "FINAL"
         table = await self._store.query_arrow(
-            f"""SELECT toString(metric) AS name, arraySort(groupUniqArray({_WRITERS_MAX})(writer)) AS writers,
-    min(time) AS first_time, max(time) AS last_time, argMax(value, (time, writer)) AS last,
-    minOrDefaultIf(value, isFinite(value)) AS low, maxOrDefaultIf(value, isFinite(value)) AS high,
-    avgIf(value, isFinite(value)) AS mean,
-    countIf(isFinite(value)) AS finite
-FROM system_points FINAL WHERE run = {int(run_key)} GROUP BY metric ORDER BY name {_SETTINGS}"""
+            f"""SELECT name, arraySlice(arraySort(groupArray(writer)), 1, {_WRITERS_MAX}) AS writers,
+    min(first_one) AS first_time, max(last_one) AS last_time{outer}
+FROM (SELECT toString(metric) AS name, writer, min(time) AS first_one, max(time) AS last_one{inner}
+    FROM system_points {final} WHERE run = {int(run_key)} GROUP BY metric, writer)
+GROUP BY name ORDER BY name {_SETTINGS}, optimize_aggregation_in_order = 1"""
         )
-        return [
-            SystemStats(
-                name=row["name"],
-                writers=tuple(row["writers"]),
-                first_time_unix_ms=row["first_time"],
-                last_time_unix_ms=row["last_time"],
-                last=row["last"],
-                low=row["low"] if row["finite"] else np.nan,
-                high=row["high"] if row["finite"] else np.nan,
-                mean=row["mean"] if row["finite"] else np.nan,
-            )
-            for row in table.to_pylist()
-        ]
+        return [_stats(row, is_brief=is_brief) for row in table.to_pylist()]
 
     async def read_extent(
         self, run_key: RunKey, metrics: Sequence[str], span: SystemSpan
@@ -83,6 +80,20 @@ GROUP BY metric, owner, bucket ORDER BY name, owner, bucket {_SETTINGS}""",
             {"metrics": list(metrics)},
         )
         return _series(table, width_ms)
+
+
+def _stats(row: dict[str, Any], *, is_brief: bool) -> SystemStats:
+    has_values = not is_brief and row["finite"] > 0
+    return SystemStats(
+        name=row["name"],
+        writers=tuple(row["writers"]),
+        first_time_unix_ms=row["first_time"],
+        last_time_unix_ms=row["last_time"],
+        last=np.nan if is_brief else row["last"],
+        low=row["low"] if has_values else np.nan,
+        high=row["high"] if has_values else np.nan,
+        mean=row["mean"] if has_values else np.nan,
+    )
 
 
 def _where(run_key: RunKey, span: SystemSpan) -> str:

@@ -47,19 +47,19 @@ class MemorySystem:
         """Returns the names of the run's system metrics, in byte order."""
         return sorted({name for name, _, _ in self._samples.get(run_key, {})}, key=str.encode)
 
-    async def list_metrics(self, run_key: RunKey) -> list[SystemStats]:
+    async def list_metrics(self, run_key: RunKey, *, is_brief: bool = False) -> list[SystemStats]:
         """Returns the system metrics of the run; see SystemReader."""
         found = []
         for name in self.names(run_key):
             samples = self._find(run_key, name, SystemSpan())
-            finite = [value for _, _, value in samples if math.isfinite(value)]
+            finite = [value for _, _, value in samples if math.isfinite(value) and not is_brief]
             found.append(
                 SystemStats(
                     name=name,
                     writers=tuple(sorted({writer for _, writer, _ in samples})),
                     first_time_unix_ms=samples[0][0],
                     last_time_unix_ms=samples[-1][0],
-                    last=samples[-1][2],
+                    last=math.nan if is_brief else samples[-1][2],
                     low=min(finite, default=math.nan),
                     high=max(finite, default=math.nan),
                     mean=sum(finite) / len(finite) if finite else math.nan,

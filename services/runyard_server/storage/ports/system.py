@@ -51,8 +51,8 @@ class SystemSpan:
 class SystemReader(Protocol):
     """Reads samples; each counts once, however often it was stored. Raises Unavailable."""
 
-    async def list_metrics(self, run_key: RunKey) -> list[SystemStats]:
-        """Returns the system metrics of the run, by name in byte order."""
+    async def list_metrics(self, run_key: RunKey, *, is_brief: bool = False) -> list[SystemStats]:
+        """Returns the system metrics of the run, by name in byte order; briefly: its values are NaN."""
         ...
 
     async def read_extent(

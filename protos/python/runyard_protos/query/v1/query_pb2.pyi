@@ -1065,14 +1065,18 @@ class ListSystemMetricsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_PATH_FIELD_NUMBER: builtins.int
+    IS_BRIEF_FIELD_NUMBER: builtins.int
     run_path: builtins.str
     """Path entity/project/run_id."""
+    is_brief: builtins.bool
+    """True: `last`, `low`, `high` and `mean` are left NaN, which spares reading the samples of a run with many nodes."""
     def __init__(
         self,
         *,
         run_path: builtins.str = ...,
+        is_brief: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_path", b"run_path"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_brief", b"is_brief", "run_path", b"run_path"]) -> None: ...
 
 global___ListSystemMetricsRequest = ListSystemMetricsRequest
 
