@@ -72,6 +72,20 @@ class Recorder:
             names=list(names), value_bits=bits,
         )  # fmt: skip
 
+    def console(self, first_line: int, stream: int, *lines: bytes) -> None:
+        """Appends lines that a process printed."""
+        self.time_unix_ns += 1_000_000
+        head = form.CONSOLE_HEAD.pack(first_line, self.time_unix_ns, stream, len(lines))
+        self.journal.append(form.CONSOLE, head + b"\n".join(lines))
+        content = {
+            "first_line": first_line,
+            "time_unix_ns": self.time_unix_ns,
+            "stream": stream,
+            "line_count": len(lines),
+            "lines": [line.decode("utf-8", "replace") for line in lines],
+        }
+        self._record("CONSOLE", content=content)
+
     def close(self) -> Segments:
         """Returns the journal's segments."""
         self.journal.close()
@@ -202,6 +216,16 @@ def media_run(recorder: Recorder) -> None:
     finish(recorder)
 
 
+def console(recorder: Recorder) -> None:
+    """Writes the console of a process: lines, empty ones, a bar that moves, colours, what is no UTF-8, and what was left out."""
+    recorder.console(1, 1, b"first", b"", "é 名 \U0001f680".encode())
+    recorder.console(4, 2, b"\x1b[31mred\x1b[0m")
+    recorder.console(5, 1, b" 10%")
+    recorder.console(5, 1, b"100%", b"")
+    recorder.console(7, 3, b"runyard: 3 lines were not kept")
+    recorder.console(8, 1, b"cut \xf0\x9f\x9a", b"x" * 300)
+
+
 def odd_values(recorder: Recorder) -> None:
     """Writes values whose bits must come through: NaN payloads, infinities, -0.0, subnormals, extremes of steps."""
     start(recorder)
@@ -287,6 +311,7 @@ def build() -> dict[str, Any]:
     add(vectors, "a segment without a header", {name: bytes(4096)}, [], "bad_header")
     make("a run that was told to stop and ended by an exception", stopped_run, vectors)
     make("media values beside numbers", media_run, vectors)
+    make("what a process printed", console, vectors)
     return {"version": 1, "format": "protos/journal.md", "vectors": vectors}
 
 

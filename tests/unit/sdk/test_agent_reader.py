@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runyard import journal_format as form
+from runyard.agent import messages
 from runyard.agent import reader as reader_module
-from runyard.agent.columns import Piece
+from runyard.agent.columns import Event, Piece
 from runyard.agent.disk import LocalDisk
 from runyard.agent.reader import JournalFollower
 from runyard.agent.start import read_start
@@ -40,6 +41,20 @@ def read_all(follower: JournalFollower) -> list[Piece]:
     return pieces
 
 
+def content_of(event: Event) -> object:
+    """Returns the content of an event; of a CONSOLE what the agent sends of it."""
+    if event.kind != form.CONSOLE:
+        return json.loads(event.payload)
+    block = messages._console_block(event)
+    return {
+        "first_line": block.first_line,
+        "time_unix_ns": block.time_unix_ns,
+        "stream": block.stream,
+        "line_count": block.line_count,
+        "lines": block.text.split("\n"),
+    }
+
+
 def records_of(pieces: Sequence[Piece]) -> list[Record]:
     """Returns rows as (sequence, "ROW", (names, step, time, value bits)) and other records with their JSON."""
     found: list[Record] = []
@@ -54,7 +69,7 @@ def records_of(pieces: Sequence[Piece]) -> list[Record]:
                 row_content = (table.names, int(steps[row]), int(times[row]), bits)
                 found.append((int(sequence), "ROW", row_content))
         for event in piece.events:
-            found.append((event.sequence, form.KIND_NAMES[event.kind], json.loads(event.payload)))
+            found.append((event.sequence, form.KIND_NAMES[event.kind], content_of(event)))
     return sorted(found, key=lambda record: record[0])
 
 

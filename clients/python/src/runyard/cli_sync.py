@@ -94,15 +94,16 @@ def _status(paths: Sequence[Path], *, is_json: bool) -> int:
         f"unsent: {count_text(len(unsent), 'run')}, "
         f"{count_text(sum(one.records_unsent for one in found), 'record')}, "
         f"{count_text(sum(one.files_unsent for one in found), 'file')}, "
-        f"{count_text(sum(one.artifacts_unsent for one in found), 'artifact')}"
+        f"{count_text(sum(one.artifacts_unsent for one in found), 'artifact')}, "
+        f"{count_text(sum(one.lines_written - one.lines_durable for one in found), 'line')} of the console"
     )
     if unsent:
         print(f"To send them: runyard sync {' '.join(shown(path) for path in paths)}")
     return 0
 
 
-_COLUMNS = ("STATE", "MODE", "WRITTEN", "DURABLE", "UNSENT", "FILES", "ARTIFACTS", "SIZE", "AGE", "RUN", "FOLDER")  # fmt: skip
-_NUMBER_COLUMNS = range(2, 9)
+_COLUMNS = ("STATE", "MODE", "WRITTEN", "DURABLE", "UNSENT", "FILES", "ARTIFACTS", "LINES", "SIZE", "AGE", "RUN", "FOLDER")  # fmt: skip
+_NUMBER_COLUMNS = range(2, 10)
 
 
 def _table(found: Sequence[status.JournalStatus]) -> list[str]:
@@ -129,6 +130,7 @@ def _row(one: status.JournalStatus, now_ns: int) -> tuple[str, ...]:
         f"{one.records_unsent:,}",
         f"{one.files_unsent:,}",
         f"{one.artifacts_unsent:,}",
+        f"{one.lines_written - one.lines_durable:,}",
         bytes_text(one.size_bytes),
         age_text((now_ns - began_ns) / 1e9) if began_ns else "?",
         one.path or "?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import dataclasses
 import os
 import stat
@@ -17,7 +18,7 @@ from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.start import read_start
 from runyard.artifacts.answers import count_unsent
 from runyard.errors import UsageError
-from runyard.journal_walk import Damage, segments_of, walk
+from runyard.journal_walk import Damage, last_line, segments_of, walk
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 LIVE = "live"
@@ -57,6 +58,10 @@ class JournalStatus:
     """Files that were saved and are not at the server."""
     artifacts_unsent: int
     """Artifacts that were logged and are no versions."""
+    lines_written: int
+    """Lines of the console, as far as they are known: those on this disk, and those that an agent has read."""
+    lines_durable: int
+    """Of these, how many the server has."""
     message: str
     """Why the server refuses it, or what is damaged."""
     start_unix_ns: int
@@ -99,6 +104,7 @@ def read_status(folder: Path, disk: LocalDisk | None = None) -> JournalStatus:
     is_live = disk.is_locked(f"{folder}/writer.lock")
     written = max(int(mark.get("written_sequence") or 0), look.last_sequence, settled)
     state, message = _state(mark, start, look, is_live=is_live)
+    lines_written, lines_durable = _line_counts(disk, folder)
     return JournalStatus(
         folder=str(folder),
         path=str(answer.get("path") or "") or _path(start or {}),
@@ -112,6 +118,8 @@ def read_status(folder: Path, disk: LocalDisk | None = None) -> JournalStatus:
         records_unsent=0 if is_complete else look.record_count,
         files_unsent=_files_unsent(disk, folder, look, is_complete=is_complete),
         artifacts_unsent=count_unsent(folder / "artifacts"),
+        lines_written=lines_written,
+        lines_durable=lines_durable,
         message=message,
         start_unix_ns=int((start or {}).get("start_time_unix_ns") or _named_unix_ns(folder.name)),
         change_unix_ns=_change_unix_ns(folder),
@@ -172,6 +180,18 @@ def _state(
         more = f" (and {len(look.damages) - 1} more)" if len(look.damages) > 1 else ""
         return DAMAGED, f"{look.damages[0]}{more}"
     return UNSENT, told
+
+
+def _line_counts(disk: LocalDisk, folder: Path) -> tuple[int, int]:
+    """Returns how many lines of the console were written and how many of them are durable."""
+    console = folder / form.CONSOLE_JOURNAL
+    mark = read_json(disk, f"{console}/mark.json") or {}
+    durable = int(mark.get("lines_durable") or 0)
+    written = max(durable, int(mark.get("lines_written") or 0))
+    if not mark.get("is_complete") and console.is_dir():
+        with contextlib.suppress(UsageError):  # it has no segment (any more)
+            written = max(written, last_line(console))
+    return written, durable
 
 
 def _files_unsent(disk: LocalDisk, folder: Path, look: _Look, *, is_complete: bool) -> int:

@@ -262,3 +262,13 @@ def _shown(payload: bytes) -> Any:
     except UnicodeDecodeError:
         return {"hex": payload.hex()}
     return text if text.isprintable() else {"hex": payload.hex()}
+
+
+def last_line(folder: Path) -> int:
+    """Returns the highest number of a line in a console's journal; 0 if there is none."""
+    line = 0
+    for one in walk(segments_of(folder)):
+        if isinstance(one, Place) and one.frame.kind == form.CONSOLE and not one.problem:
+            first, _, _, count = form.CONSOLE_HEAD.unpack_from(one.frame.payload)
+            line = max(line, first + count - 1)
+    return line

@@ -47,6 +47,9 @@ class Outcome:
     """Whether the run was deleted on the server, and with that its data here."""
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    lines_written: int = 0
+    """Lines of the console that the agent has read."""
+    lines_durable: int = 0
 
 
 def await_durable(
@@ -85,7 +88,10 @@ def await_durable(
     mark = mark or Mark()
     if not mark.is_complete and mark.server != REFUSED and folder.path.exists():
         link.leave_to_agent()
+    lines_written, lines_durable = folder.read_line_counts()
     return Outcome(
+        lines_written=lines_written,
+        lines_durable=lines_durable,
         records_written=records_written,
         records_durable=max(0, min(mark.durable_sequence, records_written) - mark.records_refused),
         records_dropped=records_dropped,
@@ -119,11 +125,17 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
     if outcome.artifacts_durable:
         files += f", {count_text(outcome.artifacts_durable, 'artifact')}"
-    lines = [
-        f"{outcome.records_durable:,} of {outcome.records_written:,} records durable; {files}".replace(
-            ",", "," if outcome.records_written >= 10_000 else ""
+    if outcome.lines_written:
+        whole = (
+            f"{outcome.lines_durable:,} of "
+            if outcome.lines_durable < outcome.lines_written
+            else ""
         )
-    ]
+        files += f", {whole}{count_text(outcome.lines_written, 'line')} of the console"
+    records = f"{outcome.records_durable:,} of {outcome.records_written:,} records durable"
+    if outcome.records_written < 10_000:
+        records = records.replace(",", "")
+    lines = [f"{records}; {files}"]
     if outcome.records_dropped:
         lines.append(dropped_line(outcome.records_dropped))
     if outcome.records_refused:

@@ -143,6 +143,11 @@ class RunFolder:
             summary=_object(fields.get("summary")),
         )
 
+    def read_line_counts(self) -> tuple[int, int]:
+        """Returns how many lines of the console the agent has read, and how many of them are durable, as it last said."""
+        fields = _read_json(self.console_path / "mark.json") or {}
+        return int(fields.get("lines_written") or 0), int(fields.get("lines_durable") or 0)
+
     def read_mark(self) -> Mark | None:
         """Returns the agent's mark; None while there is none."""
         fields = _read_json(self.path / "mark.json")

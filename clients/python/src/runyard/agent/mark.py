@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from runyard.agent.line_count import LineCount
 from runyard.agent.ports import Disk, Rejection, StartedRun
 
 CONNECTING = "connecting"
@@ -48,6 +49,8 @@ class Mark:
         self.artifacts_durable = 0
         self.artifacts_failed = 0
         self.artifacts_total = 0
+        self.lines = LineCount()
+        """Lines of a console's journal."""
         self.points_rejected = 0
         self.rejections: list[dict[str, str]] = []
         self.refused_ranges: list[list[int]] = []
@@ -65,6 +68,7 @@ class Mark:
         """Moves the mark forward."""
         assert durable_sequence >= self.durable_sequence, "a mark never goes back"
         self.durable_sequence = durable_sequence
+        self.lines.settle(durable_sequence)
         self.touch()
 
     def refuse(self, first: int, last: int, message: str) -> None:
@@ -151,6 +155,8 @@ class Mark:
             "artifacts_durable": self.artifacts_durable,
             "artifacts_failed": self.artifacts_failed,
             "artifacts_total": self.artifacts_total,
+            "lines_written": self.lines.written,
+            "lines_durable": self.lines.durable,
             "points_rejected": self.points_rejected,
             "rejections": self.rejections,
             "refused_ranges": self.refused_ranges,
@@ -168,6 +174,8 @@ class Mark:
         self.is_dropped = bool(fields.get("is_dropped"))
         self.files_durable = int(fields.get("files_durable") or 0)
         self.files_failed = int(fields.get("files_failed") or 0)
+        durable_lines = int(fields.get("lines_durable") or 0)
+        self.lines = LineCount(durable_lines, durable_lines)
         self.points_rejected = int(fields.get("points_rejected") or 0)
         self.rejections = list(fields.get("rejections") or [])
         self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runyard import journal_format as form
 from runyard.agent import mark as marks
+from runyard.agent.columns import Piece
 from runyard.agent.ports import StartedRun
 from runyard.agent.reader import JournalFollower
 from runyard.agent.submission import submit_all
@@ -144,7 +145,7 @@ class SideJournal:
         remove_time_s = 0.0
         while self._uploader.refusal is None:
             is_last = self._is_last  # before reading: what was there by then is read
-            has_grown = await submit_all(self._journal, self._uploader, self.mark)
+            has_grown = await submit_all(self._journal, self._uploader, self.mark, hear=self._hear)
             if self._journal.blocked:
                 _log.error("side_journal_blocked %s: %s", self.folder, self._journal.blocked)
                 return
@@ -154,6 +155,9 @@ class SideJournal:
                 remove_time_s = loop.time() + REMOVE_INTERVAL_S
                 self._remove_durable()
             await asyncio.sleep(POLL_S)
+
+    def _hear(self, piece: Piece) -> None:
+        self.mark.lines.note(piece.events)
 
     def _remove_durable(self) -> None:
         removable = self._journal.removable(self.mark.durable_sequence)

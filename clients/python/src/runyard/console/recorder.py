@@ -13,7 +13,7 @@ from runyard.console.lines import LOGGED, STDERR, Block, ConsoleLines
 from runyard.console.redaction import Redaction
 from runyard.journal import JournalWriter
 from runyard.journal_room import JournalRoom
-from runyard.journal_walk import Place, end_of, segments_of, walk
+from runyard.journal_walk import end_of, last_line
 from runyard.text_format import bytes_text
 
 FLUSH_INTERVAL_S = 1.0
@@ -40,7 +40,7 @@ class ConsoleRecorder:
         redaction = Redaction(environ if is_redacting else {})
         goes_on_from = end_of(folder)
         self._lines = ConsoleLines(
-            first_line=_last_line(folder) + 1 if goes_on_from[0] else 1,
+            first_line=last_line(folder) + 1 if goes_on_from[0] else 1,
             redact=redaction.redact,
             ends_inside=redaction.ends_inside,
             secret_bytes_max=redaction.longest,
@@ -133,13 +133,3 @@ class ConsoleRecorder:
             stream = STDERR if block.stream == LOGGED else block.stream
             head = form.CONSOLE_HEAD.pack(block.first_line, block.time_unix_ns, stream, block.count)
             self._journal.append(form.CONSOLE, head + block.text)
-
-
-def _last_line(folder: Path) -> int:
-    """Returns the number of the last line that an earlier recorder left; 0 at first."""
-    line = 0
-    for one in walk(segments_of(folder)):
-        if isinstance(one, Place) and one.frame.kind == form.CONSOLE and not one.problem:
-            first, _, _, count = form.CONSOLE_HEAD.unpack_from(one.frame.payload)
-            line = max(line, first + count - 1)
-    return line
