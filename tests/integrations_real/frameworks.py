@@ -113,3 +113,31 @@ class Trainer:
 def points(rows: Any, name: str) -> list[tuple[int, float]]:
     """Returns (step, value) of a metric out of the rows of scan_history()."""
     return [(row["_step"], row[name]) for row in rows if name in row]
+
+
+def histograms(
+    yard: Yard, run_path: str, name: str
+) -> list[tuple[int, list[float], list[float], int]]:
+    """Returns (step, counts, edges, values in no bin) of each histogram of a name."""
+    found = []
+    for value in _media(yard, run_path, name):
+        histogram = value["histogram"]
+        counts, edges = histogram.get("counts", []), histogram["edges"]
+        found.append(
+            (int(value.get("step", 0)), counts, edges, int(histogram.get("nonFiniteCount", 0)))
+        )
+    return found
+
+
+def image_items(yard: Yard, run_path: str, name: str) -> list[tuple[int, list[dict[str, Any]]]]:
+    """Returns (step, what is told of each) of the images that were logged under a name."""
+    return [
+        (int(value.get("step", 0)), json.loads(value["itemsJson"]))
+        for value in _media(yard, run_path, name)
+    ]
+
+
+def _media(yard: Yard, run_path: str, name: str) -> list[dict[str, Any]]:
+    request = {"runPaths": [run_path], "names": [name], "stepCountMax": 1000}
+    reply = yard.call("query.v1.QueryService/QueryMedia", request)
+    return [stored["value"] for series in reply.get("series", []) for stored in series["values"]]

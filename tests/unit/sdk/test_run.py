@@ -124,7 +124,7 @@ def test_quiet_and_silent(
     monkeypatch.setenv("RUNYARD_SILENT", "1")
     with runyard.init() as run:
         run.log({"loss": 1.0})
-        run.watch(object())
+        run.write_traces([])
     assert capsys.readouterr() == ("", "")
 
 
@@ -189,8 +189,8 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
         project="p", save_code=False, sync_tensorboard=True, monitor_gym=True, anonymous="allow", force=True,
         magic=True, allow_val_change=True, settings=wandb.Settings(start_method="thread"), resume="allow",
     )  # fmt: skip
-    wandb.watch(None, log="all")
-    wandb.watch(None)
+    wandb.write_traces([])
+    wandb.write_traces([])
     wandb.alert(title="t", text="x")
     run.mark_preempting()
     wandb.define_metric("acc", summary="max")
@@ -203,7 +203,7 @@ def test_an_ordinary_wandb_script_runs(tmp_path: Path, capsys: pytest.CaptureFix
         change.get("alert") for change in changes
     ]
     assert "mark_preempting()" in [change.get("preemption_notice") for change in changes]
-    for word in ("monitor_gym", "start_method", "watch()"):
+    for word in ("monitor_gym", "start_method", "write_traces()"):
         assert err.count(f"NOTE {word}") + err.count(f"({word}") + err.count(f"'{word}'") == 1, (
             word,
             err,

@@ -188,6 +188,16 @@ def define_metric(name: str, *arguments: Any, **named: Any) -> Any:
     return _current("define_metric").define_metric(name, *arguments, **named)
 
 
+def watch(models: Any, *arguments: Any, **named: Any) -> None:
+    """Records gradients and parameters of torch modules in the current run; see Run.watch."""
+    _current("watch").watch(models, *arguments, **named)
+
+
+def unwatch(models: Any = None) -> None:
+    """Stops watching modules for the current run; see Run.unwatch."""
+    _current("unwatch").unwatch(models)
+
+
 def alert(title: str, text: str = "", level: Any = None, wait_duration: Any = None) -> None:
     """Tells people at once of what happened in the current run; see Run.alert."""
     _current("alert").alert(title, text, level, wait_duration)

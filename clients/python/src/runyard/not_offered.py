@@ -8,8 +8,6 @@ from typing import Any, Callable
 from runyard.errors import NotOffered
 
 HARMLESS: Mapping[str, str] = {
-    "watch": "gradients and parameters of models are not recorded yet; the call is passed over",
-    "unwatch": "gradients and parameters of models are not recorded yet; the call is passed over",
     "log_code": "only the script itself is recorded yet; the call is passed over",
     "write_traces": "traces are not recorded yet; the call is passed over",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from runyard import run_console
 from runyard.metric_log import MetricLog
@@ -13,6 +13,7 @@ from runyard.terminal import Terminal
 
 if TYPE_CHECKING:
     from runyard.active_run import RunParts
+    from runyard.model_watch import ModelWatches
 
 _console_lock = threading.Lock()
 
@@ -21,12 +22,50 @@ class RunIntegrations:
     """What `Run` offers to those who tie it to another library."""
 
     _metrics: MetricLog
+    _model_watches: ModelWatches | None = None
     _parts: RunParts
     _records: RunRecords
     _terminal: Terminal
 
-    def log_beside(self, data: Mapping[str, float], *, step: int, time_unix_ns: int) -> None:
-        """Records numbers of something that counts its steps by itself, with the time that they were made at.
+    def log(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Records values at a step; see Run.log."""
+        raise NotImplementedError
+
+    def watch(
+        self,
+        models: Any,
+        criterion: Any = None,
+        log: str | None = "gradients",
+        log_freq: int = 1000,
+        idx: int | None = None,
+        *,
+        log_graph: bool = False,
+    ) -> None:
+        """Records how gradients and parameters of a torch module, or of several, are spread, every `log_freq` passes.
+
+        `log` is "gradients", "parameters", "all" or None. The histograms `gradients/NAME` and `parameters/NAME` belong to the
+        step that is current; log() of the script ends it. `criterion`, `idx` and `log_graph` are taken for scripts
+        written for wandb and have no effect.
+        """
+        from runyard.model_watch import ModelWatches
+
+        if self._model_watches is None:
+            self._model_watches = ModelWatches(
+                lambda values: self.log(values, commit=False),
+                lambda sentence: self.note("watch", sentence),
+            )
+            self.before_end(self.unwatch)
+        self._model_watches.watch(models, what=log, log_freq=log_freq)
+
+    def unwatch(self, models: Any = None) -> None:
+        """Stops watching the modules, or all."""
+        if self._model_watches is not None:
+            self._model_watches.unwatch(models)
+
+    def log_beside(self, data: Mapping[str, Any], *, step: int, time_unix_ns: int) -> None:
+        """Records values of something that counts its steps by itself, with the time that they were made at.
 
         The run's own step stays as it is, whatever that step is.
         """

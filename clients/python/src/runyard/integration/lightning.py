@@ -100,6 +100,10 @@ class RunyardLogger(_Logger):  # type: ignore[misc]  # known where Lightning is 
         if values:
             self.experiment.log(values, step=step)
 
+    def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 1000) -> None:
+        """Records gradients and parameters of the module; see Run.watch."""
+        self.experiment.watch(model, log=log, log_freq=log_freq)
+
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Logs a checkpoint at once, or notes who saves them."""
         if self._log_model == "all":
