@@ -1,89 +1,150 @@
-"""Writes with one of the writers of event files while a run of its own steps follows: WRITER RUN_ID."""
+"""Writes with real writers of event files, one after the other, each beside a run of its own steps: KIND ...
+
+`live` writes with tensorboardX without flushing, says so, and waits to be killed.
+"""
 
 import json
 import sys
 import time
 
+import numpy as np
+
 import runyard
 
-STEPS, OWN_STEPS = 50, 5
+STEPS = 50
 
 
-def torch_writer(folder):
-    from torch.utils.tensorboard import SummaryWriter
+class Torch:
+    is_new_style = False
 
-    writer = SummaryWriter(folder)
-    return lambda tag, value, step: writer.add_scalar(tag, value, step), writer.flush
+    def __init__(self, folder):
+        from torch.utils.tensorboard import SummaryWriter
 
+        self.writer = SummaryWriter(folder)
 
-def torch_writer_new_style(folder):
-    from torch.utils.tensorboard import SummaryWriter
+    def scalar(self, tag, value, step):
+        self.writer.add_scalar(tag, value, step, new_style=self.is_new_style)
 
-    writer = SummaryWriter(folder)
-    return lambda tag, value, step: writer.add_scalar(
-        tag, value, step, new_style=True
-    ), writer.flush
+    def histogram(self, tag, values, step):
+        self.writer.add_histogram(tag, values, step)
 
+    def image(self, tag, pixels, step):
+        self.writer.add_image(tag, pixels, step, dataformats="HWC")
 
-def tensorboardx_writer(folder):
-    from tensorboardX import SummaryWriter
-
-    writer = SummaryWriter(folder)
-    return lambda tag, value, step: writer.add_scalar(tag, value, step), writer.close
+    def end(self):
+        self.writer.flush()
 
 
-def tensorflow_writer(folder):
-    import tensorflow as tf
-
-    writer = tf.summary.create_file_writer(folder)
-
-    def write(tag, value, step):
-        with writer.as_default():
-            tf.summary.scalar(tag, value, step=step)
-
-    return write, lambda: None  # never flushed: runyard asks for it
+class TorchNew(Torch):
+    is_new_style = True
 
 
-def tensorflow1_writer(folder):
-    import tensorflow as tf
+class TensorboardX(Torch):
+    def __init__(self, folder):
+        from tensorboardX import SummaryWriter
 
-    tf.compat.v1.disable_eager_execution()
-    writer = tf.compat.v1.summary.FileWriter(folder)
+        self.writer = SummaryWriter(folder)
 
-    def write(tag, value, step):
-        summary = tf.compat.v1.Summary(
-            value=[tf.compat.v1.Summary.Value(tag=tag, simple_value=value)]
-        )
-        writer.add_summary(summary, step)
+    def scalar(self, tag, value, step):
+        self.writer.add_scalar(tag, value, step)
 
-    return write, writer.flush
+    def end(self):
+        self.writer.close()
+
+
+class TensorFlow:
+    def __init__(self, folder):
+        import tensorflow as tf
+
+        self.tf, self.writer = tf, tf.summary.create_file_writer(folder)
+
+    def scalar(self, tag, value, step):
+        with self.writer.as_default():
+            self.tf.summary.scalar(tag, value, step=step)
+
+    def histogram(self, tag, values, step):
+        with self.writer.as_default():
+            self.tf.summary.histogram(tag, values, step=step)
+
+    def image(self, tag, pixels, step):
+        with self.writer.as_default():
+            self.tf.summary.image(tag, pixels[None], step=step)
+
+    def end(self):
+        """Does nothing: runyard asks the writer for what it holds back."""
+
+
+class TensorFlow1:
+    def __init__(self, folder):
+        import tensorflow as tf
+
+        self.v1 = tf.compat.v1
+        with tf.Graph().as_default():
+            self.writer = self.v1.summary.FileWriter(folder)
+
+    def scalar(self, tag, value, step):
+        summary = self.v1.Summary(value=[self.v1.Summary.Value(tag=tag, simple_value=value)])
+        self.writer.add_summary(summary, step)
+
+    histogram = image = None
+
+    def end(self):
+        self.writer.flush()
 
 
 WRITERS = {
-    "torch": torch_writer,
-    "torch-new": torch_writer_new_style,
-    "tensorboardX": tensorboardx_writer,
-    "tensorflow": tensorflow_writer,
-    "tensorflow1": tensorflow1_writer,
+    "torch": Torch,
+    "torch-new": TorchNew,
+    "tensorboardX": TensorboardX,
+    "tensorflow": TensorFlow,
+    "tensorflow1": TensorFlow1,
 }
 
 
-def main() -> None:
-    kind, run_id = sys.argv[1:]
-    run = runyard.init(id=run_id, sync_tensorboard=True)
-    write, end = WRITERS[kind]("logs")
+def write(kind):
+    run = runyard.init(id=f"tb-{kind}", sync_tensorboard=True)
+    writer = WRITERS[kind](f"logs-{kind}")
     begin = time.time()
     for step in range(STEPS):
-        write("train/loss", 1 / (step + 1), step * 10)
-        write("acc", step / STEPS, step * 10)
+        writer.scalar("train/loss", 1 / (step + 1), step * 10)
+        writer.scalar("acc", step / STEPS, step * 10)
         if step % 10 == 0:
             run.log({"own": step})
-    write("odd", float("nan"), 7)
-    write("odd", float("inf"), 8)
-    write("back", 1.5, 100)
-    write("back", 2.5, 3)
-    end()
-    print("told", json.dumps({"begin": begin, "end": time.time(), "step": run.step}), flush=True)
+    for value, step in ((float("nan"), 7), (float("inf"), 8)):
+        writer.scalar("odd", value, step)
+    for value, step in ((1.5, 100), (2.5, 3)):
+        writer.scalar("back", value, step)
+    values = np.random.default_rng(2).normal(size=1000)
+    if writer.histogram is not None:
+        writer.histogram("weights", values, 20)
+        writer.image("picture", np.arange(4 * 6 * 3, dtype="uint8").reshape(4, 6, 3), 30)
+    writer.end()
+    told = {
+        "begin": begin,
+        "end": time.time(),
+        "step": run.step,
+        "min": values.min(),
+        "max": values.max(),
+    }
+    run.finish()
+    return told
+
+
+def live():
+    run = runyard.init(id="tb-live", sync_tensorboard=True)
+    writer = TensorboardX("logs-live")
+    for step in range(10):
+        writer.scalar("loss", float(step), step)
+    print("written", run.id, flush=True)
+    sys.stdin.readline()
+
+
+def main() -> None:
+    kinds = sys.argv[1:]
+    if kinds == ["live"]:
+        live()
+    else:
+        print("told", json.dumps({kind: write(kind) for kind in kinds}), flush=True)
 
 
 main()

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from runyard.integration import event_files
 from runyard.integration.event_files import PATIENCE, EventFile
-from runyard.integration.event_records import DamagedRecord, EventParser, Scalar, crc32c, frame
+from runyard.integration.event_records import EventParser, crc32c, frame
+from runyard.integration.event_values import Found
+from runyard.integration.event_wire import DamagedRecord
 from tests.unit.sdk.event_messages import (
     bytes_field,
     event,
@@ -27,8 +29,8 @@ from tests.unit.sdk.event_messages import (
 FLOAT, DOUBLE, INT32, INT64, BFLOAT16, HALF, STRING = 1, 2, 3, 9, 14, 19, 7
 
 
-def read_all(file: EventFile, *, is_last: bool = False) -> list[Scalar]:
-    found: list[Scalar] = []
+def read_all(file: EventFile, *, is_last: bool = False) -> list[Found]:
+    found: list[Found] = []
     while file.read(found.append, is_last=is_last):
         pass
     return found
@@ -153,7 +155,7 @@ def test_long_records_are_read_or_passed_over(
     ],
 )  # fmt: skip
 def test_numbers_in_tensors(message: bytes, expected: float | None) -> None:
-    """Scalars of every type are read, as lists, packed, or as bytes; other tensors are no numbers."""
+    """Founds of every type are read, as lists, packed, or as bytes; other tensors are no numbers."""
     found = EventParser().parse(memoryview(event(tensor("t", message, "scalars"))))
     assert [scalar.value for scalar in found] == ([] if expected is None else [expected])
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import runyard
 from runyard import journal_format as form
 from runyard.active_run import Run
 from runyard.errors import InvalidArgument, UsageError
-from runyard.integration import event_writers, import_hook, tensorboard
+from runyard.integration import event_records, event_writers, import_hook, tensorboard
 from runyard.journal_reader import JournalReader
-from tests.unit.sdk.event_messages import record
+from runyard.media.image import Image
+from tests.unit.sdk.event_messages import bytes_field, double_field, event, record
 
 WRITER = """
 from pathlib import Path
@@ -144,6 +146,36 @@ def test_names_that_cannot_be_are_told(capsys: pytest.CaptureFixture[str]) -> No
     err = capsys.readouterr().err
     assert err.count("is left out: its name holds a control character") == 1
     assert "from byte" in err
+
+
+def test_media_are_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    """Histograms and images are there with their steps; an image that is none is told and left out, what follows is not."""
+    Path("logs").mkdir()
+    Image(np.zeros((2, 3, 3), np.uint8))._content.copied(Path("picture.png"))
+    picture = Path("picture.png").read_bytes()
+    values = [
+        bytes_field(1, b"h")
+        + bytes_field(5, double_field(2, 2.0) + double_field(6, 2.0) + double_field(7, 4.0)),
+        bytes_field(1, b"i") + bytes_field(4, bytes_field(4, b"no image")),
+        bytes_field(1, b"i") + bytes_field(4, bytes_field(4, picture)),
+    ]
+    written = b"".join(
+        event_records.frame(event(value, step=step)) for step, value in enumerate(values)
+    )
+    Path("logs/events.out.tfevents.1").write_bytes(written + record("loss", 1.0, 9))
+    with runyard.init() as run:
+        tensorboard.watch("logs")
+    (folder,) = Path("journals").glob("run-*")
+    media = [
+        frame.content for frame in JournalReader.open(folder).frames() if frame.kind == form.MEDIA
+    ]
+    assert [(one["name"], one["kind"], one["step"]) for one in media] == [
+        ("h", "histogram", 0),
+        ("i", "image", 2),
+    ]
+    assert media[0]["histogram"]["counts"] == [4.0]
+    assert points(run) == {"loss": [(9, 1.0)]}
+    assert "a value of 'i' is left out" in capsys.readouterr().err
 
 
 def test_a_watch_can_be_stopped() -> None:

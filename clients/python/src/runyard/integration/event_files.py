@@ -9,18 +9,18 @@ from runyard.integration.event_records import (
     FOOT_BYTES,
     HEAD_BYTES,
     RECORD_BYTES_MAX,
-    DamagedRecord,
     EventParser,
-    Scalar,
     check_payload,
     payload_bytes,
 )
+from runyard.integration.event_values import Found
+from runyard.integration.event_wire import DamagedRecord
 
 CHUNK_BYTES = 256 << 10
 PATIENCE = 5
 """So many looks at what seems damaged before it is given up: its writer may be in the middle of it."""
 
-Take = Callable[[Scalar], None]
+Take = Callable[[Found], None]
 
 
 class EventFile:
@@ -102,8 +102,8 @@ class EventFile:
                         return
                     self.problem = f"the record at byte {self.offset:,} is left out: {error}"
                     found = []
-                for scalar in found:
-                    take(scalar)
+                for value in found:
+                    take(value)
             self._look_count = 0
             self.offset += end + FOOT_BYTES - place
 

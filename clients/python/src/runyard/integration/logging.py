@@ -56,6 +56,8 @@ def _is_printed(record: logging.LogRecord) -> bool:
 
 def _prints(handler: logging.Handler) -> bool:
     stream: Any = getattr(handler, "stream", None)
+    if stream is None:  # that of rich
+        stream = getattr(getattr(handler, "console", None), "file", None)
     if isinstance(handler, RunyardHandler) or stream is None:
         return False
     if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):

@@ -13,6 +13,9 @@ from runyard.metric_log import scalar_of
 if TYPE_CHECKING:
     from runyard.active_run import Run
 
+DEPTH_MAX = 16
+"""Settings that are nested deeper become text."""
+
 
 def open_run(run: Run | None, what: str) -> Run:
     """Returns the run given, or the current one; raises UsageError where there is none."""
@@ -32,16 +35,18 @@ def numbers_of(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def plain_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain_settings(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Returns settings as a config takes them: numbers, text, lists and dicts; of anything else its text."""
-    return {str(name): _plain(value) for name, value in values.items() if not callable(value)}
+    return {
+        str(name): _plain(value, depth) for name, value in values.items() if not callable(value)
+    }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, (bool, str, numbers.Real)):
         return value
-    if isinstance(value, Mapping):
-        return plain_settings(value)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+    if isinstance(value, Mapping) and depth < DEPTH_MAX:
+        return plain_settings(value, depth + 1)
+    if isinstance(value, (list, tuple, set, frozenset)) and depth < DEPTH_MAX:
+        return [_plain(item, depth + 1) for item in value]
     return str(value)

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runyard.errors import InvalidArgument, UsageError
+from runyard.errors import Error, InvalidArgument, UsageError
 from runyard.integration import event_writers
 from runyard.integration.event_files import EventFile
-from runyard.integration.event_records import Scalar
+from runyard.integration.event_values import Found, as_media
 from runyard.naming import metric_name_problem
 
 if TYPE_CHECKING:
@@ -171,17 +171,21 @@ class Watch:
                 self._files[path] = begun, name
 
     def _read(self, file: EventFile, prefix: str, *, is_last: bool) -> None:
-        def take(scalar: Scalar) -> None:
-            name = f"{prefix}/{scalar.tag}" if prefix else scalar.tag
+        def take(found: Found) -> None:
+            name = f"{prefix}/{found.tag}" if prefix else found.tag
             problem = metric_name_problem(name)
             if problem:
                 self._tell(
                     name,
-                    f"TensorBoard: the tag {scalar.tag[:100]!r} is left out: its name {problem}",
+                    f"TensorBoard: the tag {found.tag[:100]!r} is left out: its name {problem}",
                 )
                 return
-            time_unix_ns = scalar.time_unix_ns or time.time_ns()
-            self.run.log_beside({name: scalar.value}, step=scalar.step, time_unix_ns=time_unix_ns)
+            time_unix_ns = found.time_unix_ns or time.time_ns()
+            try:
+                value = as_media(found.value)
+                self.run.log_beside({name: value}, step=found.step, time_unix_ns=time_unix_ns)
+            except (Error, TypeError) as error:  # an image that is none, say
+                self._tell(name, f"TensorBoard: a value of {name!r} is left out: {error}")
 
         start_s = time.monotonic()
         while file.read(take, is_last=is_last):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from runyard.integration.open_run import numbers_of, open_run
@@ -21,7 +22,7 @@ class RunyardCallback(_TrainingCallback):  # type: ignore[misc]  # known where X
     """Records each round as one step of the run: `xgboost.train(…, callbacks=[RunyardCallback()])`, `xgboost.cv`, or an estimator.
 
     Numbers are named DATA/METRIC; those of `cv` are means, and DATA/METRIC.std beside them. `round` is the number that XGBoost
-    gives the round.
+    gives the round. Of the workers of a distributed training the first one records.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class RunyardCallback(_TrainingCallback):  # type: ignore[misc]  # known where X
 
     def before_training(self, model: Any) -> Any:
         """Keeps the parameters in the config."""
+        if _rank():
+            return model
         run = self._run()
         boosters = [fold.bst for fold in model.cvfolds] if hasattr(model, "cvfolds") else [model]
         for booster in boosters[:1]:
@@ -44,6 +47,8 @@ class RunyardCallback(_TrainingCallback):  # type: ignore[misc]  # known where X
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         """Records the round; training goes on."""
+        if _rank():
+            return False
         values: dict[str, Any] = {"round": epoch}
         for data, metrics in evals_log.items():
             for metric, history in metrics.items():
@@ -57,6 +62,8 @@ class RunyardCallback(_TrainingCallback):  # type: ignore[misc]  # known where X
 
     def after_training(self, model: Any) -> Any:
         """Keeps the best round and the importances of features in the summary."""
+        if _rank():
+            return model
         found: dict[str, Any] = {}
         for name in ("best_iteration", "best_score"):
             value = _attribute(model, name)
@@ -79,6 +86,12 @@ class RunyardCallback(_TrainingCallback):  # type: ignore[misc]  # known where X
 
     def _run(self) -> Run:
         return open_run(self._given_run, "RunyardCallback")
+
+
+def _rank() -> int:
+    """Returns which worker of a distributed training this is; 0 where there is but one."""
+    collective = sys.modules.get("xgboost.collective")
+    return int(collective.get_rank()) if collective is not None else 0
 
 
 def _attribute(model: Any, name: str) -> float | None:
