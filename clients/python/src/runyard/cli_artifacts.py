@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runyard.errors import InvalidArgument
+from runyard.errors import InvalidArgument, NotFound
 from runyard.text_format import bytes_text, count_text, iso_time, table_lines
 
 _EPILOG = """\
@@ -264,7 +264,13 @@ def _lineage(options: argparse.Namespace) -> int:
     from runyard.api import Api
 
     with Api(options.base_url) as api:
-        lineage = api.lineage(options.path, options.depth)
+        try:
+            lineage = api.lineage(options.path, options.depth)
+        except NotFound:
+            if ":" in options.path:
+                raise
+            # A path without an alias may be that of a run, or of an artifact's latest version.
+            lineage = api.lineage(f"{options.path}:latest", options.depth)
     if options.json:
         print(json.dumps(dataclasses.asdict(lineage)))
         return 0
