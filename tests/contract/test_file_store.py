@@ -43,10 +43,18 @@ def make_upload(name: str, *, number: int = 1, size_bytes: int = 10, time: int =
 
 async def add_file(store: FileStore, name: str, *, number: int, size_bytes: int = 10) -> StoredFile:
     upload = make_upload(name, number=number, size_bytes=size_bytes)
-    await store.insert_upload(upload)
-    file = await store.complete_upload(upload.upload_id, time_unix_ns=100 + number)
+    await store.insert_uploads([upload])
+    file = await complete(store, upload.upload_id, time_unix_ns=100 + number)
     assert file is not None
     return file
+
+
+async def find_upload(store: FileStore, upload_id: str) -> Upload | None:
+    return (await store.find_uploads([upload_id]))[0]
+
+
+async def complete(store: FileStore, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
+    return (await store.complete_uploads([upload_id], time_unix_ns=time_unix_ns))[0]
 
 
 async def released_keys(store: FileStore) -> set[str]:
@@ -56,9 +64,9 @@ async def released_keys(store: FileStore) -> set[str]:
 async def test_an_upload_comes_back_as_it_was(store: FileStore) -> None:
     """Returns the upload, completed or not, or None."""
     upload = make_upload("a/b.txt")
-    await store.insert_upload(upload)
-    assert upload == await store.find_upload("u1")
-    assert await store.find_upload("u2") is None
+    await store.insert_uploads([upload])
+    assert upload == await find_upload(store, "u1")
+    assert await find_upload(store, "u2") is None
     assert await store.find_file(RUN, "a/b.txt") is None
 
 
@@ -66,13 +74,25 @@ async def test_a_repeated_completion_gets_the_first_answer(store: FileStore) -> 
     """A repeat MUST return the first answer and change nothing."""
     file = await add_file(store, "a", number=1)
     await add_file(store, "a", number=2)
-    assert file == await store.complete_upload("u1", time_unix_ns=999)
+    assert file == await complete(store, "u1", time_unix_ns=999)
     found = await store.find_file(RUN, "a")
     assert found is not None
     assert found.object_key == "runs/1/2"
-    upload = await store.find_upload("u1")
+    upload = await find_upload(store, "u1")
     assert upload is not None
     assert file == upload.completed_file
+
+
+async def test_many_uploads_at_once(store: FileStore) -> None:
+    """Each has its answer, in the order of the call; unknown ones are None, one that is named twice is completed once."""
+    uploads = [make_upload(f"f{n}", number=n) for n in (1, 2, 3)]
+    await store.insert_uploads(uploads)
+    await store.insert_uploads([])
+    assert [uploads[2], None, uploads[0]] == await store.find_uploads(["u3", "nobody", "u1"])
+    done = await store.complete_uploads(["u3", "nobody", "u1", "u3"], time_unix_ns=9)
+    assert [file and file.name for file in done] == ["f3", None, "f1", "f3"]
+    assert await store.find_file(RUN, "f2") is None
+    assert await store.count_files(RUN, prefix="") == (2, 20)
 
 
 async def test_an_upload_that_was_begun_is_found(store: FileStore) -> None:
@@ -86,11 +106,11 @@ async def test_an_upload_that_was_begun_is_found(store: FileStore) -> None:
     assert await find() is None
     for number, time in ((1, 30), (2, 40), (3, 20)):
         upload = make_upload("a", number=number, time=time)
-        await store.insert_upload(replace(upload, sha256=sha256))
+        await store.insert_uploads([replace(upload, sha256=sha256)])
     assert (await find(), await find("b"), await find(part_count=2)) == ("u2", None, None)
     assert await store.renew_upload("u3", time_unix_ns=50)
     assert await find() == "u3"
-    await store.complete_upload("u3", time_unix_ns=60)
+    await complete(store, "u3", time_unix_ns=60)
     assert not await store.renew_upload("u3", time_unix_ns=70)
     assert not await store.renew_upload("unknown", time_unix_ns=70)
     assert await find() == "u2"
@@ -100,7 +120,7 @@ async def test_an_upload_that_was_begun_is_found(store: FileStore) -> None:
 
 async def test_completing_an_unknown_upload_is_none(store: FileStore) -> None:
     """None if there is no such upload."""
-    assert await store.complete_upload("nobody", time_unix_ns=1) is None
+    assert await complete(store, "nobody", time_unix_ns=1) is None
 
 
 async def test_a_replaced_file_releases_its_object(store: FileStore) -> None:
@@ -131,11 +151,13 @@ async def test_names_are_listed_by_their_bytes(store: FileStore) -> None:
 async def test_an_object_with_two_names_lives_until_both_are_gone(store: FileStore) -> None:
     """Several names may share an object; it is released with its last name."""
     file = await add_file(store, "a", number=1)
-    assert file == await store.find_content(RUN, file.sha256)
-    assert await store.find_content(RunKey(1), file.sha256) is None
+    wanted = [("b", file.sha256), ("a", b"o" * 32), ("a", file.sha256)]
+    assert [file, None, file] == await store.find_present(RUN, wanted)
+    assert await store.find_present(RunKey(1), wanted) == [None] * 3
     linked = replace(file, name="b", content_type="text/csv", update_time_unix_ns=7)
     assert await store.link_file(linked)
     assert linked == await store.find_file(RUN, "b")
+    assert [linked, None, file] == await store.find_present(RUN, wanted)
     assert ([file], []) == await store.delete_files(RUN, ["a", "a", "unknown"])
     assert set() == await released_keys(store)
     expected = ([linked], [ReleasedObject(file.object_key, file.size_bytes)])
@@ -163,25 +185,25 @@ async def test_linking_over_a_name_releases_what_it_held(store: FileStore) -> No
 
 async def test_old_uploads_are_listed_and_forgotten(store: FileStore) -> None:
     """Returns uploads made before that time, oldest first; a forgotten one that was not completed releases its object."""
-    await store.insert_upload(make_upload("x", number=1, time=30))
-    await store.insert_upload(make_upload("y", number=2, time=10))
-    await store.insert_upload(make_upload("z", number=3, time=50))
-    await store.complete_upload("u2", time_unix_ns=11)
+    await store.insert_uploads([make_upload("x", number=1, time=30)])
+    await store.insert_uploads([make_upload("y", number=2, time=10)])
+    await store.insert_uploads([make_upload("z", number=3, time=50)])
+    await complete(store, "u2", time_unix_ns=11)
     old = await store.list_uploads(created_before_unix_ns=50, limit=10)
     assert [upload.upload_id for upload in old] == ["u2", "u1"]
     for upload_id in ("u1", "u2", "u1"):
         await store.delete_upload(upload_id)
     assert {"runs/1/1"} == await released_keys(store)
     assert await store.find_file(RUN, "y") is not None
-    assert await store.complete_upload("u1", time_unix_ns=60) is None
+    assert await complete(store, "u1", time_unix_ns=60) is None
 
 
 async def test_many_completions_of_one_name_leave_one_object(store: FileStore) -> None:
     """Each call is one transaction: of uploads completed at once one stays, the others' objects are released."""
     numbers = range(1, 9)
     for number in numbers:
-        await store.insert_upload(make_upload("same", number=number))
-    await asyncio.gather(*(store.complete_upload(f"u{n}", time_unix_ns=n) for n in numbers))
+        await store.insert_uploads([make_upload("same", number=number)])
+    await asyncio.gather(*(complete(store, f"u{n}", time_unix_ns=n) for n in numbers))
     file = await store.find_file(RUN, "same")
     assert file is not None
     assert {f"runs/1/{n}" for n in numbers} - {file.object_key} == await released_keys(store)

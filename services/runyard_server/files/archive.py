@@ -291,7 +291,7 @@ class Archiver:
             multipart_id=multipart_id,
             create_time_unix_ns=self._clock.now_unix_ns(),
         )
-        await self._files.insert_upload(upload)
+        await self._files.insert_uploads([upload])
         stored = await self._send(upload, draft)
         if stored is None or stored.size_bytes != size_bytes:
             raise Unavailable(
@@ -299,7 +299,7 @@ class Archiver:
                 f"the object store has {stored.size_bytes if stored else 0} bytes of an archive of {size_bytes}",
                 metadata={"store": "s3"},
             )
-        await self._files.complete_upload(upload_id, time_unix_ns=self._clock.now_unix_ns())
+        await self._files.complete_uploads([upload_id], time_unix_ns=self._clock.now_unix_ns())
         await self._files.delete_upload(upload_id)
 
     async def _send(self, upload: Upload, draft: ArchiveDraft) -> Blob | None:

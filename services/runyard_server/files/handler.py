@@ -8,8 +8,11 @@ import grpc.aio
 
 from runyard_protos.files.v1 import files_pb2 as pb
 from runyard_protos.files.v1 import files_pb2_grpc as pb_grpc
+from runyard_server.domain.errors import DomainError
 from runyard_server.domain.run import RunKey
+from runyard_server.files.file_uploads import PlannedUpload
 from runyard_server.files.uploads import Announcement
+from runyard_server.rpc.errors import status_code
 from runyard_server.rpc.message_values import timestamp_from_unix_ns
 from runyard_server.storage.ports.files import StoredFile
 
@@ -33,24 +36,21 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
     async def CreateUpload(
         self, request: pb.CreateUploadRequest, context: Any
     ) -> pb.CreateUploadResponse:
-        planned = await self._service.create_upload(
-            request.run_path,
-            Announcement(
-                name=request.name,
-                size_bytes=request.size_bytes,
-                sha256=request.sha256,
-                content_type=request.content_type,
-                part_md5s=tuple(request.part_md5s),
-                part_bytes=request.part_bytes,
-            ),
-        )
-        if planned.upload is None:
-            return pb.CreateUploadResponse(is_present=True)
-        return pb.CreateUploadResponse(
-            upload_id=planned.upload.upload_id,
-            part_bytes=planned.upload.part_bytes,
-            part_urls=planned.part_urls,
-            part_etags=planned.part_etags,
+        planned = await self._service.create_upload(request.run_path, _announcement(request))
+        return _plan_message(planned)
+
+    async def CreateUploads(
+        self, request: pb.CreateUploadsRequest, context: Any
+    ) -> pb.CreateUploadsResponse:
+        asks = [_announcement(upload) for upload in request.uploads]
+        answers = await self._service.create_uploads(request.run_path, asks)
+        return pb.CreateUploadsResponse(
+            answers=[
+                _refusal_message(answer)
+                if isinstance(answer, DomainError)
+                else pb.UploadAnswer(plan=_plan_message(answer))
+                for answer in answers
+            ]
         )
 
     async def CompleteUpload(
@@ -58,6 +58,20 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
     ) -> pb.CompleteUploadResponse:
         file = await self._service.complete_upload(request.upload_id, list(request.part_etags))
         return pb.CompleteUploadResponse(file=_file_message(file))
+
+    async def CompleteUploads(
+        self, request: pb.CompleteUploadsRequest, context: Any
+    ) -> pb.CompleteUploadsResponse:
+        arrivals = [(upload.upload_id, list(upload.part_etags)) for upload in request.uploads]
+        answers = await self._service.complete_uploads(arrivals)
+        return pb.CompleteUploadsResponse(
+            answers=[
+                _refusal_message(answer)
+                if isinstance(answer, DomainError)
+                else pb.UploadAnswer(file=_file_message(answer))
+                for answer in answers
+            ]
+        )
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
         page = await self._service.list_files(
@@ -126,6 +140,35 @@ class FilesHandler(pb_grpc.FilesServiceServicer):
             size_bytes=request.size_bytes,
         )
         return pb.ReadConsoleArchiveResponse(content=content)
+
+
+def _announcement(request: pb.CreateUploadRequest) -> Announcement:
+    return Announcement(
+        name=request.name,
+        size_bytes=request.size_bytes,
+        sha256=request.sha256,
+        content_type=request.content_type,
+        part_md5s=tuple(request.part_md5s),
+        part_bytes=request.part_bytes,
+    )
+
+
+def _plan_message(planned: PlannedUpload) -> pb.CreateUploadResponse:
+    if planned.upload is None:
+        return pb.CreateUploadResponse(is_present=True)
+    return pb.CreateUploadResponse(
+        upload_id=planned.upload.upload_id,
+        part_bytes=planned.upload.part_bytes,
+        part_urls=planned.part_urls,
+        part_etags=planned.part_etags,
+    )
+
+
+def _refusal_message(error: DomainError) -> pb.UploadAnswer:
+    refusal = pb.UploadRefusal(
+        status=status_code(error).name, reason=error.reason, message=error.message
+    )
+    return pb.UploadAnswer(refusal=refusal)
 
 
 def _file_message(file: StoredFile) -> pb.File:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc.aio
-from prometheus_client import Counter
 
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import (
-    FailedPrecondition,
+    DomainError,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -25,6 +24,7 @@ from runyard_server.files.artifacts import Artifacts, Metadata
 from runyard_server.files.artifacts_handler import ArtifactsHandler
 from runyard_server.files.contents import Contents
 from runyard_server.files.drafts import Drafts
+from runyard_server.files.file_uploads import FileUploads, PlannedUpload, check_upload_count
 from runyard_server.files.handler import FilesHandler
 from runyard_server.files.names import check_file_name, download_headers
 from runyard_server.files.purge import Purge
@@ -37,18 +37,12 @@ from runyard_server.storage.ports.files import (
     FilesFreed,
     FileStore,
     StoredFile,
-    Upload,
 )
 
 DELETE_COUNT_MAX = 1000
 READ_BYTES_DEFAULT = 1024**2
 READ_BYTES_MAX = 4 * 1024**2
 """Most bytes of a file that go through the services at once."""
-
-UPLOADS = Counter(
-    "runyard_uploads_total", "Uploads announced and completed, by result.", ["result"]
-)
-UPLOADED_BYTES = Counter("runyard_uploaded_bytes_total", "Bytes of completed uploads.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +65,6 @@ class FilesConfig:
     """Entries that one version of an artifact may have."""
     is_etag_md5: bool = True
     """Whether the object store's ETags are MD5s; False for buckets encrypted with KMS. Then only sizes are checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedUpload:
-    """What CreateUpload answers; `upload` is None if the run has these bytes already."""
-
-    upload: Upload | None
-    part_urls: tuple[str, ...] = ()
-    part_etags: tuple[str, ...] = ()
-    """ETags of parts that are there already, "" for the others; empty if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +126,13 @@ class FilesService:
         self._transfers = Transfers(
             blobs, url_expiry_s=config.url_expiry_s, is_etag_md5=config.is_etag_md5
         )
+        self._uploads = FileUploads(
+            files=files,
+            transfers=self._transfers,
+            clock=clock,
+            size_bytes_max=config.file_bytes_max,
+            part_bytes_min=config.part_bytes_min,
+        )
         self._purge = Purge(
             files=files, blobs=blobs, clock=clock, upload_age_max_s=config.upload_age_max_s
         )
@@ -197,63 +188,34 @@ class FilesService:
     async def stop(self) -> None:
         """Does nothing: no work outlives its call."""
 
+    async def create_uploads(
+        self, run_path: str, asks: Sequence[uploads.Announcement]
+    ) -> list[PlannedUpload | DomainError]:
+        """Announces files and returns where to send each, or why it is refused. Safe to repeat."""
+        check_upload_count("uploads", len(asks))
+        run = await self._siblings.get_run(path=run_path)
+        return await self._uploads.create(run.run_key, asks)
+
     async def create_upload(self, run_path: str, ask: uploads.Announcement) -> PlannedUpload:
         """Announces a file and returns where to send it. Safe to repeat: an upload in parts that was begun goes on."""
-        ask = uploads.check_announcement(ask, size_bytes_max=self._config.file_bytes_max)
-        parts = uploads.cut_into_parts(
-            ask.size_bytes,
-            part_bytes_min=self._config.part_bytes_min,
-            wanted_bytes=ask.part_bytes,
-        )
-        uploads.check_part_md5s(ask.name, ask.part_md5s, parts)
-        run = await self._siblings.get_run(path=run_path)
-        if await self._has_content(run.run_key, ask):
-            UPLOADS.labels("present").inc()
-            return PlannedUpload(None)
-        if parts.part_count > 1:
-            begun = await self._go_on(run.run_key, ask, parts)
-            if begun is not None:
-                UPLOADS.labels("continued").inc()
-                return begun
-        upload_id = f"{self._clock.random_bits(128):032x}"
-        object_key = uploads.make_object_key(run.run_key, ask.sha256, upload_id)
-        multipart_id = await self._transfers.begin(object_key, parts, content_type=ask.content_type)
-        upload = Upload(
-            upload_id=upload_id,
-            run_key=run.run_key,
-            name=ask.name,
-            object_key=object_key,
-            size_bytes=ask.size_bytes,
-            sha256=ask.sha256,
-            content_type=ask.content_type,
-            part_bytes=parts.part_bytes,
-            part_count=parts.part_count,
-            part_md5s=ask.part_md5s,
-            multipart_id=multipart_id,
-            create_time_unix_ns=self._clock.now_unix_ns(),
-        )
-        await self._files.insert_upload(upload)
-        UPLOADS.labels("announced").inc()
-        return PlannedUpload(upload, await self._transfers.sign(upload))
+        [answer] = await self.create_uploads(run_path, [ask])
+        if isinstance(answer, DomainError):
+            raise answer
+        return answer
+
+    async def complete_uploads(
+        self, arrivals: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[StoredFile | DomainError]:
+        """Makes uploaded files visible if they are what was announced, or says why not. Safe to repeat."""
+        check_upload_count("uploads", len(arrivals))
+        return await self._uploads.complete(arrivals)
 
     async def complete_upload(self, upload_id: str, etags: Sequence[str]) -> StoredFile:
         """Makes an uploaded file visible if it is what was announced. Safe to repeat."""
-        upload = await self._files.find_upload(upload_id)
-        if upload is None:
-            raise _unknown_upload(upload_id)
-        if upload.completed_file is not None:
-            return upload.completed_file
-        try:
-            await self._transfers.receive(upload, etags)
-        except FailedPrecondition:
-            UPLOADS.labels("mismatch").inc()
-            raise
-        file = await self._files.complete_upload(upload_id, time_unix_ns=self._clock.now_unix_ns())
-        if file is None:
-            raise _unknown_upload(upload_id)
-        UPLOADS.labels("completed").inc()
-        UPLOADED_BYTES.inc(file.size_bytes)
-        return file
+        [answer] = await self.complete_uploads([(upload_id, etags)])
+        if isinstance(answer, DomainError):
+            raise answer
+        return answer
 
     async def list_files(
         self, run_path: str, *, prefix: str, page_size: int, page_token: str
@@ -352,59 +314,10 @@ class FilesService:
             raise _no_file(run_path, name)
         return file
 
-    async def _has_content(self, run_key: RunKey, ask: uploads.Announcement) -> bool:
-        """Returns whether the run has these bytes, under this name from now on."""
-        named = await self._files.find_file(run_key, ask.name)
-        if named is not None and (named.sha256, named.size_bytes) == (ask.sha256, ask.size_bytes):
-            return True
-        other = await self._files.find_content(run_key, ask.sha256)
-        if other is None or other.size_bytes != ask.size_bytes:
-            return False
-        return await self._files.link_file(
-            StoredFile(
-                run_key=run_key,
-                name=ask.name,
-                object_key=other.object_key,
-                size_bytes=ask.size_bytes,
-                sha256=ask.sha256,
-                content_type=ask.content_type,
-                update_time_unix_ns=self._clock.now_unix_ns(),
-            )
-        )
-
-    async def _go_on(
-        self, run_key: RunKey, ask: uploads.Announcement, parts: uploads.Parts
-    ) -> PlannedUpload | None:
-        """Returns the upload of the same bytes under the same name that was begun, with the parts that have arrived."""
-        upload = await self._files.find_open_upload(
-            run_key, ask.name, ask.sha256, part_count=parts.part_count
-        )
-        if upload is None:
-            return None
-        same = (upload.size_bytes, upload.part_bytes, upload.part_md5s, upload.content_type)
-        if same != (ask.size_bytes, parts.part_bytes, ask.part_md5s, ask.content_type):
-            return None
-        etags = await self._transfers.find_arrived(upload)
-        if etags is None:
-            return None
-        # What the purge has forgotten meanwhile cannot go on.
-        now_unix_ns = self._clock.now_unix_ns()
-        if not await self._files.renew_upload(upload.upload_id, time_unix_ns=now_unix_ns):
-            return None
-        return PlannedUpload(upload, await self._transfers.sign(upload), etags)
-
 
 def _no_file(run_path: str, name: str) -> NotFound:
     return NotFound(
         "FILE_NOT_FOUND",
         f"run {run_path} has no file {name!r}; its upload may not be complete yet",
         metadata={"run": run_path, "file": name},
-    )
-
-
-def _unknown_upload(upload_id: str) -> NotFound:
-    return NotFound(
-        "FILE_NOT_FOUND",
-        f"there is no upload {upload_id[:64]!r}, or it was abandoned; announce the file again",
-        metadata={"file": upload_id[:64]},
     )

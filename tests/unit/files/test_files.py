@@ -16,6 +16,7 @@ from runyard_server.domain.errors import (
     NotFound,
     Unavailable,
 )
+from runyard_server.files.file_uploads import PlannedUpload
 from runyard_server.files.purge import Purge
 from runyard_server.files.service import FilesConfig
 from runyard_server.files.uploads import (
@@ -128,6 +129,39 @@ async def test_an_upload_that_never_came_is_refused() -> None:
         await desk.service.complete_upload("nobody", [])
 
 
+async def test_many_files_go_together() -> None:
+    """Of files announced and completed together each has its answer; a refusal stops no other; too many are refused."""
+    desk = Desk()
+    await desk.save("there", b"there")
+    asks = [
+        announce("a", b"1"),
+        announce("../b", b"2"),
+        announce("c", b"there"),
+        announce("d", b"4"),
+    ]
+    planned = await desk.service.create_uploads(PATH, asks)
+    assert isinstance(planned[1], InvalidArgument)
+    assert planned[2] == PlannedUpload(None)
+    arrivals = []
+    for plan, content in ((planned[0], b"1"), (planned[3], b"other")):
+        assert isinstance(plan, PlannedUpload)
+        assert plan.upload is not None
+        headers = desk.blobs.answer("PUT", plan.part_urls[0], content)[1]
+        arrivals.append((plan.upload.upload_id, [headers["ETag"]]))
+    done = await desk.service.complete_uploads([*arrivals, ("nobody", []), arrivals[0]])
+    assert [getattr(answer, "reason", "") for answer in done] == [
+        "",
+        "FILE_CONTENT_MISMATCH",
+        "FILE_NOT_FOUND",
+        "",
+    ]
+    assert await desk.list_names() == ["a", "c", "there"]
+    with pytest.raises(InvalidArgument):
+        await desk.service.create_uploads(PATH, asks * 30)
+    with pytest.raises(InvalidArgument):
+        await desk.service.complete_uploads(arrivals * 60)
+
+
 async def test_large_files_go_in_parts() -> None:
     """Above the limit a file is sent in parts; the join is checked by size and S3's formula."""
     desk = Desk(FilesConfig(part_bytes_min=MIB))
@@ -178,7 +212,7 @@ async def test_an_upload_that_goes_on_is_not_abandoned() -> None:
         desk.clock.advance(20 * 3600)
         await desk.service.create_upload(PATH, announce("big", content))
         await make_purge(desk).purge()
-    assert await desk.files.find_upload(sent.upload.upload_id) is not None
+    assert (await desk.files.find_uploads([sent.upload.upload_id]))[0] is not None
 
 
 async def test_a_join_that_was_not_recorded_needs_no_bytes_again() -> None:
@@ -291,10 +325,10 @@ async def test_abandoned_uploads_are_freed() -> None:
     kept = await desk.save("kept", b"kept")
     desk.clock.advance(23 * 3600)
     await make_purge(desk).purge()
-    assert await desk.files.find_upload(abandoned.upload.upload_id) is not None
+    assert (await desk.files.find_uploads([abandoned.upload.upload_id]))[0] is not None
     desk.clock.advance(2 * 3600)
     await make_purge(desk).purge()
-    assert await desk.files.find_upload(abandoned.upload.upload_id) is None
+    assert (await desk.files.find_uploads([abandoned.upload.upload_id]))[0] is None
     left = await desk.blobs.list_blobs("", limit=10)
     assert [kept.object_key] == [blob.key for blob in left]
     assert (

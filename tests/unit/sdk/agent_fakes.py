@@ -177,20 +177,22 @@ class FakeServer(FakeArtifacts):
         answer: BeatAnswer = await self._meet(do)
         return answer
 
-    async def create_upload(self, run_path: str, name: str, digest: FileDigest) -> UploadPlan:
-        def do() -> UploadPlan:
-            held = self.files.get(name)
-            if held is not None and hashlib.sha256(held).digest() == digest.sha256:
-                return UploadPlan("", True, 0, ())
-            upload_id = f"u{len(self.uploads)}"
-            self.uploads[upload_id] = name
-            count = max(1, -(-digest.size_bytes // self.part_bytes))
-            assert digest.part_md5s in ((), digest.part_md5s[:count])
-            urls = [f"{upload_id}/{part:04d}" for part in range(count)]
-            return UploadPlan(upload_id, False, self.part_bytes, urls)
-
-        answer: UploadPlan = await self._meet(do)
+    async def create_uploads(
+        self, run_path: str, asks: Sequence[tuple[str, FileDigest]]
+    ) -> Sequence[UploadPlan | Error]:
+        answer: list[UploadPlan] = await self._meet(lambda: [self._plan(*ask) for ask in asks])
         return answer
+
+    def _plan(self, name: str, digest: FileDigest) -> UploadPlan:
+        held = self.files.get(name)
+        if held is not None and hashlib.sha256(held).digest() == digest.sha256:
+            return UploadPlan("", True, 0, ())
+        upload_id = f"u{len(self.uploads)}"
+        self.uploads[upload_id] = name
+        count = max(1, -(-digest.size_bytes // self.part_bytes))
+        assert digest.part_md5s in ((), digest.part_md5s[:count])
+        urls = [f"{upload_id}/{part:04d}" for part in range(count)]
+        return UploadPlan(upload_id, False, self.part_bytes, urls)
 
     async def put_part(self, url: str, part: FilePart) -> str:
         def do() -> str:
@@ -201,13 +203,18 @@ class FakeServer(FakeArtifacts):
         answer: str = await self._meet(do)
         return answer
 
-    async def complete_upload(self, upload_id: str, part_etags: Sequence[str]) -> None:
-        def do() -> None:
-            urls = sorted(url for url in self.parts if url.startswith(upload_id + "/"))
-            assert len(urls) == len(part_etags)
-            self.files[self.uploads[upload_id]] = b"".join(self.parts[url] for url in urls)
+    async def complete_uploads(
+        self, arrivals: Sequence[tuple[str, Sequence[str]]]
+    ) -> Sequence[Error | None]:
+        def do() -> list[None]:
+            for upload_id, part_etags in arrivals:
+                urls = sorted(url for url in self.parts if url.startswith(upload_id + "/"))
+                assert len(urls) == len(part_etags)
+                self.files[self.uploads[upload_id]] = b"".join(self.parts[url] for url in urls)
+            return [None] * len(arrivals)
 
-        await self._meet(do)
+        answer: list[None] = await self._meet(do)
+        return answer
 
     async def close(self) -> None:
         pass

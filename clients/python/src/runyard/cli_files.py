@@ -141,7 +141,7 @@ async def _upload(
     """Sends the files with what the agent sends them with; returns why which were not."""
     from runyard.agent.content_upload import ContentUploads, Progress
     from runyard.agent.disk import LocalDisk
-    from runyard.agent.files import RunFile
+    from runyard.agent.files import RunFile, UploadCalls
     from runyard.agent.retry import Reach, Repeater
     from runyard.agent.transport import ServerTransport
 
@@ -155,12 +155,12 @@ async def _upload(
     }
     bar = _Bar(sum(one.bytes_total for one in progress.values()), is_quiet=is_quiet)
     failed: dict[str, str] = {}
-    senders: dict[bytes, asyncio.Event] = {}
+    calls, senders = UploadCalls(transport, path_of_run), dict[bytes, asyncio.Event]()
     waiting = iter(list(named.items()))
 
     async def send_some() -> None:
         for name, path in waiting:
-            destination = RunFile(transport, path_of_run, name, senders)
+            destination = RunFile(calls, name, senders)
             try:
                 await contents.send(str(path), destination, progress=progress.get(name))
             except (Error, OSError) as error:
@@ -179,6 +179,7 @@ async def _upload(
         bar.clear()
         for task in tasks:
             task.cancel()
+        await calls.stop()
         await transport.close()
     return failed
 

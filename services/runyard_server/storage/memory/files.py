@@ -28,12 +28,16 @@ class MemoryFileStore:
         """Returns the file of that name, or None."""
         return self._files.get((run_key, name))
 
-    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
-        """Returns any file of the run with that content, or None."""
-        for file in self._files.values():
-            if file.run_key == run_key and file.sha256 == sha256:
-                return file
-        return None
+    async def find_present(
+        self, run_key: RunKey, contents: Sequence[tuple[str, bytes]]
+    ) -> list[StoredFile | None]:
+        """Returns for each name and SHA-256 the file of that name if it has that content, else any file that has, else None."""
+        found: list[StoredFile | None] = []
+        for name, sha256 in contents:
+            same = [f for f in self._files.values() if (f.run_key, f.sha256) == (run_key, sha256)]
+            named = [file for file in same if file.name == name]
+            found.append(next(iter(named or same), None))
+        return found
 
     async def list_files(
         self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
@@ -54,14 +58,15 @@ class MemoryFileStore:
         self._set(file)
         return True
 
-    async def insert_upload(self, upload: Upload) -> None:
-        """Adds an upload."""
-        assert upload.upload_id not in self._uploads, "the upload id is taken"
-        self._uploads[upload.upload_id] = upload
+    async def insert_uploads(self, uploads: Sequence[Upload]) -> None:
+        """Adds uploads."""
+        for upload in uploads:
+            assert upload.upload_id not in self._uploads, "the upload id is taken"
+            self._uploads[upload.upload_id] = upload
 
-    async def find_upload(self, upload_id: str) -> Upload | None:
-        """Returns the upload, completed or not, or None."""
-        return self._uploads.get(upload_id)
+    async def find_uploads(self, upload_ids: Sequence[str]) -> list[Upload | None]:
+        """Returns each upload, completed or not, or None."""
+        return [self._uploads.get(upload_id) for upload_id in upload_ids]
 
     async def find_open_upload(
         self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
@@ -84,8 +89,13 @@ class MemoryFileStore:
         self._uploads[upload_id] = replace(upload, create_time_unix_ns=time_unix_ns)
         return True
 
-    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
-        """Makes the upload's file visible and returns it; a repeat returns the first answer."""
+    async def complete_uploads(
+        self, upload_ids: Sequence[str], *, time_unix_ns: int
+    ) -> list[StoredFile | None]:
+        """Makes each upload's file visible and returns it; a repeat returns the first answer."""
+        return [self._complete(upload_id, time_unix_ns) for upload_id in upload_ids]
+
+    def _complete(self, upload_id: str, time_unix_ns: int) -> StoredFile | None:
         upload = self._uploads.get(upload_id)
         if upload is None:
             return None

@@ -71,8 +71,10 @@ class FileStore(Protocol):
         """Returns the file of that name, or None."""
         ...
 
-    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
-        """Returns any file of the run with that content, or None."""
+    async def find_present(
+        self, run_key: RunKey, contents: Sequence[tuple[str, bytes]]
+    ) -> list[StoredFile | None]:
+        """Returns for each name and SHA-256 the file of that name if it has that content, else any file that has, else None."""
         ...
 
     async def list_files(
@@ -92,12 +94,12 @@ class FileStore(Protocol):
         """
         ...
 
-    async def insert_upload(self, upload: Upload) -> None:
-        """Adds an upload."""
+    async def insert_uploads(self, uploads: Sequence[Upload]) -> None:
+        """Adds uploads."""
         ...
 
-    async def find_upload(self, upload_id: str) -> Upload | None:
-        """Returns the upload, completed or not, or None."""
+    async def find_uploads(self, upload_ids: Sequence[str]) -> list[Upload | None]:
+        """Returns each upload, completed or not, or None."""
         ...
 
     async def find_open_upload(
@@ -110,8 +112,10 @@ class FileStore(Protocol):
         """Makes an upload that was not completed as young as one made at that time; False if there is none such."""
         ...
 
-    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
-        """Makes the upload's file visible, in place of what the name held, and returns it; None if there is no such upload.
+    async def complete_uploads(
+        self, upload_ids: Sequence[str], *, time_unix_ns: int
+    ) -> list[StoredFile | None]:
+        """Makes each upload's file visible, in place of what the name held, and returns it; None if there is no such upload.
 
         A repeat MUST return the first answer and change nothing. An object that loses its last name is released.
         """

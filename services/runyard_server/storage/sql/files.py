@@ -18,6 +18,7 @@ from runyard_server.storage.ports.files import (
 )
 from runyard_server.storage.sql.database import Database
 from runyard_server.storage.sql.schema import file_purges, files, objects, uploads
+from runyard_server.storage.sql.schema import uploads as uploads_table
 
 _MD5_BYTES = 16
 _HIGHEST_CHARACTERS = "\U0010ffff" * 2
@@ -42,12 +43,13 @@ class SqlFileStore:
         """Returns the file of that name, or None."""
         return await self._database.transact(lambda c: _find_file(c, run_key, name))
 
-    async def find_content(self, run_key: RunKey, sha256: bytes) -> StoredFile | None:
-        """Returns any file of the run with that content, or None."""
-        where = and_(objects.c.run_key == run_key, objects.c.sha256 == sha256)
-        statement = _FILE_COLUMNS.where(where).limit(1)
-        row = await self._database.transact(lambda c: c.execute(statement).first())
-        return _file(row) if row else None
+    async def find_present(
+        self, run_key: RunKey, contents: Sequence[tuple[str, bytes]]
+    ) -> list[StoredFile | None]:
+        """Returns for each name and SHA-256 the file of that name if it has that content, else any file that has, else None."""
+        return await self._database.transact(
+            lambda c: [_find_present(c, run_key, name, sha256) for name, sha256 in contents]
+        )
 
     async def list_files(
         self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
@@ -76,29 +78,15 @@ class SqlFileStore:
         """Gives an object that is in use a further name; False if it is not in use."""
         return await self._database.transact(lambda c: _link(c, file))
 
-    async def insert_upload(self, upload: Upload) -> None:
-        """Adds an upload."""
-        statement = insert(uploads).values(
-            upload_id=upload.upload_id,
-            run_key=upload.run_key,
-            name=upload.name,
-            object_key=upload.object_key,
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
-            content_type=upload.content_type,
-            part_bytes=upload.part_bytes,
-            part_count=upload.part_count,
-            part_md5s=b"".join(upload.part_md5s),
-            multipart_id=upload.multipart_id,
-            create_time_unix_ns=upload.create_time_unix_ns,
-        )
-        await self._database.transact(lambda c: c.execute(statement))
+    async def insert_uploads(self, uploads: Sequence[Upload]) -> None:
+        """Adds uploads."""
+        rows = [_upload_row(upload) for upload in uploads]
+        if rows:
+            await self._database.transact(lambda c: c.execute(insert(uploads_table), rows))
 
-    async def find_upload(self, upload_id: str) -> Upload | None:
-        """Returns the upload, completed or not, or None."""
-        statement = select(uploads).where(uploads.c.upload_id == upload_id)
-        row = await self._database.transact(lambda c: c.execute(statement).first())
-        return _upload(row) if row else None
+    async def find_uploads(self, upload_ids: Sequence[str]) -> list[Upload | None]:
+        """Returns each upload, completed or not, or None."""
+        return await self._database.transact(lambda c: [_find_upload(c, key) for key in upload_ids])
 
     async def find_open_upload(
         self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
@@ -125,9 +113,18 @@ class SqlFileStore:
         statement = update(uploads).where(is_open).values(create_time_unix_ns=time_unix_ns)
         return await self._database.transact(lambda c: c.execute(statement).rowcount > 0)
 
-    async def complete_upload(self, upload_id: str, *, time_unix_ns: int) -> StoredFile | None:
-        """Makes the upload's file visible and returns it; a repeat returns the first answer."""
-        return await self._database.transact(lambda c: _complete(c, upload_id, time_unix_ns))
+    async def complete_uploads(
+        self, upload_ids: Sequence[str], *, time_unix_ns: int
+    ) -> list[StoredFile | None]:
+        """Makes each upload's file visible and returns it; a repeat returns the first answer."""
+        # In one order, so that two calls cannot wait for each other.
+        ordered = sorted(set(upload_ids))
+
+        def complete(connection: Connection) -> dict[str, StoredFile | None]:
+            return {key: _complete(connection, key, time_unix_ns) for key in ordered}
+
+        files_by_id = await self._database.transact(complete)
+        return [files_by_id[upload_id] for upload_id in upload_ids]
 
     async def delete_files(
         self, run_key: RunKey, names: Sequence[str]
@@ -196,6 +193,37 @@ class SqlFileStore:
         """Forgets released objects."""
         where = and_(objects.c.object_key.in_(list(object_keys)), objects.c.name_count == 0)
         await self._database.transact(lambda c: c.execute(delete(objects).where(where)))
+
+
+def _find_present(
+    connection: Connection, run_key: RunKey, name: str, sha256: bytes
+) -> StoredFile | None:
+    where = and_(objects.c.run_key == run_key, objects.c.sha256 == sha256)
+    statement = _FILE_COLUMNS.where(where).order_by((files.c.name == name).desc()).limit(1)
+    row = connection.execute(statement).first()
+    return _file(row) if row else None
+
+
+def _find_upload(connection: Connection, upload_id: str) -> Upload | None:
+    row = connection.execute(select(uploads).where(uploads.c.upload_id == upload_id)).first()
+    return _upload(row) if row else None
+
+
+def _upload_row(upload: Upload) -> dict[str, Any]:
+    return {
+        "upload_id": upload.upload_id,
+        "run_key": upload.run_key,
+        "name": upload.name,
+        "object_key": upload.object_key,
+        "size_bytes": upload.size_bytes,
+        "sha256": upload.sha256,
+        "content_type": upload.content_type,
+        "part_bytes": upload.part_bytes,
+        "part_count": upload.part_count,
+        "part_md5s": b"".join(upload.part_md5s),
+        "multipart_id": upload.multipart_id,
+        "create_time_unix_ns": upload.create_time_unix_ns,
+    }
 
 
 def _find_file(connection: Connection, run_key: RunKey, name: str) -> StoredFile | None:

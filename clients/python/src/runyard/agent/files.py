@@ -11,6 +11,7 @@ from typing import Any
 
 from runyard.agent.columns import Event
 from runyard.agent.content_upload import STORE_UNREACHABLE, ContentUploads, Progress
+from runyard.agent.gathered import Gathered
 from runyard.agent.mark import Mark, read_json
 from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
 from runyard.errors import Error
@@ -19,8 +20,12 @@ NOW, END, LIVE = "now", "end", "live"
 PENDING, DURABLE, FAILED = "pending", "durable", "failed"
 LOOK_INTERVAL_S = 2.0
 """Pause between two looks at live files; one that changed is sent when two looks found it equal."""
-AT_ONCE_COUNT_MAX = 8
-"""Files of one run that are sent at once."""
+LARGE_AT_ONCE_MAX = 4
+SMALL_AT_ONCE_MAX = 64
+"""Files of one run that are on their way at once; what small ones need most is answers of the server, which they share."""
+SMALL_BYTES = 1 << 20
+CALL_COUNT_MAX = 100
+"""Files that one call to the server speaks of."""
 END_COUNT_MAX = 2
 """Uploads of one file after the end of its run: one that somebody goes on writing must not keep the run open."""
 STORE_WAIT_S = 900.0
@@ -61,19 +66,19 @@ class FileUploads:
         folder: str,
         run_path: str,
     ) -> None:
-        self._transport = transport
+        self._calls = UploadCalls(transport, run_path)
         self._contents = contents
         self._disk = disk
         self._mark = mark
         self._path = f"{folder}/files.json"
-        self._run_path = run_path
         self._end_time_s: float | None = None
         self._progress: dict[str, Progress] = {}
         """Of the files that are on their way, by name."""
         self._senders: dict[bytes, asyncio.Event] = {}
         """What is sent right now, by its SHA-256; the event tells of its end."""
         self._save_timer: asyncio.TimerHandle | None = None
-        self._slots = asyncio.Semaphore(AT_ONCE_COUNT_MAX)
+        self._large_slots = asyncio.Semaphore(LARGE_AT_ONCE_MAX)
+        self._small_slots = asyncio.Semaphore(SMALL_AT_ONCE_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._entries = _load(read_json(disk, self._path))
         self._look_time_s = 0.0
@@ -138,6 +143,7 @@ class FileUploads:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._calls.stop()
         if self._save_timer is not None:
             self._save()
 
@@ -168,9 +174,10 @@ class FileUploads:
     async def _upload(self, name: str, entry: _Entry) -> None:
         """Sends one file; whatever the outcome, it is noted and nothing is raised."""
         stamp, problem = None, ""
-        destination = RunFile(self._transport, self._run_path, name, self._senders)
+        destination = RunFile(self._calls, name, self._senders)
+        slots = self._small_slots if entry.size_bytes <= SMALL_BYTES else self._large_slots
         try:
-            async with self._slots:
+            async with slots:
                 stamp = self._stamp(entry.path)
                 digest = await self._contents.send(
                     entry.path,
@@ -256,18 +263,43 @@ class FileUploads:
             _log.error("files_not_written %s: %s; make room there", self._path, error)
 
 
+class UploadCalls:
+    """Announces and completes files of one run; those of small files share calls."""
+
+    def __init__(self, transport: Transport, run_path: str) -> None:
+        self._transport = transport
+        self._run_path = run_path
+        self._announcing: Gathered[tuple[str, FileDigest], UploadPlan] = Gathered(
+            lambda asks: transport.create_uploads(run_path, asks), count_max=CALL_COUNT_MAX
+        )
+        self._completing: Gathered[tuple[str, Sequence[str]], None] = Gathered(
+            transport.complete_uploads, count_max=CALL_COUNT_MAX
+        )
+
+    async def announce(self, name: str, digest: FileDigest) -> UploadPlan:
+        """Announces a file; the addresses of one with many parts fill an answer by themselves."""
+        if len(digest.part_md5s) == 1:
+            return await self._announcing.ask((name, digest))
+        [answer] = await self._transport.create_uploads(self._run_path, [(name, digest)])
+        if isinstance(answer, Error):
+            raise answer
+        return answer
+
+    async def complete(self, upload_id: str, part_etags: Sequence[str]) -> None:
+        """Makes a file visible."""
+        await self._completing.ask((upload_id, part_etags))
+
+    async def stop(self) -> None:
+        """Ends what is under way."""
+        await self._announcing.stop()
+        await self._completing.stop()
+
+
 class RunFile:
     """A name of a run as the destination of a content."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        run_path: str,
-        name: str,
-        senders: dict[bytes, asyncio.Event],
-    ) -> None:
-        self._transport = transport
-        self._run_path = run_path
+    def __init__(self, calls: UploadCalls, name: str, senders: dict[bytes, asyncio.Event]) -> None:
+        self._calls = calls
         self._name = name
         self._senders = senders
         self._sha256 = b""
@@ -280,11 +312,11 @@ class RunFile:
                 await sender.wait()
             self._sha256 = digest.sha256
             self._senders[digest.sha256] = asyncio.Event()
-        return await self._transport.create_upload(self._run_path, self._name, digest)
+        return await self._calls.announce(self._name, digest)
 
     async def complete(self, upload_id: str, part_etags: Sequence[str]) -> None:
         """Makes the file visible."""
-        await self._transport.complete_upload(upload_id, part_etags)
+        await self._calls.complete(upload_id, part_etags)
 
     def leave(self) -> None:
         """Lets others send these bytes."""

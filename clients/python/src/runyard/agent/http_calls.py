@@ -20,7 +20,7 @@ from runyard.errors import Error, InvalidArgument, Unavailable, error_of
 T = TypeVar("T")
 
 CALL_THREAD_COUNT = 4
-FILE_THREAD_COUNT = 8
+FILE_THREAD_COUNT = 16
 """Parts of files in flight, over all runs of an agent."""
 FILE_BYTES_MAX = 24 << 20
 """Their bytes together; a larger part goes alone. An object store holds in memory what it has not written yet."""

@@ -22,6 +22,7 @@ from runyard.agent.ports import (
     StopOrder,
     UploadPlan,
 )
+from runyard.errors import Error, error_of
 from runyard_protos.metadata.v1 import metadata_pb2
 
 if TYPE_CHECKING:
@@ -282,38 +283,59 @@ def beat_answer(reply: bytes) -> BeatAnswer:
     )
 
 
-def create_upload_request(run_path: str, name: str, digest: FileDigest) -> bytes:
-    """Returns the CreateUploadRequest."""
+def create_uploads_request(run_path: str, asks: Sequence[tuple[str, FileDigest]]) -> bytes:
+    """Returns the CreateUploadsRequest."""
     from runyard_protos.files.v1 import files_pb2
 
-    request = files_pb2.CreateUploadRequest(
-        run_path=run_path,
-        name=name,
-        size_bytes=digest.size_bytes,
-        sha256=digest.sha256,
-        part_md5s=digest.part_md5s,
-        part_bytes=digest.part_bytes,
-    )
+    request = files_pb2.CreateUploadsRequest(run_path=run_path)
+    for name, digest in asks:
+        request.uploads.add(
+            name=name,
+            size_bytes=digest.size_bytes,
+            sha256=digest.sha256,
+            part_md5s=digest.part_md5s,
+            part_bytes=digest.part_bytes,
+        )
     return request.SerializeToString()
 
 
-def upload_plan(reply: bytes) -> UploadPlan:
-    """Returns what a CreateUploadResponse says."""
+def upload_plans(reply: bytes) -> list[UploadPlan | Error]:
+    """Returns what a CreateUploadsResponse says of each file."""
     from runyard_protos.files.v1 import files_pb2
 
-    message = files_pb2.CreateUploadResponse.FromString(reply)
-    urls = list(message.part_urls)
-    return UploadPlan(
-        message.upload_id, message.is_present, message.part_bytes, urls, list(message.part_etags)
-    )
+    return [
+        _refusal(answer.refusal) if answer.HasField("refusal") else _upload_plan(answer.plan)
+        for answer in files_pb2.CreateUploadsResponse.FromString(reply).answers
+    ]
 
 
-def complete_upload_request(upload_id: str, part_etags: Sequence[str]) -> bytes:
-    """Returns the CompleteUploadRequest."""
+def complete_uploads_request(arrivals: Sequence[tuple[str, Sequence[str]]]) -> bytes:
+    """Returns the CompleteUploadsRequest."""
     from runyard_protos.files.v1 import files_pb2
 
-    request = files_pb2.CompleteUploadRequest(upload_id=upload_id, part_etags=part_etags)
+    request = files_pb2.CompleteUploadsRequest()
+    for upload_id, part_etags in arrivals:
+        request.uploads.add(upload_id=upload_id, part_etags=part_etags)
     return request.SerializeToString()
+
+
+def completions(reply: bytes) -> list[Error | None]:
+    """Returns what a CompleteUploadsResponse says of each upload: nothing, or why it is refused."""
+    from runyard_protos.files.v1 import files_pb2
+
+    return [
+        _refusal(answer.refusal) if answer.HasField("refusal") else None
+        for answer in files_pb2.CompleteUploadsResponse.FromString(reply).answers
+    ]
+
+
+def _upload_plan(plan: Any) -> UploadPlan:
+    urls, etags = list(plan.part_urls), list(plan.part_etags)
+    return UploadPlan(plan.upload_id, plan.is_present, plan.part_bytes, urls, etags)
+
+
+def _refusal(refusal: Any) -> Error:
+    return error_of(refusal.status, refusal.message, reason=refusal.reason)
 
 
 def _set_alert(alert: metadata_pb2.Alert, fields: Mapping[str, Any]) -> None:

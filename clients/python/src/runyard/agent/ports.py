@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from runyard import journal_format as form
 from runyard.agent.artifact_ports import ArtifactCalls
+from runyard.errors import Error
 
 if TYPE_CHECKING:
     from runyard.agent.columns import Event, RowTable
@@ -205,14 +206,18 @@ class Transport(ArtifactCalls, Protocol):
     async def heartbeat(self, agent_id: str, beats: Sequence[Beat]) -> BeatAnswer:
         """Tells that runs live."""
 
-    async def create_upload(self, run_path: str, name: str, digest: FileDigest) -> UploadPlan:
-        """Announces a file."""
+    async def create_uploads(
+        self, run_path: str, asks: Sequence[tuple[str, FileDigest]]
+    ) -> Sequence[UploadPlan | Error]:
+        """Announces files by their names, at most 100; returns a plan for each, or why it is refused."""
 
     async def put_part(self, url: str, part: FilePart) -> str:
         """Sends a part to the object store and returns its ETag."""
 
-    async def complete_upload(self, upload_id: str, part_etags: Sequence[str]) -> None:
-        """Makes the file visible."""
+    async def complete_uploads(
+        self, arrivals: Sequence[tuple[str, Sequence[str]]]
+    ) -> Sequence[Error | None]:
+        """Makes files visible, each by its upload and ETags, at most 100; returns None for each, or why it is refused."""
 
     async def close(self) -> None:
         """Lets go of connections."""

@@ -102,19 +102,24 @@ class ServerTransport(ArtifactTransport):
         method = messages.MONITOR + "Heartbeat"
         return messages.beat_answer(await self._call(method, request, timeout_s=BEAT_TIMEOUT_S))
 
-    async def create_upload(self, run_path: str, name: str, digest: FileDigest) -> UploadPlan:
-        """Calls CreateUpload."""
-        request = messages.create_upload_request(run_path, name, digest)
-        return messages.upload_plan(await self._call(messages.FILES + "CreateUpload", request))
+    async def create_uploads(
+        self, run_path: str, asks: Sequence[tuple[str, FileDigest]]
+    ) -> Sequence[UploadPlan | Error]:
+        """Calls CreateUploads."""
+        request = messages.create_uploads_request(run_path, asks)
+        return messages.upload_plans(await self._call(messages.FILES + "CreateUploads", request))
 
     async def put_part(self, url: str, part: FilePart) -> str:
         """Sends bytes to the object store."""
         return await self._http.put_part(url, part)
 
-    async def complete_upload(self, upload_id: str, part_etags: Sequence[str]) -> None:
-        """Calls CompleteUpload."""
-        request = messages.complete_upload_request(upload_id, part_etags)
-        await self._call(messages.FILES + "CompleteUpload", request)
+    async def complete_uploads(
+        self, arrivals: Sequence[tuple[str, Sequence[str]]]
+    ) -> Sequence[Error | None]:
+        """Calls CompleteUploads."""
+        request = messages.complete_uploads_request(arrivals)
+        method = messages.FILES + "CompleteUploads"
+        return messages.completions(await self._call(method, request, timeout_s=BATCH_TIMEOUT_S))
 
     async def close(self) -> None:
         """Lets go of all connections."""

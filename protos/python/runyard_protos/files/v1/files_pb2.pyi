@@ -182,6 +182,149 @@ class CompleteUploadResponse(google.protobuf.message.Message):
 global___CompleteUploadResponse = CompleteUploadResponse
 
 @typing.final
+class CreateUploadsRequest(google.protobuf.message.Message):
+    """Announces files."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_PATH_FIELD_NUMBER: builtins.int
+    UPLOADS_FIELD_NUMBER: builtins.int
+    run_path: builtins.str
+    """Path entity/project/run_id."""
+    @property
+    def uploads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CreateUploadRequest]:
+        """The files, at most 100; their run_path is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        run_path: builtins.str = ...,
+        uploads: collections.abc.Iterable[global___CreateUploadRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_path", b"run_path", "uploads", b"uploads"]) -> None: ...
+
+global___CreateUploadsRequest = CreateUploadsRequest
+
+@typing.final
+class CreateUploadsResponse(google.protobuf.message.Message):
+    """Says where their bytes go."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UploadAnswer]:
+        """One for each file, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        answers: collections.abc.Iterable[global___UploadAnswer] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers"]) -> None: ...
+
+global___CreateUploadsResponse = CreateUploadsResponse
+
+@typing.final
+class UploadAnswer(google.protobuf.message.Message):
+    """What became of one of several uploads."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    @property
+    def plan(self) -> global___CreateUploadResponse:
+        """Where the bytes go; from CreateUploads, if it was not refused."""
+
+    @property
+    def file(self) -> global___File:
+        """The file as it now is; from CompleteUploads, if it was not refused."""
+
+    @property
+    def refusal(self) -> global___UploadRefusal:
+        """Why it was refused, as the single call would have been."""
+
+    def __init__(
+        self,
+        *,
+        plan: global___CreateUploadResponse | None = ...,
+        file: global___File | None = ...,
+        refusal: global___UploadRefusal | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["file", b"file", "plan", b"plan", "refusal", b"refusal"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["file", b"file", "plan", b"plan", "refusal", b"refusal"]) -> None: ...
+
+global___UploadAnswer = UploadAnswer
+
+@typing.final
+class UploadRefusal(google.protobuf.message.Message):
+    """Why an upload was refused."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    status: builtins.str
+    """Name of a gRPC status, such as INVALID_ARGUMENT."""
+    reason: builtins.str
+    """Name of an errors.v1.ErrorReason without its prefix."""
+    message: builtins.str
+    """In words."""
+    def __init__(
+        self,
+        *,
+        status: builtins.str = ...,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "status", b"status"]) -> None: ...
+
+global___UploadRefusal = UploadRefusal
+
+@typing.final
+class CompleteUploadsRequest(google.protobuf.message.Message):
+    """Ends uploads."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPLOADS_FIELD_NUMBER: builtins.int
+    @property
+    def uploads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompleteUploadRequest]:
+        """The uploads, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        uploads: collections.abc.Iterable[global___CompleteUploadRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["uploads", b"uploads"]) -> None: ...
+
+global___CompleteUploadsRequest = CompleteUploadsRequest
+
+@typing.final
+class CompleteUploadsResponse(google.protobuf.message.Message):
+    """The files as they now are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UploadAnswer]:
+        """One for each upload, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        answers: collections.abc.Iterable[global___UploadAnswer] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers"]) -> None: ...
+
+global___CompleteUploadsResponse = CompleteUploadsResponse
+
+@typing.final
 class ListFilesRequest(google.protobuf.message.Message):
     """Asks for files of a run."""
 

@@ -25,6 +25,16 @@ class FilesServiceStub(object):
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadRequest.SerializeToString,
                 response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadResponse.FromString,
                 )
+        self.CreateUploads = channel.unary_unary(
+                '/runyard.files.v1.FilesService/CreateUploads',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsResponse.FromString,
+                )
+        self.CompleteUploads = channel.unary_unary(
+                '/runyard.files.v1.FilesService/CompleteUploads',
+                request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsRequest.SerializeToString,
+                response_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsResponse.FromString,
+                )
         self.ListFiles = channel.unary_unary(
                 '/runyard.files.v1.FilesService/ListFiles',
                 request_serializer=runyard_dot_files_dot_v1_dot_files__pb2.ListFilesRequest.SerializeToString,
@@ -79,6 +89,20 @@ class FilesServiceServicer(object):
     def CompleteUpload(self, request, context):
         """Makes an uploaded file visible, after checking its size and ETags against what was announced.
         Safe to repeat: a completed upload answers as the first time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUploads(self, request, context):
+        """Announces several files of a run, as CreateUpload does each; for many small ones. One that is refused stops no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteUploads(self, request, context):
+        """Ends several uploads, as CompleteUpload does each. One that is refused stops no other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +172,16 @@ def add_FilesServiceServicer_to_server(servicer, server):
                     servicer.CompleteUpload,
                     request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadRequest.FromString,
                     response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadResponse.SerializeToString,
+            ),
+            'CreateUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUploads,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsResponse.SerializeToString,
+            ),
+            'CompleteUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUploads,
+                    request_deserializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsRequest.FromString,
+                    response_serializer=runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsResponse.SerializeToString,
             ),
             'ListFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFiles,
@@ -226,6 +260,40 @@ class FilesService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/CompleteUpload',
             runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadRequest.SerializeToString,
             runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/CreateUploads',
+            runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.CreateUploadsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CompleteUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.files.v1.FilesService/CompleteUploads',
+            runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsRequest.SerializeToString,
+            runyard_dot_files_dot_v1_dot_files__pb2.CompleteUploadsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

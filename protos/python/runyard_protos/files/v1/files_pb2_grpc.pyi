@@ -39,6 +39,18 @@ class FilesServiceStub:
     Safe to repeat: a completed upload answers as the first time.
     """
 
+    CreateUploads: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.CreateUploadsRequest,
+        runyard_protos.files.v1.files_pb2.CreateUploadsResponse,
+    ]
+    """Announces several files of a run, as CreateUpload does each; for many small ones. One that is refused stops no other."""
+
+    CompleteUploads: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.CompleteUploadsRequest,
+        runyard_protos.files.v1.files_pb2.CompleteUploadsResponse,
+    ]
+    """Ends several uploads, as CompleteUpload does each. One that is refused stops no other."""
+
     ListFiles: grpc.UnaryUnaryMultiCallable[
         runyard_protos.files.v1.files_pb2.ListFilesRequest,
         runyard_protos.files.v1.files_pb2.ListFilesResponse,
@@ -106,6 +118,18 @@ class FilesServiceAsyncStub:
     """Makes an uploaded file visible, after checking its size and ETags against what was announced.
     Safe to repeat: a completed upload answers as the first time.
     """
+
+    CreateUploads: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.CreateUploadsRequest,
+        runyard_protos.files.v1.files_pb2.CreateUploadsResponse,
+    ]
+    """Announces several files of a run, as CreateUpload does each; for many small ones. One that is refused stops no other."""
+
+    CompleteUploads: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.files.v1.files_pb2.CompleteUploadsRequest,
+        runyard_protos.files.v1.files_pb2.CompleteUploadsResponse,
+    ]
+    """Ends several uploads, as CompleteUpload does each. One that is refused stops no other."""
 
     ListFiles: grpc.aio.UnaryUnaryMultiCallable[
         runyard_protos.files.v1.files_pb2.ListFilesRequest,
@@ -178,6 +202,22 @@ class FilesServiceServicer(metaclass=abc.ABCMeta):
         """Makes an uploaded file visible, after checking its size and ETags against what was announced.
         Safe to repeat: a completed upload answers as the first time.
         """
+
+    @abc.abstractmethod
+    def CreateUploads(
+        self,
+        request: runyard_protos.files.v1.files_pb2.CreateUploadsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.CreateUploadsResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.CreateUploadsResponse]]:
+        """Announces several files of a run, as CreateUpload does each; for many small ones. One that is refused stops no other."""
+
+    @abc.abstractmethod
+    def CompleteUploads(
+        self,
+        request: runyard_protos.files.v1.files_pb2.CompleteUploadsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.files.v1.files_pb2.CompleteUploadsResponse, collections.abc.Awaitable[runyard_protos.files.v1.files_pb2.CompleteUploadsResponse]]:
+        """Ends several uploads, as CompleteUpload does each. One that is refused stops no other."""
 
     @abc.abstractmethod
     def ListFiles(

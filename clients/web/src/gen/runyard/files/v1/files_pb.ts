@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runyard/files/v1/files.proto.
  */
 export const file_runyard_files_v1_files: GenFile = /*@__PURE__*/
-  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJbChBMaXN0RmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg4KBnByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChFMaXN0RmlsZXNSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAQSEwoLdG90YWxfYnl0ZXMYBCABKAQiRwoOR2V0RmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1hc19hdHRhY2htZW50GAMgASgIIk0KD0dldEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhQKDGRvd25sb2FkX3VybBgCIAEoCSJUCg9SZWFkRmlsZVJlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZvZmZzZXQYAyABKAQSEQoJbWF4X2J5dGVzGAQgASgNIkkKEFJlYWRGaWxlUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZRIPCgdjb250ZW50GAIgASgMIjUKEkRlbGV0ZUZpbGVzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRINCgVuYW1lcxgCIAMoCSJBChNEZWxldGVGaWxlc1Jlc3BvbnNlEhUKDWRlbGV0ZWRfY291bnQYASABKAQSEwoLZnJlZWRfYnl0ZXMYAiABKAQiJAoQUHVyZ2VSdW5zUmVxdWVzdBIQCghydW5fa2V5cxgBIAMoBiI/ChFQdXJnZVJ1bnNSZXNwb25zZRIqCgRydW5zGAEgAygLMhwucnVueWFyZC5maWxlcy52MS5GaWxlc1B1cmdlIkwKCkZpbGVzUHVyZ2USDwoHcnVuX2tleRgBIAEoBhINCgVmaWxlcxgCIAEoBBIPCgdvYmplY3RzGAMgASgEEg0KBWJ5dGVzGAQgASgEIi0KGkxpc3RDb25zb2xlQXJjaGl2ZXNSZXF1ZXN0Eg8KB3J1bl9rZXkYASABKAYiUQobTGlzdENvbnNvbGVBcmNoaXZlc1Jlc3BvbnNlEjIKCGFyY2hpdmVzGAEgAygLMiAucnVueWFyZC5maWxlcy52MS5Db25zb2xlQXJjaGl2ZSJICg5Db25zb2xlQXJjaGl2ZRIOCgZ3cml0ZXIYASABKA0SEgoKb2JqZWN0X2tleRgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEImQKGVJlYWRDb25zb2xlQXJjaGl2ZVJlcXVlc3QSDwoHcnVuX2tleRgBIAEoBhISCgpvYmplY3Rfa2V5GAIgASgJEg4KBm9mZnNldBgDIAEoBBISCgpzaXplX2J5dGVzGAQgASgEIi0KGlJlYWRDb25zb2xlQXJjaGl2ZVJlc3BvbnNlEg8KB2NvbnRlbnQYASABKAwy4gYKDEZpbGVzU2VydmljZRJdCgxDcmVhdGVVcGxvYWQSJS5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaJi5ydW55YXJkLmZpbGVzLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlEmMKDkNvbXBsZXRlVXBsb2FkEicucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlcXVlc3QaKC5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USVAoJTGlzdEZpbGVzEiIucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXNwb25zZRJOCgdHZXRGaWxlEiAucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVxdWVzdBohLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlc3BvbnNlElEKCFJlYWRGaWxlEiEucnVueWFyZC5maWxlcy52MS5SZWFkRmlsZVJlcXVlc3QaIi5ydW55YXJkLmZpbGVzLnYxLlJlYWRGaWxlUmVzcG9uc2USWgoLRGVsZXRlRmlsZXMSJC5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVxdWVzdBolLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXNwb25zZRJUCglQdXJnZVJ1bnMSIi5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1Jlc3BvbnNlEnIKE0xpc3RDb25zb2xlQXJjaGl2ZXMSLC5ydW55YXJkLmZpbGVzLnYxLkxpc3RDb25zb2xlQXJjaGl2ZXNSZXF1ZXN0Gi0ucnVueWFyZC5maWxlcy52MS5MaXN0Q29uc29sZUFyY2hpdmVzUmVzcG9uc2USbwoSUmVhZENvbnNvbGVBcmNoaXZlEisucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXF1ZXN0GiwucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXNwb25zZUJQChRkZXYucnVueWFyZC5maWxlcy52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL2ZpbGVzL3YxO2ZpbGVzdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChxydW55YXJkL2ZpbGVzL3YxL2ZpbGVzLnByb3RvEhBydW55YXJkLmZpbGVzLnYxIn8KBEZpbGUSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEg4KBnNoYTI1NhgDIAEoDBIUCgxjb250ZW50X3R5cGUYBCABKAkSLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEgwKBG5hbWUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwSFAoMY29udGVudF90eXBlGAUgASgJEhEKCXBhcnRfbWQ1cxgGIAMoDBISCgpwYXJ0X2J5dGVzGAcgASgEIngKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgppc19wcmVzZW50GAIgASgIEhIKCnBhcnRfYnl0ZXMYAyABKAQSEQoJcGFydF91cmxzGAQgAygJEhIKCnBhcnRfZXRhZ3MYBSADKAkiPgoVQ29tcGxldGVVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRISCgpwYXJ0X2V0YWdzGAIgAygJIj4KFkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USJAoEZmlsZRgBIAEoCzIWLnJ1bnlhcmQuZmlsZXMudjEuRmlsZSJgChRDcmVhdGVVcGxvYWRzUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRI2Cgd1cGxvYWRzGAIgAygLMiUucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0IkgKFUNyZWF0ZVVwbG9hZHNSZXNwb25zZRIvCgdhbnN3ZXJzGAEgAygLMh4ucnVueWFyZC5maWxlcy52MS5VcGxvYWRBbnN3ZXIinAEKDFVwbG9hZEFuc3dlchI0CgRwbGFuGAEgASgLMiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRIkCgRmaWxlGAIgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEjAKB3JlZnVzYWwYAyABKAsyHy5ydW55YXJkLmZpbGVzLnYxLlVwbG9hZFJlZnVzYWwiQAoNVXBsb2FkUmVmdXNhbBIOCgZzdGF0dXMYASABKAkSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiUgoWQ29tcGxldGVVcGxvYWRzUmVxdWVzdBI4Cgd1cGxvYWRzGAEgAygLMicucnVueWFyZC5maWxlcy52MS5Db21wbGV0ZVVwbG9hZFJlcXVlc3QiSgoXQ29tcGxldGVVcGxvYWRzUmVzcG9uc2USLwoHYW5zd2VycxgBIAMoCzIeLnJ1bnlhcmQuZmlsZXMudjEuVXBsb2FkQW5zd2VyIlsKEExpc3RGaWxlc1JlcXVlc3QSEAoIcnVuX3BhdGgYASABKAkSDgoGcHJlZml4GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIn0KEUxpc3RGaWxlc1Jlc3BvbnNlEiUKBWZpbGVzGAEgAygLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoBBITCgt0b3RhbF9ieXRlcxgEIAEoBCJHCg5HZXRGaWxlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEhUKDWFzX2F0dGFjaG1lbnQYAyABKAgiTQoPR2V0RmlsZVJlc3BvbnNlEiQKBGZpbGUYASABKAsyFi5ydW55YXJkLmZpbGVzLnYxLkZpbGUSFAoMZG93bmxvYWRfdXJsGAIgASgJIlQKD1JlYWRGaWxlUmVxdWVzdBIQCghydW5fcGF0aBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBm9mZnNldBgDIAEoBBIRCgltYXhfYnl0ZXMYBCABKA0iSQoQUmVhZEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYucnVueWFyZC5maWxlcy52MS5GaWxlEg8KB2NvbnRlbnQYAiABKAwiNQoSRGVsZXRlRmlsZXNSZXF1ZXN0EhAKCHJ1bl9wYXRoGAEgASgJEg0KBW5hbWVzGAIgAygJIkEKE0RlbGV0ZUZpbGVzUmVzcG9uc2USFQoNZGVsZXRlZF9jb3VudBgBIAEoBBITCgtmcmVlZF9ieXRlcxgCIAEoBCIkChBQdXJnZVJ1bnNSZXF1ZXN0EhAKCHJ1bl9rZXlzGAEgAygGIj8KEVB1cmdlUnVuc1Jlc3BvbnNlEioKBHJ1bnMYASADKAsyHC5ydW55YXJkLmZpbGVzLnYxLkZpbGVzUHVyZ2UiTAoKRmlsZXNQdXJnZRIPCgdydW5fa2V5GAEgASgGEg0KBWZpbGVzGAIgASgEEg8KB29iamVjdHMYAyABKAQSDQoFYnl0ZXMYBCABKAQiLQoaTGlzdENvbnNvbGVBcmNoaXZlc1JlcXVlc3QSDwoHcnVuX2tleRgBIAEoBiJRChtMaXN0Q29uc29sZUFyY2hpdmVzUmVzcG9uc2USMgoIYXJjaGl2ZXMYASADKAsyIC5ydW55YXJkLmZpbGVzLnYxLkNvbnNvbGVBcmNoaXZlIkgKDkNvbnNvbGVBcmNoaXZlEg4KBndyaXRlchgBIAEoDRISCgpvYmplY3Rfa2V5GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAQiZAoZUmVhZENvbnNvbGVBcmNoaXZlUmVxdWVzdBIPCgdydW5fa2V5GAEgASgGEhIKCm9iamVjdF9rZXkYAiABKAkSDgoGb2Zmc2V0GAMgASgEEhIKCnNpemVfYnl0ZXMYBCABKAQiLQoaUmVhZENvbnNvbGVBcmNoaXZlUmVzcG9uc2USDwoHY29udGVudBgBIAEoDDKsCAoMRmlsZXNTZXJ2aWNlEl0KDENyZWF0ZVVwbG9hZBIlLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBomLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2FkUmVzcG9uc2USYwoOQ29tcGxldGVVcGxvYWQSJy5ydW55YXJkLmZpbGVzLnYxLkNvbXBsZXRlVXBsb2FkUmVxdWVzdBooLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRSZXNwb25zZRJgCg1DcmVhdGVVcGxvYWRzEiYucnVueWFyZC5maWxlcy52MS5DcmVhdGVVcGxvYWRzUmVxdWVzdBonLnJ1bnlhcmQuZmlsZXMudjEuQ3JlYXRlVXBsb2Fkc1Jlc3BvbnNlEmYKD0NvbXBsZXRlVXBsb2FkcxIoLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRzUmVxdWVzdBopLnJ1bnlhcmQuZmlsZXMudjEuQ29tcGxldGVVcGxvYWRzUmVzcG9uc2USVAoJTGlzdEZpbGVzEiIucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXF1ZXN0GiMucnVueWFyZC5maWxlcy52MS5MaXN0RmlsZXNSZXNwb25zZRJOCgdHZXRGaWxlEiAucnVueWFyZC5maWxlcy52MS5HZXRGaWxlUmVxdWVzdBohLnJ1bnlhcmQuZmlsZXMudjEuR2V0RmlsZVJlc3BvbnNlElEKCFJlYWRGaWxlEiEucnVueWFyZC5maWxlcy52MS5SZWFkRmlsZVJlcXVlc3QaIi5ydW55YXJkLmZpbGVzLnYxLlJlYWRGaWxlUmVzcG9uc2USWgoLRGVsZXRlRmlsZXMSJC5ydW55YXJkLmZpbGVzLnYxLkRlbGV0ZUZpbGVzUmVxdWVzdBolLnJ1bnlhcmQuZmlsZXMudjEuRGVsZXRlRmlsZXNSZXNwb25zZRJUCglQdXJnZVJ1bnMSIi5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1JlcXVlc3QaIy5ydW55YXJkLmZpbGVzLnYxLlB1cmdlUnVuc1Jlc3BvbnNlEnIKE0xpc3RDb25zb2xlQXJjaGl2ZXMSLC5ydW55YXJkLmZpbGVzLnYxLkxpc3RDb25zb2xlQXJjaGl2ZXNSZXF1ZXN0Gi0ucnVueWFyZC5maWxlcy52MS5MaXN0Q29uc29sZUFyY2hpdmVzUmVzcG9uc2USbwoSUmVhZENvbnNvbGVBcmNoaXZlEisucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXF1ZXN0GiwucnVueWFyZC5maWxlcy52MS5SZWFkQ29uc29sZUFyY2hpdmVSZXNwb25zZUJQChRkZXYucnVueWFyZC5maWxlcy52MVABWjZnaXRodWIuY29tL3J1bnlhcmQvcnVueWFyZC9jbGllbnRzL2dvL2ZpbGVzL3YxO2ZpbGVzdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One file of a run.
@@ -229,6 +229,167 @@ export const CompleteUploadResponseSchema: GenMessage<CompleteUploadResponse> = 
   messageDesc(file_runyard_files_v1_files, 4);
 
 /**
+ * Announces files.
+ *
+ * @generated from message runyard.files.v1.CreateUploadsRequest
+ */
+export type CreateUploadsRequest = Message<"runyard.files.v1.CreateUploadsRequest"> & {
+  /**
+   * Path entity/project/run_id.
+   *
+   * @generated from field: string run_path = 1;
+   */
+  runPath: string;
+
+  /**
+   * The files, at most 100; their run_path is not looked at.
+   *
+   * @generated from field: repeated runyard.files.v1.CreateUploadRequest uploads = 2;
+   */
+  uploads: CreateUploadRequest[];
+};
+
+/**
+ * Describes the message runyard.files.v1.CreateUploadsRequest.
+ * Use `create(CreateUploadsRequestSchema)` to create a new message.
+ */
+export const CreateUploadsRequestSchema: GenMessage<CreateUploadsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 5);
+
+/**
+ * Says where their bytes go.
+ *
+ * @generated from message runyard.files.v1.CreateUploadsResponse
+ */
+export type CreateUploadsResponse = Message<"runyard.files.v1.CreateUploadsResponse"> & {
+  /**
+   * One for each file, in the order of the request.
+   *
+   * @generated from field: repeated runyard.files.v1.UploadAnswer answers = 1;
+   */
+  answers: UploadAnswer[];
+};
+
+/**
+ * Describes the message runyard.files.v1.CreateUploadsResponse.
+ * Use `create(CreateUploadsResponseSchema)` to create a new message.
+ */
+export const CreateUploadsResponseSchema: GenMessage<CreateUploadsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 6);
+
+/**
+ * What became of one of several uploads.
+ *
+ * @generated from message runyard.files.v1.UploadAnswer
+ */
+export type UploadAnswer = Message<"runyard.files.v1.UploadAnswer"> & {
+  /**
+   * Where the bytes go; from CreateUploads, if it was not refused.
+   *
+   * @generated from field: runyard.files.v1.CreateUploadResponse plan = 1;
+   */
+  plan?: CreateUploadResponse | undefined;
+
+  /**
+   * The file as it now is; from CompleteUploads, if it was not refused.
+   *
+   * @generated from field: runyard.files.v1.File file = 2;
+   */
+  file?: File | undefined;
+
+  /**
+   * Why it was refused, as the single call would have been.
+   *
+   * @generated from field: runyard.files.v1.UploadRefusal refusal = 3;
+   */
+  refusal?: UploadRefusal | undefined;
+};
+
+/**
+ * Describes the message runyard.files.v1.UploadAnswer.
+ * Use `create(UploadAnswerSchema)` to create a new message.
+ */
+export const UploadAnswerSchema: GenMessage<UploadAnswer> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 7);
+
+/**
+ * Why an upload was refused.
+ *
+ * @generated from message runyard.files.v1.UploadRefusal
+ */
+export type UploadRefusal = Message<"runyard.files.v1.UploadRefusal"> & {
+  /**
+   * Name of a gRPC status, such as INVALID_ARGUMENT.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * Name of an errors.v1.ErrorReason without its prefix.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * In words.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message runyard.files.v1.UploadRefusal.
+ * Use `create(UploadRefusalSchema)` to create a new message.
+ */
+export const UploadRefusalSchema: GenMessage<UploadRefusal> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 8);
+
+/**
+ * Ends uploads.
+ *
+ * @generated from message runyard.files.v1.CompleteUploadsRequest
+ */
+export type CompleteUploadsRequest = Message<"runyard.files.v1.CompleteUploadsRequest"> & {
+  /**
+   * The uploads, at most 100.
+   *
+   * @generated from field: repeated runyard.files.v1.CompleteUploadRequest uploads = 1;
+   */
+  uploads: CompleteUploadRequest[];
+};
+
+/**
+ * Describes the message runyard.files.v1.CompleteUploadsRequest.
+ * Use `create(CompleteUploadsRequestSchema)` to create a new message.
+ */
+export const CompleteUploadsRequestSchema: GenMessage<CompleteUploadsRequest> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 9);
+
+/**
+ * The files as they now are.
+ *
+ * @generated from message runyard.files.v1.CompleteUploadsResponse
+ */
+export type CompleteUploadsResponse = Message<"runyard.files.v1.CompleteUploadsResponse"> & {
+  /**
+   * One for each upload, in the order of the request.
+   *
+   * @generated from field: repeated runyard.files.v1.UploadAnswer answers = 1;
+   */
+  answers: UploadAnswer[];
+};
+
+/**
+ * Describes the message runyard.files.v1.CompleteUploadsResponse.
+ * Use `create(CompleteUploadsResponseSchema)` to create a new message.
+ */
+export const CompleteUploadsResponseSchema: GenMessage<CompleteUploadsResponse> = /*@__PURE__*/
+  messageDesc(file_runyard_files_v1_files, 10);
+
+/**
  * Asks for files of a run.
  *
  * @generated from message runyard.files.v1.ListFilesRequest
@@ -268,7 +429,7 @@ export type ListFilesRequest = Message<"runyard.files.v1.ListFilesRequest"> & {
  * Use `create(ListFilesRequestSchema)` to create a new message.
  */
 export const ListFilesRequestSchema: GenMessage<ListFilesRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 5);
+  messageDesc(file_runyard_files_v1_files, 11);
 
 /**
  * A page of files.
@@ -310,7 +471,7 @@ export type ListFilesResponse = Message<"runyard.files.v1.ListFilesResponse"> & 
  * Use `create(ListFilesResponseSchema)` to create a new message.
  */
 export const ListFilesResponseSchema: GenMessage<ListFilesResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 6);
+  messageDesc(file_runyard_files_v1_files, 12);
 
 /**
  * Names a file.
@@ -345,7 +506,7 @@ export type GetFileRequest = Message<"runyard.files.v1.GetFileRequest"> & {
  * Use `create(GetFileRequestSchema)` to create a new message.
  */
 export const GetFileRequestSchema: GenMessage<GetFileRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 7);
+  messageDesc(file_runyard_files_v1_files, 13);
 
 /**
  * A file and where its bytes are.
@@ -373,7 +534,7 @@ export type GetFileResponse = Message<"runyard.files.v1.GetFileResponse"> & {
  * Use `create(GetFileResponseSchema)` to create a new message.
  */
 export const GetFileResponseSchema: GenMessage<GetFileResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 8);
+  messageDesc(file_runyard_files_v1_files, 14);
 
 /**
  * Names a piece of a file.
@@ -415,7 +576,7 @@ export type ReadFileRequest = Message<"runyard.files.v1.ReadFileRequest"> & {
  * Use `create(ReadFileRequestSchema)` to create a new message.
  */
 export const ReadFileRequestSchema: GenMessage<ReadFileRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 9);
+  messageDesc(file_runyard_files_v1_files, 15);
 
 /**
  * A piece of a file.
@@ -443,7 +604,7 @@ export type ReadFileResponse = Message<"runyard.files.v1.ReadFileResponse"> & {
  * Use `create(ReadFileResponseSchema)` to create a new message.
  */
 export const ReadFileResponseSchema: GenMessage<ReadFileResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 10);
+  messageDesc(file_runyard_files_v1_files, 16);
 
 /**
  * Names files to remove.
@@ -471,7 +632,7 @@ export type DeleteFilesRequest = Message<"runyard.files.v1.DeleteFilesRequest"> 
  * Use `create(DeleteFilesRequestSchema)` to create a new message.
  */
 export const DeleteFilesRequestSchema: GenMessage<DeleteFilesRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 11);
+  messageDesc(file_runyard_files_v1_files, 17);
 
 /**
  * Tells what was freed.
@@ -499,7 +660,7 @@ export type DeleteFilesResponse = Message<"runyard.files.v1.DeleteFilesResponse"
  * Use `create(DeleteFilesResponseSchema)` to create a new message.
  */
 export const DeleteFilesResponseSchema: GenMessage<DeleteFilesResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 12);
+  messageDesc(file_runyard_files_v1_files, 18);
 
 /**
  * Names deleted runs.
@@ -520,7 +681,7 @@ export type PurgeRunsRequest = Message<"runyard.files.v1.PurgeRunsRequest"> & {
  * Use `create(PurgeRunsRequestSchema)` to create a new message.
  */
 export const PurgeRunsRequestSchema: GenMessage<PurgeRunsRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 13);
+  messageDesc(file_runyard_files_v1_files, 19);
 
 /**
  * What was freed.
@@ -541,7 +702,7 @@ export type PurgeRunsResponse = Message<"runyard.files.v1.PurgeRunsResponse"> & 
  * Use `create(PurgeRunsResponseSchema)` to create a new message.
  */
 export const PurgeRunsResponseSchema: GenMessage<PurgeRunsResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 14);
+  messageDesc(file_runyard_files_v1_files, 20);
 
 /**
  * What was freed of one run.
@@ -583,7 +744,7 @@ export type FilesPurge = Message<"runyard.files.v1.FilesPurge"> & {
  * Use `create(FilesPurgeSchema)` to create a new message.
  */
 export const FilesPurgeSchema: GenMessage<FilesPurge> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 15);
+  messageDesc(file_runyard_files_v1_files, 21);
 
 /**
  * Names a run.
@@ -604,7 +765,7 @@ export type ListConsoleArchivesRequest = Message<"runyard.files.v1.ListConsoleAr
  * Use `create(ListConsoleArchivesRequestSchema)` to create a new message.
  */
 export const ListConsoleArchivesRequestSchema: GenMessage<ListConsoleArchivesRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 16);
+  messageDesc(file_runyard_files_v1_files, 22);
 
 /**
  * Archives.
@@ -625,7 +786,7 @@ export type ListConsoleArchivesResponse = Message<"runyard.files.v1.ListConsoleA
  * Use `create(ListConsoleArchivesResponseSchema)` to create a new message.
  */
 export const ListConsoleArchivesResponseSchema: GenMessage<ListConsoleArchivesResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 17);
+  messageDesc(file_runyard_files_v1_files, 23);
 
 /**
  * The object that holds all lines of a writer, as they were when it was made.
@@ -660,7 +821,7 @@ export type ConsoleArchive = Message<"runyard.files.v1.ConsoleArchive"> & {
  * Use `create(ConsoleArchiveSchema)` to create a new message.
  */
 export const ConsoleArchiveSchema: GenMessage<ConsoleArchive> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 18);
+  messageDesc(file_runyard_files_v1_files, 24);
 
 /**
  * Asks for a part of an archive.
@@ -702,7 +863,7 @@ export type ReadConsoleArchiveRequest = Message<"runyard.files.v1.ReadConsoleArc
  * Use `create(ReadConsoleArchiveRequestSchema)` to create a new message.
  */
 export const ReadConsoleArchiveRequestSchema: GenMessage<ReadConsoleArchiveRequest> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 19);
+  messageDesc(file_runyard_files_v1_files, 25);
 
 /**
  * A part of an archive.
@@ -723,7 +884,7 @@ export type ReadConsoleArchiveResponse = Message<"runyard.files.v1.ReadConsoleAr
  * Use `create(ReadConsoleArchiveResponseSchema)` to create a new message.
  */
 export const ReadConsoleArchiveResponseSchema: GenMessage<ReadConsoleArchiveResponse> = /*@__PURE__*/
-  messageDesc(file_runyard_files_v1_files, 20);
+  messageDesc(file_runyard_files_v1_files, 26);
 
 /**
  * Keeps the files of runs. Bytes go straight between client and object storage.
@@ -754,6 +915,26 @@ export const FilesService: GenService<{
     methodKind: "unary";
     input: typeof CompleteUploadRequestSchema;
     output: typeof CompleteUploadResponseSchema;
+  },
+  /**
+   * Announces several files of a run, as CreateUpload does each; for many small ones. One that is refused stops no other.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.CreateUploads
+   */
+  createUploads: {
+    methodKind: "unary";
+    input: typeof CreateUploadsRequestSchema;
+    output: typeof CreateUploadsResponseSchema;
+  },
+  /**
+   * Ends several uploads, as CompleteUpload does each. One that is refused stops no other.
+   *
+   * @generated from rpc runyard.files.v1.FilesService.CompleteUploads
+   */
+  completeUploads: {
+    methodKind: "unary";
+    input: typeof CompleteUploadsRequestSchema;
+    output: typeof CompleteUploadsResponseSchema;
   },
   /**
    * Lists a run's files by name, in byte order.
