@@ -45,6 +45,7 @@ from runyard_server.storage.clickhouse.points_read import ClickHousePointReader
 from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
+from runyard_server.storage.memory.tables import MemoryTables
 
 RUNS = 40
 SHORT_POINTS = 10_000
@@ -175,6 +176,7 @@ async def measure(store: ClickHouse, points: int, rounds: int) -> list[Result]:
         console=ClickHouseConsoleReader(store),
         system=ClickHouseSystemReader(store),
         media=ClickHouseMediaReader(store),
+        tables=MemoryTables(),
         runs=index,
         siblings=NoMetadata(),
         clock=clock,

@@ -4,7 +4,7 @@ import globals from "globals";
 import tseslint from "typescript-eslint";
 
 // What each folder of src/ may import. A feature knows api, charts and ui, never another feature; app puts them together.
-const FEATURES = ["projects", "runs", "workspace", "run", "system", "logs", "files", "trash"];
+const FEATURES = ["projects", "runs", "workspace", "run", "system", "logs", "files", "media", "trash"];
 const MAY_IMPORT = {
   ui: ["ui"],
   charts: ["charts"],

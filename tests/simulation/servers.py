@@ -19,6 +19,7 @@ from runyard_server.domain.points import Journal, UInt64Column
 from runyard_server.domain.projects import Project
 from runyard_server.domain.purges import StoreFreed, TablePurge
 from runyard_server.domain.run import RunDocument, RunKey
+from runyard_server.domain.tables import TableFile
 from runyard_server.domain.writers import Writer
 from runyard_server.ingest.handler import IngestHandler
 from runyard_server.ingest.service import IngestConfig, IngestService, build_pipeline
@@ -30,6 +31,7 @@ from runyard_server.query.service import QueryConfig, QueryService
 from runyard_server.storage.archive.layered import LayeredConsole
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.runs import MemoryRunIndex
+from runyard_server.storage.memory.tables import MemoryTables
 from runyard_server.storage.ports.points import BlockEntry
 from tests.contract.archives import NoArchives
 from tests.simulation.lineage import NotingRunStore
@@ -184,6 +186,7 @@ class QueryNode(Node):
             console=LayeredConsole(servers.points.console, NoArchives()),
             system=servers.points.system,
             media=servers.points.media,
+            tables=MemoryTables(),
             runs=servers.index,
             siblings=servers,
             clock=servers.clock,
@@ -322,6 +325,10 @@ class Servers:
     async def written_records(self, run_path: str) -> dict[int, int]:
         """Says that no monitor answers: it has a simulation of its own."""
         raise domain_errors.Unavailable("SERVICE_UNAVAILABLE", "monitor does not answer")
+
+    async def get_file(self, run_path: str, name: str) -> TableFile:
+        """Says that there are no files here."""
+        raise domain_errors.NotFound("FILE_NOT_FOUND", f"{run_path} has no file {name}")
 
     async def last_step(self, path: str) -> int | None:
         """Returns how far a run has come, as metadata asks query for it (rpc.siblings)."""

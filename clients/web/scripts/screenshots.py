@@ -95,6 +95,11 @@ def addresses(http: str) -> dict[str, str]:
         "run-wide": f"{run('wide', 'thousand')}/workspace",
         "run-long": f"{run('long', 'three')}/workspace",
         "run-long-panel": f"{run('long', 'three')}/workspace?panel=train/loss",
+        "run-media": f"{run('media', 'baseline')}/workspace",
+        "run-media-images": f"{run('media', 'baseline')}/workspace?m=examples",
+        "run-media-plots": f"{run('media', 'baseline')}/workspace?m=plots",
+        "run-media-table": f"{run('media', 'baseline')}/workspace?panel=predictions",
+        "project-media": "/nico/media/workspace?m=examples",
         "no-project": "/nico/does-not-exist",
         "no-run": "/nico/vision/runs/missing",
     }

@@ -80,8 +80,9 @@ def security_headers(blob_origins: Iterable[str]) -> Mapping[str, str]:
         "img-src": f"{sources} data: blob:",
         "media-src": f"{sources} blob:",
         "connect-src": sources,
-        # PDFs; the object store never sends pages of users to be shown (files/names.py).
-        "frame-src": " ".join(blob_origins) or "'none'",
+        # PDFs (the object store never sends pages of users to be shown: files/names.py), and sandbox.html, whose own headers take
+        # every right from it.
+        "frame-src": sources,
         "worker-src": "'self' blob:",
         "manifest-src": "'self'",
         "base-uri": "'none'",

@@ -20,6 +20,17 @@ ASSETS_PREFIX: Final = "assets/"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _REVALIDATE: Final = "no-cache"
 
+SANDBOX: Final = "sandbox.html"
+"""Shows HTML that a run logged, within a frame: an origin of its own, which reaches neither this one nor any other."""
+_SANDBOX_HEADERS: Final = {
+    "content-security-policy": (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; media-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'self'"
+    ),
+    "x-frame-options": "SAMEORIGIN",
+}
+
 _NOT_BUILT: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>runyard</title></head>
 <body style="font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
@@ -50,7 +61,10 @@ class Pages:
         found = await asyncio.to_thread(self._find, relative)
         if found is not None:
             is_asset = relative.startswith(ASSETS_PREFIX)
-            return _file(request, *found, cache=_IMMUTABLE if is_asset else _REVALIDATE)
+            answer = _file(request, *found, cache=_IMMUTABLE if is_asset else _REVALIDATE)
+            if found[0] == self._root / SANDBOX:
+                answer.headers.update(_SANDBOX_HEADERS)
+            return answer
         if relative.startswith(ASSETS_PREFIX) or not _wants_page(request):
             return error_reply(
                 NotFound(

@@ -54,6 +54,7 @@ from runyard_server.storage.clickhouse.rollup import RollupConfig, build_rollup
 from runyard_server.storage.clickhouse.runs import ClickHouseRunIndex
 from runyard_server.storage.clickhouse.system_read import ClickHouseSystemReader
 from runyard_server.storage.clickhouse.system_retention import SystemConfig, SystemRetention
+from runyard_server.storage.parquet.store import ParquetTables, TablesConfig
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
 from runyard_server.storage.sql.artifacts import SqlArtifactStore
 from runyard_server.storage.sql.console_logs import SqlConsoleLogs
@@ -110,6 +111,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "rollup": RollupConfig,
     "system": SystemConfig,
     "query": query.QueryConfig,
+    "tables": TablesConfig,
     "metadata": metadata.MetadataConfig,
     "notify": NotifyConfig,
     "monitor": MonitorConfig,
@@ -306,6 +308,10 @@ class _Wiring:
 
     async def _build_query(self) -> Service:
         store = self._made_clickhouse()
+        tables = ParquetTables(
+            self._folder / "tables", self._config.section("tables", TablesConfig)
+        )
+        self._add(Resource("tables", tables.close))
         return query.build(
             self._config.section("query", query.QueryConfig),
             points=ClickHousePointReader(store),
@@ -313,6 +319,7 @@ class _Wiring:
             system=ClickHouseSystemReader(store),
             system_keep_days=self._config.section("system", SystemConfig).keep_days,
             media=ClickHouseMediaReader(store),
+            tables=tables,
             runs=ClickHouseRunIndex(store),
             siblings=self._siblings,
             clock=self._clock,
@@ -423,11 +430,13 @@ class _Wiring:
             await asyncio.sleep(_READY_POLL_S)
 
     def _blob_origins(self) -> tuple[str, ...]:
-        if self._s3 is None:
+        # A gateway apart opens no store, but its pages show files of the one that is named.
+        settings = self._s3 or self._config.section("s3", S3Section)
+        if not settings.endpoint:
             return ()
-        is_secure = self._s3.public_is_secure
-        scheme = "https" if (self._s3.is_secure if is_secure is None else is_secure) else "http"
-        return (f"{scheme}://{self._s3.public_endpoint or self._s3.endpoint}",)
+        is_secure = settings.public_is_secure
+        scheme = "https" if (settings.is_secure if is_secure is None else is_secure) else "http"
+        return (f"{scheme}://{settings.public_endpoint or settings.endpoint}",)
 
     def _report_replaced(self, kind: str, asked: str, got: Address) -> None:
         wanted = parse_address(asked)

@@ -23,6 +23,7 @@ from runyard_server.query.planner import Selection, Steps
 from runyard_server.query.receipts import WriterReceipt
 from runyard_server.query.requests import PathBuckets, RunRow, RunsAsk
 from runyard_server.query.system_handler import system_ask, system_series, system_stats
+from runyard_server.query.table_handler import table_page, table_request
 from runyard_server.rpc import message_values, run_messages
 from runyard_server.storage.ports.points import MetricStats, SeriesPoints
 
@@ -189,6 +190,11 @@ class QueryHandler(pb_grpc.QueryServiceServicer):
         self, request: pb.CheckConsoleArchiveRequest, context: Any
     ) -> pb.CheckConsoleArchiveResponse:
         return await check_console_archive(self._service.console.exporter, request)
+
+    async def QueryTable(
+        self, request: pb.QueryTableRequest, context: Any
+    ) -> pb.QueryTableResponse:
+        return table_page(await self._service.tables.read_rows(table_request(request)))
 
 
 def _steps(request: pb.QuerySeriesRequest | pb.QueryBucketsRequest) -> Steps:

@@ -37,11 +37,13 @@ from runyard_server.query.requests import (
 from runyard_server.query.runs import RunFinder, RunFinderConfig, read_document
 from runyard_server.query.summaries import read_run_summary, read_summaries
 from runyard_server.query.system import SystemQueries
+from runyard_server.query.tables import TableQueries
 from runyard_server.query.writers import QuerySiblings, WriterTellers
 from runyard_server.storage.ports.media import MediaReader
 from runyard_server.storage.ports.points import PointReader, Scopes, SeriesKey
 from runyard_server.storage.ports.runs import RunFilter, RunIndex
 from runyard_server.storage.ports.system import SystemReader
+from runyard_server.storage.ports.tables import TableReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def build(
     console: ConsoleStore,
     system: SystemReader,
     media: MediaReader,
+    tables: TableReader,
     runs: RunIndex,
     siblings: QuerySiblings,
     clock: Clock,
@@ -71,6 +74,7 @@ def build(
         console=console,
         system=system,
         media=media,
+        tables=tables,
         runs=runs,
         siblings=siblings,
         clock=clock,
@@ -91,6 +95,7 @@ class QueryService:
         console: ConsoleStore,
         system: SystemReader,
         media: MediaReader,
+        tables: TableReader,
         runs: RunIndex,
         siblings: QuerySiblings,
         clock: Clock,
@@ -107,6 +112,8 @@ class QueryService:
         self._media = media
         self.media = MediaQueries(media, self._finder, index=runs)
         """Reads of what runs log besides numbers."""
+        self.tables = TableQueries(tables, siblings)
+        """Reads of tables among it."""
         self._tellers = WriterTellers(siblings, timeout_s=config.writers_timeout_s)
 
     def register(self, server: grpc.aio.Server) -> tuple[str, ...]:

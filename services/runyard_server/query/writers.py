@@ -13,6 +13,7 @@ from runyard_server.domain.run import RunKey
 from runyard_server.domain.writers import Writer
 from runyard_server.query.receipts import WriterTold
 from runyard_server.query.runs import RunSource
+from runyard_server.query.tables import FileSource
 
 UNANSWERED = Counter(
     "runyard_query_receipts_incomplete_total",
@@ -21,7 +22,7 @@ UNANSWERED = Counter(
 )
 
 
-class QuerySiblings(RunSource, Protocol):
+class QuerySiblings(RunSource, FileSource, Protocol):
     """What query asks of its siblings; rpc.siblings.Siblings has it."""
 
     async def list_writers(self, run_key: RunKey) -> list[Writer]:

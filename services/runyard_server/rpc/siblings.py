@@ -32,6 +32,7 @@ from runyard_server.domain.run import (
     StopStatus,
     TransitionCause,
 )
+from runyard_server.domain.tables import TableFile
 from runyard_server.domain.writers import Writer
 from runyard_server.rpc import (
     life_messages,
@@ -227,6 +228,21 @@ class Siblings:
             StoreFreed("objects", rows=one.files, objects=one.objects, bytes=one.bytes)
             for one in reply.runs
         ]
+
+    async def get_file(self, run_path: str, name: str) -> TableFile:
+        """Returns a file of a run, and where its bytes are for an hour.
+
+        Raises NotFound RUN_NOT_FOUND, FILE_NOT_FOUND, FailedPrecondition RUN_DELETED, Unavailable.
+        """
+        reply = await self._call(
+            "GetFile",
+            files_pb.GetFileRequest(run_path=run_path, name=name),
+            files_pb.GetFileResponse,
+            service=FILES,
+            prefix=_FILES_SERVICE,
+        )
+        file = reply.file
+        return TableFile(file.name, file.size_bytes, file.sha256.hex(), reply.download_url)
 
     async def last_step(self, path: str) -> int | None:
         """Returns the largest step of a run's history, as query has it; None if it has no points.

@@ -79,6 +79,24 @@ async def test_application_that_is_not_built(tmp_path: Path) -> None:
     assert b"make web" in reply.body
 
 
+async def test_what_runs_logged_as_html_is_shown_without_rights(root: Path) -> None:
+    """The page for it has no origin and reaches nothing; only this application may frame it, and no other page is framed."""
+    (root / "sandbox.html").write_text("<p>frame</p>")
+    (root / "assets" / "sandbox.html").write_text("<p>no frame</p>")
+    guarded = CallerGuard(app_of(Pages(root).answer))
+    reply = await send(guarded, "GET", "/sandbox.html", headers=HTML)
+    policy = reply.headers["content-security-policy"].split("; ")
+    assert "sandbox allow-scripts" in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'self'" in policy
+    assert reply.headers["x-frame-options"] == "SAMEORIGIN"
+    for path in ("/", "/assets/sandbox.html"):
+        reply = await send(guarded, "GET", path, headers=HTML)
+        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+        assert "frame-src 'self'" in reply.headers["content-security-policy"]
+        assert reply.headers["x-frame-options"] == "DENY"
+
+
 async def test_every_answer_carries_the_security_headers(root: Path) -> None:
     """Pages, errors and refusals all forbid frames, sniffing and scripts from elsewhere."""
     guarded = CallerGuard(app_of(Pages(root).answer))

@@ -28,6 +28,7 @@ from runyard_server.domain.run import (
     RunState,
     TransitionCause,
 )
+from runyard_server.domain.tables import TableFile
 from runyard_server.domain.writers import Writer, WriterEnd
 from runyard_server.query.handler import QueryHandler
 from runyard_server.query.packed import pack_columns
@@ -35,6 +36,7 @@ from runyard_server.query.service import QueryConfig, build
 from runyard_server.storage.archive.layered import LayeredConsole
 from runyard_server.storage.memory.points import MemoryPoints
 from runyard_server.storage.memory.runs import MemoryRunIndex
+from runyard_server.storage.memory.tables import MemoryTables
 from runyard_server.storage.ports.points import BlockEntry, BucketColumns
 from tests.contract.archives import NoArchives
 from tests.stores import ManualClock, batch, new_run_key
@@ -79,12 +81,19 @@ class Metadata:
             raise Unavailable("SERVICE_UNAVAILABLE", "the monitor does not answer")
         return self.written
 
+    async def get_file(self, run_path: str, name: str) -> TableFile:
+        """Returns the one file there is."""
+        if name != "t.parquet":
+            raise NotFound("FILE_NOT_FOUND", f"{run_path} has no file {name}")
+        return TableFile(name, 1, "00", "http://127.0.0.1/t")
+
 
 class World:
     """A query service and what it reads."""
 
     def __init__(self) -> None:
         self.points = MemoryPoints()
+        self.tables = MemoryTables()
         self.index = MemoryRunIndex()
         self.metadata = Metadata()
         self.clock = ManualClock()
@@ -94,6 +103,7 @@ class World:
             console=LayeredConsole(self.points.console, NoArchives()),
             system=self.points.system,
             media=self.points.media,
+            tables=self.tables,
             runs=self.index,
             siblings=self.metadata,
             clock=self.clock,

@@ -18,6 +18,7 @@ from runyard import (
     rpc_trash,
 )
 from runyard.api_files import File
+from runyard.api_media import RunMedia
 from runyard.api_rows import PAGE_SIZE_MAX, RowShape, merged_rows, scanned_rows, spread_rows
 from runyard.artifacts.artifact import Artifact
 from runyard.errors import InvalidArgument, NotFound, NotOffered, Unavailable
@@ -35,7 +36,7 @@ BUCKETS_PER_CALL = 500_000
 """What one reply may hold."""
 
 
-class Run:
+class Run(RunMedia):
     """A run as it was when it was read; `reload()` reads it again, `update()` writes what was changed here."""
 
     def __init__(self, client: Client, record: RunRecord, base_url: str) -> None:

@@ -8,10 +8,15 @@ import { LineLegend, LineMenu } from "../run/LineMenu";
 import { RunSelector } from "../runs/RunSelector";
 import { useShownRuns } from "../runs/shownRuns";
 import { Empty } from "../ui/feedback";
-import { type ShownRun, Workspace } from "../workspace/Workspace";
+import { MediaPanel } from "../media/MediaPanel";
+import { type MediaSlot, type ShownRun, Workspace } from "../workspace/Workspace";
 import { CallError } from "./pages";
 import { runAddress, usePlace } from "./paths";
 import { useThisRun } from "./thisRun";
+
+function renderMedia(slot: MediaSlot) {
+  return <MediaPanel {...slot} />;
+}
 
 export function ProjectWorkspacePage() {
   const { entity, project, projectPath } = usePlace();
@@ -41,6 +46,7 @@ export function ProjectWorkspacePage() {
         empty={empty}
         emphasis={shown.emphasis}
         renderError={(error, retry) => <CallError error={error} onRetry={retry} />}
+        renderMedia={renderMedia}
       />
     </div>
   );
@@ -49,7 +55,7 @@ export function ProjectWorkspacePage() {
 export function RunWorkspacePage() {
   const run = useThisRun();
   return run === undefined ? (
-    <Workspace runs={NO_RUNS} totalRunCount={1} isPending emphasis={null} empty={null} renderError={() => null} />
+    <Workspace runs={NO_RUNS} totalRunCount={1} isPending emphasis={null} empty={null} renderError={() => null} renderMedia={renderMedia} />
   ) : (
     <RunWorkspace key={run.path} run={run} />
   );
@@ -81,6 +87,7 @@ function RunWorkspace({ run }: { run: Run }) {
         </Empty>
       }
       renderError={(error, retry) => <CallError error={error} onRetry={retry} />}
+      renderMedia={renderMedia}
     />
   );
 }

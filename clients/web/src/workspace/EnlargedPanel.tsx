@@ -1,13 +1,18 @@
 // One panel over the whole page.
 import { Dialog } from "radix-ui";
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { IconButton } from "../ui/controls";
 import { CloseIcon } from "../ui/icons";
-import { Panel, type PanelProps } from "./Panel";
 
 const SHARE = 0.92;
 
-export function EnlargedPanel({ panel, onClose }: { panel: PanelProps; onClose: () => void }) {
+interface EnlargedPanelProps {
+  readonly title: string;
+  readonly render: (width: number, height: number) => ReactNode;
+  readonly onClose: () => void;
+}
+
+export function EnlargedPanel({ title, render, onClose }: EnlargedPanelProps) {
   const { width, height } = useWindowSize();
   return (
     <Dialog.Root
@@ -25,14 +30,8 @@ export function EnlargedPanel({ panel, onClose }: { panel: PanelProps; onClose: 
             (event.currentTarget as HTMLElement).focus();
           }}
         >
-          <Dialog.Title className="visually-hidden">{panel.metric}</Dialog.Title>
-          <Panel
-            {...panel}
-            width={Math.floor(width * SHARE)}
-            height={Math.floor(height * SHARE)}
-            isLarge
-            onEnlarge={undefined}
-          />
+          <Dialog.Title className="visually-hidden">{title}</Dialog.Title>
+          {render(Math.floor(width * SHARE), Math.floor(height * SHARE))}
           <Dialog.Close asChild>
             <IconButton label="Close" className="enlarged-close">
               <CloseIcon />

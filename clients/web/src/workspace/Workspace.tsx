@@ -1,8 +1,9 @@
 // All charts of the shown runs: sections of panels, of which only those near the view exist.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Fragment, type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useLiveBeat } from "../api/buckets";
 import type { Selection } from "../api/bucketLoader";
+import { type MediaKindName, useMediaNames } from "../api/media";
 import { METRIC_COUNT_MAX, useMetrics } from "../api/queries";
 import type { MetricDefinition } from "../api/types";
 import type { LineStyle } from "../charts/colour";
@@ -11,6 +12,7 @@ import { formatCount } from "../charts/format";
 import { ChevronDown, ChevronRight } from "../ui/icons";
 import { EnlargedPanel } from "./EnlargedPanel";
 import { Panel, type PanelProps } from "./Panel";
+import { mediaPanels, type MediaPanels, NO_MEDIA } from "./mediaPanels";
 import { groupIntoSections, isHidden, type LayoutRow, layoutRows, matchesSearch, type Section } from "./sections";
 import { Toolbar } from "./Toolbar";
 import { useWorkspaceView } from "./viewState";
@@ -35,6 +37,21 @@ export interface RunPart {
   readonly selection: Selection;
 }
 
+/** What a panel of media is drawn from; who holds the workspace draws it. */
+export interface MediaSlot {
+  readonly name: string;
+  readonly kind: MediaKindName;
+  readonly runs: readonly ShownRun[];
+  readonly width: number;
+  readonly height: number;
+  readonly range: readonly [number, number] | null;
+  readonly at: number | null;
+  readonly version: string;
+  readonly isLarge: boolean;
+  readonly onStep: (step: number | null) => void;
+  readonly onEnlarge: (() => void) | undefined;
+}
+
 interface WorkspaceProps {
   readonly runs: readonly ShownRun[];
   /** Runs that could be shown; more than are shown is said. */
@@ -48,6 +65,7 @@ interface WorkspaceProps {
   /** Shown when there is nothing to draw. */
   readonly empty: ReactNode;
   readonly renderError: (error: unknown, retry: () => void) => ReactNode;
+  readonly renderMedia: (slot: MediaSlot) => ReactNode;
 }
 
 const GAP = 10;
@@ -56,13 +74,16 @@ const HEAD_HEIGHT = 36;
 const PANEL_WIDTH_MIN = 330;
 const PANEL_HEIGHT = { usual: 232, few: 340 };
 const COLUMNS_MAX = 6;
+const MEDIA_HEIGHT = 336;
+const MEDIA_WIDTH_MIN = 420;
+const MEDIA_COLUMNS_MAX = 4;
 const OVERSCAN_ROWS = 2;
 
-export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, note, empty, renderError }: WorkspaceProps) {
+export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, note, empty, renderError, renderMedia }: WorkspaceProps) {
   const [view, actions] = useWorkspaceView();
   const [clipped, setClipped] = useState<ReadonlySet<string>>(new Set());
   const [crosshair] = useState(() => new Crosshair());
-  const { metrics, sections, lasts, isCut, isListPending, error, refetch } = useSections(runs, view.search);
+  const { metrics, sections, media, lasts, isCut, isListPending, error, refetch } = useSections(runs, view.search);
   useLiveBeat(runs.some(({ isRunning }) => isRunning));
   const onClip = useCallback((metric: string) => {
     setClipped((before) => {
@@ -90,6 +111,30 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, 
     }),
     [runs, view, clipped, emphasis, crosshair, lasts, actions, onClip],
   );
+  const mediaPanel = useCallback(
+    (id: string, width: number, height: number, isLarge: boolean): ReactNode => {
+      const found = media.get(id);
+      if (found === undefined) return null;
+      return renderMedia({
+        name: found.name,
+        kind: found.kind,
+        runs,
+        width,
+        height,
+        range: view.range,
+        at: view.at,
+        version: found.version,
+        isLarge,
+        onStep: actions.setAt,
+        onEnlarge: isLarge
+          ? undefined
+          : () => {
+              actions.enlarge(id);
+            },
+      });
+    },
+    [media, renderMedia, runs, view.range, view.at, actions],
+  );
   const isWaiting = isPending || isListPending;
   const count = sections.reduce((sum, section) => sum + section.metrics.length, 0);
   return (
@@ -99,7 +144,7 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, 
         actions={actions}
         sections={sections}
         controls={controls}
-        counts={isWaiting ? "" : countText(count, metrics, runs.length, totalRunCount)}
+        counts={isWaiting ? "" : countText(count, metrics, media.size, runs.length, totalRunCount)}
       />
       {note}
       {isCut ? (
@@ -117,11 +162,18 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, 
       ) : count === 0 ? (
         <p className="workspace-none">No metric's name contains “{view.search}”.</p>
       ) : (
-        <PanelGrid sections={sections} shut={view.shut} onToggle={actions.toggleSection} panel={panel} />
+        <PanelGrid sections={sections} media={media} shut={view.shut} onToggle={actions.toggleSection} panel={panel} mediaPanel={mediaPanel} />
       )}
       {view.enlarged === null ? null : (
         <EnlargedPanel
-          panel={panel(view.enlarged, 0, 0)}
+          title={view.enlarged}
+          render={(width, height) =>
+            media.has(view.enlarged ?? "") ? (
+              mediaPanel(view.enlarged ?? "", width, height, true)
+            ) : (
+              <Panel {...panel(view.enlarged ?? "", width, height)} isLarge onEnlarge={undefined} />
+            )
+          }
           onClose={() => {
             actions.enlarge(null);
           }}
@@ -131,8 +183,8 @@ export function Workspace({ runs, totalRunCount, isPending, emphasis, controls, 
   );
 }
 
-function countText(shown: number, all: number, runs: number, totalRuns: number): string {
-  const word = all === 1 ? "metric" : "metrics";
+function countText(shown: number, all: number, media: number, runs: number, totalRuns: number): string {
+  const word = media > 0 ? "metrics and media" : all === 1 ? "metric" : "metrics";
   const metrics = shown === all ? `${formatCount(all)} ${word}` : `${formatCount(shown)} of ${formatCount(all)} ${word}`;
   return totalRuns > 1 ? `${metrics} · ${formatCount(runs)} of ${formatCount(totalRuns)} runs` : metrics;
 }
@@ -145,6 +197,7 @@ function useSections(lines: readonly ShownRun[], search: string) {
   const runKey = runs.map(({ path }) => path).join("\n");
   const isHuge = hugeRuns !== "" && hugeRuns === runKey;
   const answer = useMetrics(runs, isHuge ? longestWord(search) : "");
+  const mediaAnswer = useMediaNames(runs);
   const lists = answer.metrics;
   const isCut = lists.some((list) => list !== null && list.totalCount > list.metrics.length);
   useEffect(() => {
@@ -164,15 +217,26 @@ function useSections(lines: readonly ShownRun[], search: string) {
     () => new Map(lists.length === 1 && isWhole ? lists[0]?.metrics.map(({ name, last }) => [name, last]) : []),
     [lists, isWhole],
   );
-  const sections = useMemo(() => groupIntoSections(names.filter((name) => matchesSearch(name, search))), [names, search]);
+  const media = useMemo((): MediaPanels => {
+    const found = mediaPanels(mediaAnswer.lists, new Set(names));
+    return found.size === 0 ? NO_MEDIA : found;
+  }, [mediaAnswer.lists, names]);
+  const sections = useMemo(
+    () => groupIntoSections([...names, ...media.keys()].filter((name) => matchesSearch(name, search))),
+    [names, media, search],
+  );
   return {
-    metrics: names.length,
+    metrics: names.length + media.size,
     sections,
+    media,
     lasts,
     isCut,
-    isListPending: answer.isPending && names.length === 0,
-    error: answer.error,
-    refetch: answer.refetch,
+    isListPending: (answer.isPending || mediaAnswer.isPending) && names.length + media.size === 0,
+    error: answer.error ?? mediaAnswer.error,
+    refetch: () => {
+      answer.refetch();
+      mediaAnswer.refetch();
+    },
   };
 }
 
@@ -185,23 +249,29 @@ interface GridProps {
   readonly sections: readonly Section[];
   readonly shut: ReadonlySet<string>;
   readonly onToggle: (name: string) => void;
+  readonly media: MediaPanels;
   readonly panel: (metric: string, width: number, height: number) => PanelProps;
+  readonly mediaPanel: (id: string, width: number, height: number, isLarge: boolean) => ReactNode;
 }
 
-function PanelGrid({ sections, shut, onToggle, panel }: GridProps) {
+function PanelGrid({ sections, media, shut, onToggle, panel, mediaPanel }: GridProps) {
   const [scroll, setScroll] = useState<HTMLDivElement | null>(null);
   const width = useWidth(scroll);
-  const most = Math.max(...sections.map(({ metrics }) => metrics.length));
+  const most = Math.max(...sections.map(({ metrics }) => metrics.reduce((count, id) => count + (media.has(id) ? 0 : 1), 0)));
   const fitting = Math.max(1, Math.floor((width - 2 * PADDING + GAP) / (PANEL_WIDTH_MIN + GAP)));
   const columns = Math.min(COLUMNS_MAX, fitting, Math.max(2, most));
   const height = most <= 2 ? PANEL_HEIGHT.few : PANEL_HEIGHT.usual;
   const panelWidth = Math.floor((width - 2 * PADDING - GAP * (columns - 1)) / columns);
-  const rows = useMemo(() => layoutRows(sections, columns, shut), [sections, columns, shut]);
-   
+  const mediaColumns = Math.min(MEDIA_COLUMNS_MAX, Math.max(1, Math.floor((width - 2 * PADDING + GAP) / (MEDIA_WIDTH_MIN + GAP))));
+  const mediaWidth = Math.floor((width - 2 * PADDING - GAP * (mediaColumns - 1)) / mediaColumns);
+  const rows = useMemo(
+    () => layoutRows(sections, { charts: columns, media: mediaColumns }, shut, (id) => media.has(id)),
+    [sections, columns, mediaColumns, shut, media],
+  );
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => scroll,
-    estimateSize: (index) => (rows[index]?.kind === "head" ? HEAD_HEIGHT : height + GAP),
+    estimateSize: (index) => rowHeight(rows[index], height),
     getItemKey: (index) => rowKey(rows[index]),
     overscan: OVERSCAN_ROWS,
   });
@@ -219,7 +289,13 @@ function PanelGrid({ sections, shut, onToggle, panel }: GridProps) {
                 {row.kind === "head" ? (
                   <SectionHead section={row.section} isShut={row.isShut} onToggle={onToggle} />
                 ) : (
-                  row.metrics.map((metric) => <Panel key={metric} {...panel(metric, panelWidth, height)} />)
+                  row.metrics.map((id) =>
+                    row.isMedia ? (
+                      <Fragment key={id}>{mediaPanel(id, mediaWidth, MEDIA_HEIGHT, false)}</Fragment>
+                    ) : (
+                      <Panel key={id} {...panel(id, panelWidth, height)} />
+                    ),
+                  )
                 )}
               </div>
             );
@@ -228,6 +304,11 @@ function PanelGrid({ sections, shut, onToggle, panel }: GridProps) {
       )}
     </div>
   );
+}
+
+function rowHeight(row: LayoutRow | undefined, chartHeight: number): number {
+  if (row === undefined || row.kind === "head") return HEAD_HEIGHT;
+  return (row.isMedia ? MEDIA_HEIGHT : chartHeight) + GAP;
 }
 
 function rowKey(row: LayoutRow | undefined): string {

@@ -7,7 +7,7 @@ export interface Section {
 
 export type LayoutRow =
   | { readonly kind: "head"; readonly section: Section; readonly isShut: boolean }
-  | { readonly kind: "panels"; readonly section: Section; readonly metrics: readonly string[] };
+  | { readonly kind: "panels"; readonly section: Section; readonly metrics: readonly string[]; readonly isMedia: boolean };
 
 /** Section of metrics whose names have no prefix. */
 export const PLAIN_SECTION = "charts";
@@ -69,15 +69,22 @@ function matchesGlob(text: string, glob: string): boolean {
   return new RegExp(`^${pattern}$`, "s").test(text);
 }
 
-/** Rows of the page: a head per section and, unless it is shut, its panels, so many a row. */
-export function layoutRows(sections: readonly Section[], columns: number, shut: ReadonlySet<string>): LayoutRow[] {
+/** How many panels stand in a row: of charts, and of media, which need more room. */
+export interface Columns {
+  readonly charts: number;
+  readonly media: number;
+}
+
+/** Rows of the page: a head per section and, unless it is shut, its panels, so many a row: charts, then media. */
+export function layoutRows(sections: readonly Section[], columns: Columns, shut: ReadonlySet<string>, isMedia: (panel: string) => boolean = () => false): LayoutRow[] {
   return sections.flatMap((section): LayoutRow[] => {
     const isShut = shut.has(section.name);
     const rows: LayoutRow[] = [{ kind: "head", section, isShut }];
     if (isShut) return rows;
-    for (let i = 0; i < section.metrics.length; i += columns) {
-      rows.push({ kind: "panels", section, metrics: section.metrics.slice(i, i + columns) });
-    }
+    const media = section.metrics.filter(isMedia);
+    const charts = media.length === 0 ? section.metrics : section.metrics.filter((panel) => !isMedia(panel));
+    for (let i = 0; i < charts.length; i += columns.charts) rows.push({ kind: "panels", section, metrics: charts.slice(i, i + columns.charts), isMedia: false });
+    for (let i = 0; i < media.length; i += columns.media) rows.push({ kind: "panels", section, metrics: media.slice(i, i + columns.media), isMedia: true });
     return rows;
   });
 }

@@ -10,7 +10,9 @@ export interface WorkspaceView {
   /** Steps shown; null: all. */
   readonly range: readonly [number, number] | null;
   readonly shut: ReadonlySet<string>;
-  /** Metric whose panel is enlarged. */
+  /** Step at which media are looked at; null: the last. */
+  readonly at: number | null;
+  /** Metric, or name of media, whose panel is enlarged. */
   readonly enlarged: string | null;
 }
 
@@ -21,6 +23,7 @@ export interface WorkspaceActions {
   zoom(range: readonly [number, number] | null): void;
   toggleSection(name: string): void;
   setShut(names: readonly string[]): void;
+  setAt(step: number | null): void;
   enlarge(metric: string | null): void;
 }
 
@@ -35,6 +38,11 @@ export function parseRange(text: string | null): [number, number] | null {
   return Number.isSafeInteger(first) && Number.isSafeInteger(last) && first < last ? [first, last] : null;
 }
 
+/** Reads a whole number; null if it is none. */
+export function parseStep(text: string | null): number | null {
+  return /^-?\d{1,16}$/.test(text ?? "") && Number.isSafeInteger(Number(text)) ? Number(text) : null;
+}
+
 export function parseSmoothing(text: string | null): number {
   const value = Number(text ?? 0);
   return Number.isFinite(value) ? Math.min(SMOOTHING_MAX, Math.max(0, value)) : 0;
@@ -46,6 +54,7 @@ export function useWorkspaceView(): [WorkspaceView, WorkspaceActions] {
   const smoothingText = params.get("s");
   const scale = params.get("y");
   const rangeText = params.get("x");
+  const atText = params.get("at");
   const shutText = params.getAll("shut").join("\n");
   const enlarged = params.get("panel");
   const view = useMemo(
@@ -55,9 +64,10 @@ export function useWorkspaceView(): [WorkspaceView, WorkspaceActions] {
       isLog: scale === "log",
       range: parseRange(rangeText),
       shut: new Set(shutText === "" ? [] : shutText.split("\n")),
+      at: parseStep(atText),
       enlarged,
     }),
-    [search, smoothingText, scale, rangeText, shutText, enlarged],
+    [search, smoothingText, scale, rangeText, shutText, atText, enlarged],
   );
   const setShut = useCallback(
     (names: readonly string[]) => {
@@ -83,6 +93,9 @@ export function useWorkspaceView(): [WorkspaceView, WorkspaceActions] {
         setShut(view.shut.has(name) ? [...view.shut].filter((one) => one !== name) : [...view.shut, name]);
       },
       setShut,
+      setAt: (step) => {
+        change({ at: step === null ? null : String(step) });
+      },
       enlarge: (metric) => {
         change({ panel: metric }, true);
       },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { groupIntoSections, isHidden, layoutRows, matchesSearch, panelTitle, sectionOf } from "./sections";
-import { parseRange, parseSmoothing } from "./viewState";
+import { parseRange, parseSmoothing, parseStep } from "./viewState";
 
 describe("sections", () => {
   it("are the part of a name before the first slash", () => {
@@ -18,14 +18,25 @@ describe("sections", () => {
 
   it("become rows of panels; a shut one is its head only", () => {
     const sections = groupIntoSections(["a/1", "a/2", "a/3", "b/1"]);
-    const rows = layoutRows(sections, 2, new Set(["b"]));
+    const rows = layoutRows(sections, { charts: 2, media: 1 }, new Set(["b"]));
     expect(rows.map((row) => (row.kind === "head" ? row.section.name : row.metrics))).toEqual(["a", ["a/1", "a/2"], ["a/3"], "b"]);
+  });
+
+  it("have charts before media, which come in rows of their own", () => {
+    const sections = groupIntoSections(["a/1", "a/2", "a/3", "a/img1", "a/img2"]);
+    const rows = layoutRows(sections, { charts: 3, media: 1 }, new Set(), (name) => name.startsWith("a/img"));
+    expect(rows.map((row) => (row.kind === "head" ? row.section.name : [row.isMedia, ...row.metrics]))).toEqual([
+      "a",
+      [false, "a/1", "a/2", "a/3"],
+      [true, "a/img1"],
+      [true, "a/img2"],
+    ]);
   });
 
   it("of a hundred thousand metrics are made at once", () => {
     const names = Array.from({ length: 100_000 }, (_, i) => `s${i % 50}/m${i}`);
     const start = performance.now();
-    expect(layoutRows(groupIntoSections(names), 4, new Set()).length).toBe(50 + 25_000);
+    expect(layoutRows(groupIntoSections(names), { charts: 4, media: 3 }, new Set()).length).toBe(50 + 25_000);
     expect(performance.now() - start).toBeLessThan(3_000);
   });
 });
@@ -51,6 +62,11 @@ describe("the address", () => {
     expect(parseRange("100..2000")).toEqual([100, 2000]);
     expect(parseRange("-10..-2")).toEqual([-10, -2]);
     for (const bad of [null, "", "5", "9..2", "a..b", "1..99999999999999999999"]) expect(parseRange(bad)).toBeNull();
+  });
+
+  it("holds the step of media, or none", () => {
+    expect(["0", "-12", "9007199254740991"].map(parseStep)).toEqual([0, -12, 9007199254740991]);
+    for (const bad of [null, "", "x", "1.5", "9007199254740993"]) expect(parseStep(bad)).toBeNull();
   });
 
   it("holds a smoothing within bounds", () => {

@@ -1569,7 +1569,7 @@ class QueryTableRequest(google.protobuf.message.Message):
     limit: builtins.int
     """Most rows in the reply; 0 means 100, more than 10,000 means 10,000. Fewer come where rows are long."""
     sort_column: builtins.str
-    """Column to sort by. Empty: as logged."""
+    """Column to sort by. Empty: as logged. NaN and empty cells come last either way."""
     is_descending: builtins.bool
     """True: largest first."""
     @property
@@ -1593,7 +1593,7 @@ global___QueryTableRequest = QueryTableRequest
 
 @typing.final
 class TableFilter(google.protobuf.message.Message):
-    """A condition on a column."""
+    """A condition on a column. Of a cell without a value it does not hold, but for NOT_EQUAL, and EQUAL with null."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1605,7 +1605,9 @@ class TableFilter(google.protobuf.message.Message):
     operator: global___TableFilterOperator.ValueType
     """How it is compared."""
     value_json: builtins.str
-    """With what: a JSON string, number, bool or null."""
+    """With what: a JSON string, number, bool or null; of a datetime the string is a time in ISO 8601, UTC where it says nothing else.
+    Cells of type list, object and media are compared by CONTAINS and MATCHES, and with null.
+    """
     def __init__(
         self,
         *,
@@ -1637,7 +1639,7 @@ class QueryTableResponse(google.protobuf.message.Message):
 
     @property
     def rows_json(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """One extended JSON array per row, a cell per column."""
+        """One extended JSON array per row, a cell per column; a datetime is a string in ISO 8601, UTC."""
 
     def __init__(
         self,

@@ -90,6 +90,11 @@ class QueryServiceStub(object):
                 request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.SerializeToString,
                 response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.FromString,
                 )
+        self.QueryTable = channel.unary_unary(
+                '/runyard.query.v1.QueryService/QueryTable',
+                request_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryTableRequest.SerializeToString,
+                response_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryTableResponse.FromString,
+                )
 
 
 class QueryServiceServicer(object):
@@ -202,6 +207,14 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryTable(self, request, context):
+        """Returns rows of a table that a run logged.
+        Errors: RUN_NOT_FOUND, FILE_NOT_FOUND, FIELD_INVALID (no table, no such column, a regular expression that cannot be).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -279,6 +292,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.CheckConsoleArchive,
                     request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.FromString,
                     response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.SerializeToString,
+            ),
+            'QueryTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryTable,
+                    request_deserializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryTableRequest.FromString,
+                    response_serializer=runyard_dot_query_dot_v1_dot_query__pb2.QueryTableResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -543,5 +561,22 @@ class QueryService(object):
         return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/CheckConsoleArchive',
             runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveRequest.SerializeToString,
             runyard_dot_query_dot_v1_dot_query__pb2.CheckConsoleArchiveResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def QueryTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/runyard.query.v1.QueryService/QueryTable',
+            runyard_dot_query_dot_v1_dot_query__pb2.QueryTableRequest.SerializeToString,
+            runyard_dot_query_dot_v1_dot_query__pb2.QueryTableResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -113,6 +113,14 @@ class QueryServiceStub:
     ]
     """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
 
+    QueryTable: grpc.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QueryTableRequest,
+        runyard_protos.query.v1.query_pb2.QueryTableResponse,
+    ]
+    """Returns rows of a table that a run logged.
+    Errors: RUN_NOT_FOUND, FILE_NOT_FOUND, FIELD_INVALID (no table, no such column, a regular expression that cannot be).
+    """
+
 class QueryServiceAsyncStub:
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
 
@@ -207,6 +215,14 @@ class QueryServiceAsyncStub:
         runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse,
     ]
     """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
+
+    QueryTable: grpc.aio.UnaryUnaryMultiCallable[
+        runyard_protos.query.v1.query_pb2.QueryTableRequest,
+        runyard_protos.query.v1.query_pb2.QueryTableResponse,
+    ]
+    """Returns rows of a table that a run logged.
+    Errors: RUN_NOT_FOUND, FILE_NOT_FOUND, FIELD_INVALID (no table, no such column, a regular expression that cannot be).
+    """
 
 class QueryServiceServicer(metaclass=abc.ABCMeta):
     """Answers reads. Nothing here changes anything; every call is safe to repeat."""
@@ -332,5 +348,15 @@ class QueryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.CheckConsoleArchiveResponse]]:
         """Compares lines of one writer that ClickHouse has with the writer's archive, read back. For files, before lines are dropped."""
+
+    @abc.abstractmethod
+    def QueryTable(
+        self,
+        request: runyard_protos.query.v1.query_pb2.QueryTableRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[runyard_protos.query.v1.query_pb2.QueryTableResponse, collections.abc.Awaitable[runyard_protos.query.v1.query_pb2.QueryTableResponse]]:
+        """Returns rows of a table that a run logged.
+        Errors: RUN_NOT_FOUND, FILE_NOT_FOUND, FIELD_INVALID (no table, no such column, a regular expression that cannot be).
+        """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
