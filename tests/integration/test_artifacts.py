@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.readback import wait_until
-from tests.integration.yard import SHAPES, CallError, Yard
+from tests.integration.yard import CallError, Yard
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -168,18 +168,16 @@ def test_versions_stay_when_their_run_is_purged(yard: Yard) -> None:
     assert client.load("net") == {"a": b"stays"}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path, shape: str) -> None:
+def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
     """Killed before the bytes, between the parts, and after the commit: nothing is visible early, nothing is sent twice."""
     content = hashlib.shake_256(b"killed").digest(2 * PART + 7)
     files = {"w.bin": content, "b.txt": b"text"}
-    with Yard(tmp_path / "yard", shape) as yard:
-        part = "server" if shape == "all" else "files"
+    with Yard(tmp_path / "yard") as yard:
         client = Client(yard, "killed")
         draft = client.begin("net", files, request_id="same")
         uploads = client.announce(draft, [content])
         put(uploads[0]["partUrls"][1], content[PART : 2 * PART])
-        yard.kill(part)
+        yard.kill()
         yard.start()
         again = client.begin("net", files, request_id="same")
         assert (again["draftId"], again["missing"]) == (draft["draftId"], ["w.bin", "b.txt"])
@@ -191,7 +189,7 @@ def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path, shape: st
         assert "ARTIFACT_NOT_FOUND" in str(refused.value.body)
         assert client.send(draft, [content, b"text"]) == [2, 1]
         done = client.call("CommitDraft", draftId=draft["draftId"])
-        yard.kill(part)
+        yard.kill()
         yard.start()
         assert done == client.call("CommitDraft", draftId=draft["draftId"])
         assert client.begin("net", files, request_id="same")["version"] == done["version"]

@@ -10,6 +10,7 @@ from runyard_server.domain.artifacts import VersionChange
 from runyard_server.domain.errors import DomainError, Unavailable
 from runyard_server.domain.manifests import Entry
 from runyard_server.files.service import FilesConfig
+from runyard_server.storage.ports.artifacts import DraftEntries
 from tests.unit.files.artifact_desk import ArtifactDesk, ask, digest_of, make_entries
 
 DAY_S = 86_400
@@ -73,6 +74,26 @@ async def test_a_killed_client_goes_on() -> None:
     assert done == await commit(first.draft_id, aliases=["y"], tags=[], ttl_s=9)
     assert (await desk.begin("net", entries, request_id="r")).version == done[0]
     assert await desk.load_artifact("local/p/net") == files
+
+
+async def test_a_repeat_meets_the_commit_halfway() -> None:
+    """A commit that finds the draft open, and its entries gone since the first one is done, answers as that did."""
+    desk = ArtifactDesk()
+    entries = make_entries({"a": b""})
+    draft = await desk.begin("net", entries)
+    await desk.add(draft.draft_id, entries)
+    await desk.upload(draft.draft_id, [b""])
+    commit = desk.service.drafts.commit
+    read_entries = desk.artifacts.read_entries
+    first = []
+
+    async def read_late(draft_id: str) -> DraftEntries:
+        desk.artifacts.read_entries = read_entries  # type: ignore[method-assign]  # once
+        first.append(await commit(draft_id, aliases=[], tags=[], ttl_s=0))
+        return await read_entries(draft_id)
+
+    desk.artifacts.read_entries = read_late  # type: ignore[method-assign]  # the moment between
+    assert [await commit(draft.draft_id, aliases=[], tags=[], ttl_s=0)] == first
 
 
 async def test_a_large_content_goes_in_parts_and_goes_on() -> None:
