@@ -96,7 +96,7 @@ class ArchiveFetcher:
         found: Found,
         frames: Sequence[Frame],
         *,
-        may_have: Callable[[bytes], bool] | None = None,
+        may_have: Callable[[pa.Table], bool] | None = None,
     ) -> list[pa.Table]:
         """Returns what the archives have of each frame; neighbours are read at once. See read_groups for `may_have`."""
         stretches: list[list[int]] = []
@@ -132,7 +132,7 @@ class ArchiveFetcher:
         run_key: RunKey,
         found: Found,
         frames: Sequence[Frame],
-        may_have: Callable[[bytes], bool] | None,
+        may_have: Callable[[pa.Table], bool] | None,
     ) -> list[pa.Table]:
         known = found.archives[frames[0].writer]
         groups = [frame.group for frame in frames]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runyard_server.domain.errors import InvalidArgument
-from runyard_server.storage.archive.format import shown_texts
+from runyard_server.storage.archive.format import joined_texts, shown_texts
 from runyard_server.storage.ports.console import LineFilter, LinePlace
 
 
@@ -97,12 +97,23 @@ def _expression(where: LineFilter) -> str:
     return where.matches if where.is_case_sensitive else f"(?i){where.matches}"
 
 
-def text_test(where: LineFilter) -> Callable[[bytes], bool] | None:
-    """Returns what tells of many lines' texts joined that none of them can be found; None: nothing can be told."""
-    if not where.contains:
+def text_test(where: LineFilter) -> Callable[[pa.Table], bool] | None:
+    """Returns what tells of texts (columns text and plain) whether any of them is wanted; None: all are."""
+    patterns = _patterns(where)
+    if not patterns:
         return None
-    if where.is_case_sensitive:
-        exact = where.contains.encode()
-        return lambda texts: exact in texts
-    small = where.contains.encode().lower()
-    return lambda texts: small in texts.lower()
+    literal = where.contains.encode()
+
+    def has_any(texts: pa.Table) -> bool:
+        if literal and not any(
+            _has(joined, literal, where.is_case_sensitive) for joined in joined_texts(texts)
+        ):
+            return False
+        shown = shown_texts(texts)
+        return all(pc.any(pc.match_substring_regex(shown, one)).as_py() for one in patterns)
+
+    return has_any
+
+
+def _has(texts: bytes, literal: bytes, is_case_sensitive: bool) -> bool:
+    return literal in texts if is_case_sensitive else literal.lower() in texts.lower()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -194,11 +194,11 @@ def read_groups(
     offset: int,
     content: bytes,
     *,
-    may_have: Callable[[bytes], bool] | None = None,
+    may_have: Callable[[pa.Table], bool] | None = None,
 ) -> list[pa.Table]:
     """Returns the lines of row groups; `content` is what the object has from `offset` on. Raises ArchiveDamaged.
 
-    With `may_have`, of row groups for whose text it says no, no lines are returned; it is given the texts of many lines joined.
+    With `may_have`, of row groups for whose texts it says no, no lines are returned: the other columns are not even decoded.
     """
     try:
         file = pq.ParquetFile(
@@ -210,23 +210,25 @@ def read_groups(
 
 
 def _read_group(
-    file: pq.ParquetFile, group: int, may_have: Callable[[bytes], bool] | None
+    file: pq.ParquetFile, group: int, may_have: Callable[[pa.Table], bool] | None
 ) -> pa.Table:
     if may_have is not None:
         texts = file.read_row_group(group, columns=["text", "plain"], use_threads=False)
-        if not any(may_have(_joined(chunk)) for column in texts.columns for chunk in column.chunks):
+        if not may_have(texts):
             return LINES.empty_table()
     names = LINES.names
     return file.read_row_group(group, columns=names, use_threads=False).cast(LINES)
 
 
-def _joined(texts: pa.StringArray) -> bytes:
-    """Returns the texts one behind the other; nothing stands between them."""
-    _, offsets, letters = texts.buffers()
-    if letters is None:
-        return b""
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(letters)[ends[0] : ends[-1]].tobytes()
+def joined_texts(texts: pa.Table) -> Iterator[bytes]:
+    """Yields the texts one behind the other, nothing between them: what none of these has, no text has."""
+    for column in texts.columns:
+        for chunk in column.chunks:
+            _, offsets, letters = chunk.buffers()
+            if letters is not None:
+                ends = np.frombuffer(offsets, np.int32)
+                first, last = ends[chunk.offset], ends[chunk.offset + len(chunk)]
+                yield letters[int(first) : int(last)].to_pybytes()
 
 
 def _start(group: Any) -> int:

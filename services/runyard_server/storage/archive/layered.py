@@ -265,7 +265,7 @@ class LayeredConsole:
         found: Found,
         frames: Sequence[Frame],
         *,
-        may_have: Callable[[bytes], bool] | None = None,
+        may_have: Callable[[pa.Table], bool] | None = None,
     ) -> list[pa.Table]:
         if any(frame.has_later for frame in frames):
             may_have = None  # Lines that came later are compared with all that there were.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -30,15 +31,17 @@ _SETTINGS: Final = (
 _SEARCHED_FIRST: Final = 200_000
 """Rows that a search looks at before it looks at all."""
 _SAMPLE: Final = 4_000
+_SPANS_MAX: Final = 1_000
 _CANNOT_COMPILE: Final = 427
 """CANNOT_COMPILE_REGEXP."""
 
 
 class ClickHouseConsoleReader:
-    """The port ConsoleReader over ClickHouse. Holds no state."""
+    """The port ConsoleReader over ClickHouse. Holds hints only: how long a time the last page of a run took."""
 
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
+        self._spans: OrderedDict[tuple[RunKey, LineFilter], int] = OrderedDict()
 
     async def read_lines(
         self,
@@ -58,14 +61,10 @@ class ClickHouseConsoleReader:
             # The first condition is what the index on time can use.
             bounds.append(f"time {sign}= {after.time_unix_ms}")
             bounds.append(f"(time, writer, line) {sign} {place}")
-        # First within a time that is long enough for most pages: sorting, or searching, a whole long log takes long.
-        is_search = bool(texts)
-        near = await self._near_time(
-            bounds,
-            is_newest_first=is_newest_first,
-            count=_SEARCHED_FIRST if is_search else 4 * limit,
-        )
-        for bound in [*([near] if near else []), "1"]:
+        key = (run_key, where)
+        count = _SEARCHED_FIRST if texts else 4 * limit
+        rows = LineRows([], [], [], [], [])
+        async for bound in self._stretches(key, bounds, after, is_newest_first, count):
             rows = await self._read(
                 [*bounds, bound, *texts],
                 parameters,
@@ -74,8 +73,40 @@ class ClickHouseConsoleReader:
                 bytes_max=bytes_max,
             )
             if rows.has_more:
+                self._note_span(key, rows)
                 break
         return rows
+
+    async def _stretches(
+        self,
+        key: tuple[RunKey, LineFilter],
+        conditions: Sequence[str],
+        after: LinePlace | None,
+        is_newest_first: bool,
+        count: int,
+    ) -> AsyncIterator[str]:
+        """Yields conditions on the time under which to look for a page, each weaker than the one before, at last none.
+
+        To sort, or to search, a whole long log takes long, and most pages are full with the lines that come next.
+        """
+        span_ms = self._spans.get(key)
+        if after is not None and span_ms is not None:
+            if is_newest_first:
+                yield f"time >= {after.time_unix_ms - span_ms}"
+            else:
+                yield f"time <= {after.time_unix_ms + span_ms}"
+        near = await self._near_time(conditions, is_newest_first=is_newest_first, count=count)
+        if near:
+            yield near
+        yield "1"
+
+    def _note_span(self, key: tuple[RunKey, LineFilter], rows: LineRows) -> None:
+        """Remembers how long a time a full page took: the next one may take as long."""
+        span_ms = rows.times_unix_ms[-1] - rows.times_unix_ms[0]
+        self._spans[key] = 2 * span_ms + 1
+        self._spans.move_to_end(key)
+        while len(self._spans) > _SPANS_MAX:
+            self._spans.popitem(last=False)
 
     async def _near_time(
         self, conditions: Sequence[str], *, is_newest_first: bool, count: int
