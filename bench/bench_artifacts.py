@@ -151,7 +151,10 @@ class Client:
     async def room_bytes(self) -> int:
         """Returns what the database takes."""
         if self.database.engine.dialect.name == "sqlite":
-            statement = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+            statement = (
+                "SELECT (page_count - freelist_count) * page_size "
+                "FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+            )
         else:
             statement = "SELECT pg_database_size(current_database())"
         return int(
