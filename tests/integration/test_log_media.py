@@ -33,7 +33,7 @@ run.log({
     "sound": runyard.Audio(np.zeros(800), sample_rate=8000),
     "video": runyard.Video(np.zeros((2, 3, 4, 5))),
     "page": runyard.Html("<b>hello</b>"),
-    "table": runyard.Table(columns=["id", "image"], data=[[1, runyard.Image(pixels)], [2, None]]),
+    "table": runyard.Table(columns=["id", "image"], data=[[1, runyard.Image(pixels, caption="cell")], [2, None]]),
     "weights": runyard.Histogram([0.0, 1.0, float("nan")], num_bins=2),
     "confusion": runyard.plot.confusion_matrix(y_true=[0, 1], preds=[1, 1], class_names=["a", "b"]),
 })
@@ -112,5 +112,15 @@ def test_every_kind_is_given_back(
     assert items["confusion"][0]["data"] == {"actual": [0, 1], "predicted": [1, 1], "count": [1, 1]}
     rows = pq.read_table(io.BytesIO(bodies[items["table"][0]["file"]])).to_pylist()
     assert [row["id"] for row in rows] == [1, 2] and rows[1]["image"] is None
+    asked = {
+        "runPath": path,
+        "file": items["table"][0]["file"],
+        "sortColumn": "id",
+        "isDescending": True,
+    }
+    page = yard.call("query.v1.QueryService/QueryTable", asked)
+    assert [column["type"] for column in page["columns"]] == ["number", "media"]
+    assert json.loads(page["rowsJson"][0]) == [2, None]
+    assert json.loads(page["rowsJson"][1])[1]["caption"] == "cell"
     cell = json.loads(rows[0]["image"])
     assert cell["kind"] == "image" and hashlib.sha256(file(cell["file"])).hexdigest() == cell["sha256"]  # fmt: skip

@@ -130,16 +130,6 @@ def test_a_batch_becomes_one_picture() -> None:
     assert picture[0, 0, 0] == 0 and picture[-1, -1, 0] == 0
 
 
-def test_tensors_have_channels_first() -> None:
-    """A tensor of torch is CHW, whatever its last axis."""
-    torch = pytest.importorskip("torch")
-    array = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    tensor = torch.from_numpy(array).requires_grad_(False)
-    assert np.array_equal(pixels(runyard.Image(tensor)), np.moveaxis(array, 0, -1))
-    grey = torch.tensor([[[0.0, 0.5]]], dtype=torch.bfloat16, requires_grad=True)
-    assert pixels(runyard.Image(grey)).tolist() == [[0, 128]]
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F", "HSV"])
 def test_pil_images_of_every_mode(mode: str) -> None:
     """What PNG can hold keeps its mode; the rest becomes RGB."""
