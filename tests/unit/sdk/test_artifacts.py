@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import runyard
@@ -184,7 +185,7 @@ def test_wrong_calls_are_told(folder: Path) -> None:
         artifact.get_path("q")
     with pytest.raises(FileNotFoundError):
         artifact.remove("q")
-    with pytest.raises(NotOffered):
+    with pytest.raises(NotOffered, match="a int is no media value"):
         artifact.add(3, "three")
     for name in ("", "a b", "a/b", "x" * 129, "..", "é"):
         with pytest.raises(ValueError, match="artifact name"):
@@ -340,6 +341,26 @@ def test_wait_takes_the_agents_answer(folder: Path, monkeypatch: pytest.MonkeyPa
     assert (done.version, done.name, done.qualified_name) == ("v3", "data:v3", "e/p/data:v3")
     assert done.aliases == ["latest", "best"] and done.metadata == {"k": 1}
     assert done.ttl == datetime.timedelta(seconds=60) and not done.is_draft()
+
+
+def test_media_lie_beside_their_description() -> None:
+    """A table with images comes back; its files are in the artifact, each once."""
+    image = runyard.Image(np.zeros((2, 2, 3), dtype=np.uint8))
+    rows = [[1, "a", [1, 2], image], [2, None, {"k": 1.5}, image]]
+    table = runyard.Table(columns=["n", "s", "o", "i"], data=rows, allow_mixed_types=True)
+    artifact = runyard.Artifact("tables", "dataset")
+    assert artifact.add(table, "in/rows").path == "in/rows.table.json"
+    artifact.add(image, "one")
+    paths = list(artifact.manifest)
+    endings = sorted(path.partition(".")[2] for path in paths)
+    assert endings == ["image.json", "parquet", "png", "png", "table.json"]
+    with pytest.raises(ValueError, match="is in the artifact already"):
+        artifact.add(table, "in/rows")
+    artifact.add(table, "in/rows", overwrite=True)
+    back = artifact.get("in/rows")
+    assert back.columns == ["n", "s", "o", "i"]
+    assert [row[:3] for row in back.data] == [row[:3] for row in rows]
+    assert back.data[0][3]["file"] in paths and artifact.get("other") is None
 
 
 def test_a_new_draft_begins_with_the_entries() -> None:

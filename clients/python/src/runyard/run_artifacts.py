@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runyard.artifacts.pending import Pending
 
 UNSPECIFIED = "unspecified"
+ENTRY_COUNT_MAX = 300_000
+"""Of one artifact; the server takes no more unless it is set so."""
 
 
 class RunArtifacts:
@@ -166,6 +168,12 @@ class RunArtifacts:
             return
         self._records.check_open("log_artifact()")
         entries = by_path(artifact._all().values())
+        if len(entries) > ENTRY_COUNT_MAX:
+            raise InvalidArgument(
+                f"the artifact has {len(entries):,} entries, at most {ENTRY_COUNT_MAX:,} are allowed; pack small files into "
+                f"archives, or make several artifacts",
+                reason="FIELD_TOO_LARGE",
+            )
         check_folders(entries)
         request_id = naming.draw_request_id()
         hand_over(entries, artifact._cache, folder.path / "artifacts", request_id)

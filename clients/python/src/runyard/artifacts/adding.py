@@ -17,7 +17,7 @@ from runyard.artifacts import references
 from runyard.artifacts.cache import Cache, Lease
 from runyard.artifacts.entries import Entry, checked_path
 from runyard.artifacts.staging import Staged, stage, take_in
-from runyard.errors import InvalidArgument, NotOffered, UsageError
+from runyard.errors import InvalidArgument, UsageError
 
 POLICIES = ("mutable", "immutable")
 THREAD_COUNT_MAX = 8
@@ -148,11 +148,20 @@ class Adding:
         _put(draft, _entry(entry_path, staged, is_copy=True), overwrite="w" in mode)
 
     def add(self, obj: Any, name: str, overwrite: bool = False) -> Entry:
-        """Adds a media object; raises NotOffered for what is none that can stand in an artifact."""
+        """Adds a media value (a Table, an Image …) and returns the entry of its description, `NAME.KIND.json`.
+
+        Its files come beside it, under `media/`. Raises NotOffered for what is no media value.
+        """
+        from runyard.artifacts.media_entries import add_media
+
         self._open_draft()
-        raise NotOffered(
-            f"add(): a {type(obj).__name__} cannot be put into an artifact by this version; add_file() and new_file() take files"
-        )
+        return add_media(self, obj, name, overwrite=overwrite)  # type: ignore[arg-type]  # the only class that this is a part of
+
+    def put_staged(self, path: str, staged: Staged) -> None:
+        """Adds a content that is in the cache."""
+        self._added_bytes += staged.added_bytes
+        self._note_added()
+        _put(self._open_draft(), _entry(path, staged, is_copy=True), overwrite=True)
 
     def remove(self, item: str | Path | Entry) -> None:
         """Takes an entry out again, or all beneath a folder; raises FileNotFoundError if there is none."""

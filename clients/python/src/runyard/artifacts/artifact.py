@@ -235,6 +235,12 @@ class Artifact(Adding, Versioned):
         """Returns the entry of that path; see get_entry."""
         return self.get_entry(name)
 
+    def get(self, name: str) -> Any:
+        """Returns the table that `add` put in under that name; None if there is none."""
+        from runyard.artifacts.media_entries import get_table
+
+        return get_table(self, name)
+
     def new_draft(self) -> Artifact:
         """Returns an artifact to be logged that begins with the entries of this one."""
         made = Artifact(self._name, self._type, self._description, self.metadata)
