@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 from collections.abc import Coroutine
@@ -20,8 +21,11 @@ from runyard.artifacts.artifact import Artifact
 from runyard.artifacts.entries import by_path, manifest_digest
 from runyard.artifacts.pending import hand_over
 from runyard.errors import InvalidArgument
+from runyard.finish_progress import STALL_S, FinishProgress, artifacts_text
 from runyard.journal_status import read_status
 from runyard.naming import draw_request_id
+from runyard.run_folder import Mark
+from runyard.terminal import Terminal
 from tests.simulation import loop as virtual
 from tests.unit.sdk.agent_fakes import Disk, FakeServer, Trainer, upload_of
 
@@ -95,7 +99,10 @@ def test_an_artifact_becomes_a_version(tmp_path: Path) -> None:
         f"{request_id}.json",
         "staged",
     ]
-    assert trainer.mark()["artifacts_durable"] == 1 and trainer.mark()["artifacts_failed"] == 0
+    mark = trainer.mark()
+    assert (
+        mark["artifacts_durable"] == mark["artifacts_total"] == 1 and not mark["artifacts_failed"]
+    )
     assert read_status(trainer.folder).artifacts_unsent == 0
 
 
@@ -253,6 +260,21 @@ def test_what_cannot_be_sent_is_told_and_keeps_nothing_open(tmp_path: Path, harm
     assert run(main()) == COMPLETE
     words = {"missing": "is gone", "manifest": "is damaged", "refused": "no such type"}
     assert words[harm] in answer_of(trainer, request_id)["error"]["message"]
+
+
+def test_finish_waits_while_artifacts_move() -> None:
+    """Entries and bytes of artifacts count as moving, and are shown; when nothing moved for a while, the time is up."""
+    terminal = Terminal(is_silent=True)
+    progress = FinishProgress(terminal, 10, start_s=0.0)
+    mark = Mark(artifacts_total=2, artifacts_durable=1, artifact_entries_total=5000)
+    progress.look(mark, 1.0)
+    assert not progress.are_files_moving(1.0)
+    mark = dataclasses.replace(mark, artifact_entries_done=2000, artifact_bytes_sent=3 << 20)
+    progress.look(mark, 70.0)
+    assert progress.are_files_moving(80.0) and not progress.are_files_moving(70.0 + STALL_S)
+    said = "sending artifacts: 1 of 2, 2,000 of 5,000 entries, 3.0 MiB sent"
+    assert progress.text(mark) == said
+    assert artifacts_text(dataclasses.replace(mark, artifacts_failed=1)) == ""
 
 
 def test_a_forgotten_draft_is_begun_anew(tmp_path: Path) -> None:

@@ -30,15 +30,20 @@ class FinishProgress:
         self._samples: deque[tuple[float, int]] = deque()
         self._moved_time_s = start_s - STALL_S
         self._bytes_done = 0
+        self._artifacts_done = (0, 0)
 
     def are_files_moving(self, now_s: float) -> bool:
-        """Returns whether bytes of files have been sent a moment ago: the wait is worth going on."""
+        """Returns whether bytes of files or artifacts have been sent a moment ago: the wait is worth going on."""
         return now_s - self._moved_time_s < STALL_S
 
     def look(self, mark: Mark | None, now_s: float) -> None:
         """Takes note of how far the agent is, and shows it if it is time."""
         if mark is not None and mark.file_bytes_done != self._bytes_done:
             self._bytes_done, self._moved_time_s = mark.file_bytes_done, now_s
+        if mark is not None:
+            done = (mark.artifact_entries_done, mark.artifact_bytes_sent)
+            if done != self._artifacts_done:
+                self._artifacts_done, self._moved_time_s = done, now_s
         if now_s < self._next_time_s:
             return
         self._next_time_s = now_s + INTERVAL_S
@@ -54,7 +59,7 @@ class FinishProgress:
         records = f"{mark.durable_sequence:,} of {self._records_written:,} records durable"
         settled = mark.files_settled
         if not mark.files_total or settled >= mark.files_total:
-            return f"{records} …"
+            return artifacts_text(mark) or f"{records} …"
         done, total, rate = mark.file_bytes_done, mark.file_bytes_total, self._rate()
         words = [
             f"{settled:,} of {mark.files_total:,} files",
@@ -78,3 +83,13 @@ class FinishProgress:
             return 0.0
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
         return max(0, last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+def artifacts_text(mark: Mark) -> str:
+    """Returns how far the artifacts of the run are; "" if none are on their way."""
+    settled = mark.artifacts_durable + mark.artifacts_failed
+    if settled >= mark.artifacts_total:
+        return ""
+    entries = f"{mark.artifact_entries_done:,} of {mark.artifact_entries_total:,} entries"
+    sent = f", {bytes_text(mark.artifact_bytes_sent)} sent" if mark.artifact_bytes_sent else ""
+    return f"sending artifacts: {settled:,} of {mark.artifacts_total:,}, {entries}{sent}"

@@ -62,6 +62,10 @@ class Mark:
     files_failed: int = 0
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    artifacts_total: int = 0
+    artifact_entries_done: int = 0
+    artifact_entries_total: int = 0
+    artifact_bytes_sent: int = 0
     files_total: int = 0
     file_bytes_total: int = 0
     file_bytes_done: int = 0
@@ -166,6 +170,10 @@ class RunFolder:
             files_failed=int(fields.get("files_failed") or 0),
             artifacts_durable=int(fields.get("artifacts_durable") or 0),
             artifacts_failed=int(fields.get("artifacts_failed") or 0),
+            artifacts_total=int(fields.get("artifacts_total") or 0),
+            artifact_entries_done=int(fields.get("artifact_entries_done") or 0),
+            artifact_entries_total=int(fields.get("artifact_entries_total") or 0),
+            artifact_bytes_sent=int(fields.get("artifact_bytes_sent") or 0),
             files_total=int(fields.get("files_total") or 0),
             file_bytes_total=int(fields.get("file_bytes_total") or 0),
             file_bytes_done=int(fields.get("file_bytes_done") or 0),

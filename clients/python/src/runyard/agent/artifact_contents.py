@@ -46,6 +46,8 @@ class ContentSender:
     """Sends contents into drafts."""
 
     def __init__(self, transport: Transport, repeater: Repeater, disk: Disk) -> None:
+        self._bytes_sent = 0
+        self._on_their_way: list[Progress] = []
         self._parts_sent = 0
         """Repeats too: whether anything gets across."""
         self._transport = transport
@@ -55,6 +57,11 @@ class ContentSender:
         self._groups = asyncio.Semaphore(GROUPS_AT_ONCE_MAX)
         self._puts = asyncio.Semaphore(PUTS_AT_ONCE_MAX)
         self._digests = asyncio.Semaphore(DIGESTS_AT_ONCE_MAX)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Returns the bytes that this sender has got across, those on their way too."""
+        return self._bytes_sent + sum(one.bytes_done for one in self._on_their_way)
 
     async def send(self, draft_id: str, contents: Sequence[Content]) -> None:
         """Returns when the server has all of them; raises the first failure, Error or OSError."""
@@ -110,9 +117,12 @@ class ContentSender:
                 if plan.is_present:
                     return None
             progress = Progress(bytes_total=content.size_bytes)
+            self._on_their_way.append(progress)
             try:
                 etags = await self._uploads.send_parts(content.source, digest, plan, progress)
             finally:
+                self._on_their_way.remove(progress)
+                self._bytes_sent += progress.bytes_there
                 self._parts_sent += progress.parts_sent
             return plan.upload_id, etags
 

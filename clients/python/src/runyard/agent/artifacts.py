@@ -59,7 +59,11 @@ class ArtifactUploads:
         self._queues: dict[str, list[dict[str, Any]]] = {}
         """Requests by the name of their artifact, in order; the first is being sent."""
         self._known: set[str] = set()
+        self._entries_done: dict[str, int] = {}
+        """Entries that are there with their contents, by request."""
+        self._entry_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        mark.artifacts_total = mark.artifacts_durable = mark.artifacts_failed = 0
         for answer in self._folder.answers():
             self._count(is_failed="error" in answer)
         for request in self._folder.waiting():
@@ -74,6 +78,14 @@ class ArtifactUploads:
             elif request["request_id"] not in self._known and not self._folder.is_answered(request):
                 self._folder.keep_request(request)
                 self._begin(request)
+
+    def tell(self) -> None:
+        """Has the mark say how far the artifacts are."""
+        mark = self._mark
+        mark.artifact_entries_done = sum(self._entries_done.values())
+        mark.artifact_entries_total = self._entry_count
+        mark.artifact_bytes_sent = self._sender.bytes_sent
+        mark.touch()
 
     @property
     def is_busy(self) -> bool:
@@ -99,6 +111,7 @@ class ArtifactUploads:
     def _begin(self, request: dict[str, Any]) -> None:
         self._known.add(request["request_id"])
         self._mark.artifacts_total += 1
+        self._entry_count += int(request.get("entry_count") or 0)
         name = str(request.get("name") or "")
         queue = self._queues.setdefault(name, [])
         queue.append(request)
@@ -116,6 +129,7 @@ class ArtifactUploads:
 
     async def _upload(self, request: dict[str, Any]) -> None:
         """Sends one artifact; whatever the outcome, it is noted and nothing is raised."""
+        entry_count = int(request.get("entry_count") or 0)
         try:
             version, is_unchanged = await self._send(request)
         except (Error, OSError) as error:
@@ -123,12 +137,14 @@ class ArtifactUploads:
             self._mark.message = f"artifact {request.get('name')} did not become a version: {told}"
             _log.error("artifact_failed %s: %s", request.get("name"), told)
             self._folder.keep_failure(request, error)
+            self._entries_done[request["request_id"]] = entry_count
             self._count(is_failed=True, is_new=False)
         else:
             _log.info(
                 "artifact_committed %s%s", version.path, " (unchanged)" if is_unchanged else ""
             )
             self._folder.keep_version(request, version, is_unchanged=is_unchanged)
+            self._entries_done[request["request_id"]] = entry_count
             self._count(is_failed=False, is_new=False)
 
     async def _send(self, request: Mapping[str, Any]) -> tuple[VersionRecord, bool]:
@@ -159,6 +175,8 @@ class ArtifactUploads:
 
     async def _fill(self, draft_id: str, request: Mapping[str, Any]) -> None:
         """Adds all entries, and sends what the server lacks of each lot before it reads on: memory stays bounded."""
+        request_id = request["request_id"]
+        self._entries_done[request_id] = 0
         entries = self._folder.entries(request)
         while lot := list(itertools.islice(entries, ENTRIES_PER_CALL)):
             missing = await self._repeater.call(
@@ -166,6 +184,7 @@ class ArtifactUploads:
                 repeat_count_max=TRY_COUNT_MAX,
             )
             await self._sender.send(draft_id, _contents(lot, missing))
+            self._entries_done[request_id] += len(lot)
 
     def _keeps_on(self, error: Error) -> bool:
         """Returns whether to go on where only time can help: while the run lives, and a while after."""

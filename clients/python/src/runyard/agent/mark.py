@@ -51,6 +51,10 @@ class Mark:
         self.artifacts_total = 0
         self.lines = LineCount()
         """Lines of a console's journal."""
+        self.artifact_entries_done = 0
+        self.artifact_entries_total = 0
+        self.artifact_bytes_sent = 0
+        """Of contents of artifacts, by this agent; what the server had is not sent."""
         self.points_rejected = 0
         self.rejections: list[dict[str, str]] = []
         self.refused_ranges: list[list[int]] = []
@@ -157,6 +161,9 @@ class Mark:
             "artifacts_total": self.artifacts_total,
             "lines_written": self.lines.written,
             "lines_durable": self.lines.durable,
+            "artifact_entries_done": self.artifact_entries_done,
+            "artifact_entries_total": self.artifact_entries_total,
+            "artifact_bytes_sent": self.artifact_bytes_sent,
             "points_rejected": self.points_rejected,
             "rejections": self.rejections,
             "refused_ranges": self.refused_ranges,
@@ -176,6 +183,9 @@ class Mark:
         self.files_failed = int(fields.get("files_failed") or 0)
         durable_lines = int(fields.get("lines_durable") or 0)
         self.lines = LineCount(durable_lines, durable_lines)
+        self.artifacts_durable = int(fields.get("artifacts_durable") or 0)
+        self.artifacts_failed = int(fields.get("artifacts_failed") or 0)
+        self.artifacts_total = int(fields.get("artifacts_total") or 0)
         self.points_rejected = int(fields.get("points_rejected") or 0)
         self.rejections = list(fields.get("rejections") or [])
         self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]

@@ -127,9 +127,9 @@ class RunUpload:
             self._life.keep()
             journal = self._journal
             is_ending = journal is not None and journal.finish is not None
-            is_sending = self._artifacts is not None and self._artifacts.is_busy
-            is_behind = self.mark.durable_sequence < self.mark.written_sequence
-            if is_ending or is_sending or is_behind:
+            if self._artifacts is not None and self._artifacts.is_busy:
+                self._artifacts.tell()
+            if is_ending or self.mark.durable_sequence < self.mark.written_sequence:
                 self.mark.touch()
 
     async def _register(self) -> StartedRun | None:

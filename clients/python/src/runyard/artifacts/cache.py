@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -69,6 +70,7 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         self._file = -1
+        self._pid = os.getpid()
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
         if fcntl is not None:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -77,9 +79,10 @@ class Lease:
     def close(self) -> None:
         """Gives it back."""
         file, self._file = self._file, -1
-        if file >= 0:
+        if file >= 0 and self._pid == os.getpid():  # in a forked child it is the parent's
             with contextlib.suppress(OSError):
                 self._path.unlink()
+        if file >= 0:
             os.close(file)
 
 
@@ -144,17 +147,26 @@ class Cache:
             return found
         temporary = self.temporary()
         try:
-            with open(temporary, "xb", buffering=0) as file:
-                if file.write(content) != len(content):
-                    raise OSError(28, os.strerror(28))
-            return self.adopt(temporary, sha256)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            file = os.open(
+                temporary, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o444
+            )
+            try:
+                if os.write(file, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(file)
+            path = self.path_of(sha256)
+            self._make_folder(path)
+            os.replace(temporary, path)
+            return path
         except OSError as error:
             _remove(temporary)
             raise self.full(error) or error from None
 
     def full(self, error: OSError) -> ResourceExhausted | None:
         """Returns what to raise instead of an OSError that says that the disk is full; None for another."""
-        if error.errno not in (28, getattr(os, "EDQUOT", 122)):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return None
         free_bytes = shutil.disk_usage(self.root).free
         return ResourceExhausted(
