@@ -81,7 +81,7 @@ class FakeArtifacts:
             assert len(digests) <= 100
             self._draft(draft_id)
             self.groups.append(len(digests))
-            return [self._plan(digest) for digest in digests]
+            return [self._plan_content(digest) for digest in digests]
 
         answer: list[UploadPlan] = await self._meet(do)
         return answer
@@ -128,7 +128,7 @@ class FakeArtifacts:
             raise NotFound("no such draft", reason="DRAFT_NOT_FOUND")
         return self.drafts[draft_id]
 
-    def _plan(self, digest: FileDigest) -> UploadPlan:
+    def _plan_content(self, digest: FileDigest) -> UploadPlan:
         if digest.sha256 in self.contents:
             return UploadPlan("", True, 0, ())
         count = max(1, -(-digest.size_bytes // self.artifact_part_bytes))
