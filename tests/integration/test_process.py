@@ -151,6 +151,8 @@ def test_local_s3_dies_with_its_parent(tmp_path: Path) -> None:
     arguments = [
         "--target=files",
         "--set=addresses.metadata=127.0.0.1:1",
+        "--set=addresses.ingest=127.0.0.1:1",
+        "--set=addresses.query=127.0.0.1:1",
     ]
     server = part(tmp_path, *arguments)
     server.launch()

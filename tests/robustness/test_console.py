@@ -344,11 +344,15 @@ def test_no_keeper_is_left_of_a_run_that_has_ended(tmp_path: Path) -> None:
 run.finish()
 for number in range(5):
     runyard.init(project="console", mode="offline", settings={"silent": True}).finish()
-os.write(1, subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "stat="], capture_output=True).stdout)
+os.write(1, subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "stat=,args="], capture_output=True).stdout)
 """
     out, err = begin(tmp_path, body).communicate(timeout=TIMEOUT_S)
-    assert b"Z" not in out, (out, err)
-    assert len(out.split()) <= 2  # ps itself, and at most one that is just ending
+    children = [line.split(None, 1) for line in out.decode().splitlines()]
+    assert not [one for one in children if one[0].startswith("Z")], (out, err)
+    samplers = [one for one in children if "offline_sampling" in one[1]]
+    # ps itself, and at most one keeper that is just ending; one process samples for all runs.
+    assert len(children) - len(samplers) <= 2, (out, err)
+    assert len(samplers) <= 1, (out, err)
 
 
 def test_children_that_live_on_are_shown(tmp_path: Path) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from runyard import agent_link
 from runyard.settings import ResolvedSettings, agent_environment
+
+START_INTERVAL_S = 2.0
+"""A process that was started so recently samples for the next run too: without any it stays for 3 s."""
+
+_last: dict[Path, tuple[float, subprocess.Popen[bytes]]] = {}
+"""By root, the process that this one started last, and when."""
 
 
 def start_sampling(root: Path, settings: ResolvedSettings) -> str:
@@ -20,6 +27,9 @@ def start_sampling(root: Path, settings: ResolvedSettings) -> str:
         return ""
     if os.name == "nt":  # no lock there tells that a run has ended
         return "on Windows offline runs are not sampled"
+    started_s, last = _last.get(root, (0.0, None))
+    if last is not None and last.poll() is None and time.monotonic() - started_s < START_INTERVAL_S:
+        return ""
     command = [sys.executable, "-m", "runyard.agent.offline_sampling", "--root", str(root)]
     try:
         with (root / "sampling.log").open("ab") as log:
@@ -36,4 +46,5 @@ def start_sampling(root: Path, settings: ResolvedSettings) -> str:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return str(error)
     agent_link.keep_process(process)
+    _last[root] = (time.monotonic(), process)
     return ""
