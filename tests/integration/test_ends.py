@@ -170,12 +170,12 @@ class Training:
         )
         self.output = ""
 
-    def wait_for(self, word: str) -> None:
-        """Returns when the script printed the word."""
+    def wait_for(self, line_wanted: str) -> None:
+        """Returns when the script printed the line; runs have names such as "upbeat-otter-1", which are none."""
         assert self.process.stdout is not None
-        while word not in self.output:
+        while line_wanted not in self.output.splitlines():
             line = self.process.stdout.readline()
-            assert line, f"the script ended before it said {word!r}:\n{self.output}"
+            assert line, f"the script ended before it said {line_wanted!r}:\n{self.output}"
             self.output += line
 
     def wait_for_end(self, timeout_s: float = 60) -> float:

@@ -257,13 +257,14 @@ def _began(written: Written, disk: Disk) -> bool:
     """Returns whether its folder still tells what to do: a START, or a mark that says that all is done."""
     if read_start(disk, f"{written.folder}/journal") is not None:
         return True
-    return b'"is_complete": true' in disk.peek(f"{written.folder}/mark.json")
+    return bool(_mark_of(written, disk).get("is_complete"))
 
 
 def is_complete(written: Written, disk: Disk) -> bool:
     """Returns whether nothing is left to do for the writer, and nothing left lying that the server has."""
-    if b'"is_complete": true' in disk.peek(f"{written.folder}/mark.json"):
-        return not segments_of(written, disk) or bool(refused_of(_mark_of(written, disk)))
+    mark = _mark_of(written, disk)
+    if mark.get("is_complete"):
+        return not segments_of(written, disk) or bool(refused_of(mark))
     return not _began(written, disk)
 
 
@@ -274,7 +275,7 @@ def segments_of(written: Written, disk: Disk) -> list[str]:
 
 def is_refused(written: Written, disk: Disk) -> bool:
     """Returns whether the server refused a writer that goes back to another's step when it began: nothing of it was sent."""
-    mark = _read_json(disk, f"{written.folder}/mark.json")
+    mark = _mark_of(written, disk)
     if not written.goes_back or mark.get("server") != "refused" or mark["written_sequence"]:
         return False
     answer = _read_json(disk, f"{written.folder}/run.json")
@@ -291,8 +292,7 @@ def _read_json(disk: Disk, path: str) -> dict[str, Any]:
 
 
 def _mark_of(written: Written, disk: Disk) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(disk.peek(f"{written.folder}/mark.json"))
-    return fields
+    return _read_json(disk, f"{written.folder}/mark.json")
 
 
 def find_writer(servers: Servers, written: Written) -> Writer | None:

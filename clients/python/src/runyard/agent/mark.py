@@ -124,12 +124,15 @@ class Mark:
             self._timer = loop.call_later(WRITE_INTERVAL_S, self._write_soon)
 
     def write(self, *, is_synced: bool = False) -> bool:
-        """Writes the file now; returns False if the disk refuses, which is tried again with the next change."""
+        """Writes the file now; returns False if the disk refuses, which is tried again with the next change.
+
+        That of a complete journal lasts a power cut: its segments are removed then, and nothing else tells of it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         try:
-            self._disk.replace(self._path, self._content(), is_synced=is_synced)
+            self._disk.replace(self._path, self._content(), is_synced=is_synced or self.is_complete)
         except OSError as error:
             if not self._is_trouble_told:
                 _log.error("mark_not_written %s: %s; make room there", self._path, error)
