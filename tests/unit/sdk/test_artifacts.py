@@ -275,6 +275,35 @@ def test_paths_become_artifacts(folder: Path) -> None:
         run.log_artifact("dir")
 
 
+def test_source_code_is_an_artifact(folder: Path) -> None:
+    """log_code() takes sources beneath a folder, never those of an environment or a run folder; functions choose."""
+    for name in (
+        "train.py", "src/net.py", "src/Dockerfile.gpu", "requirements.txt", "notes.md", "src/data.csv", ".git/hook.py",
+        "venv/lib/other.py", "venv/pyvenv.cfg", "runyard/run-1/source/train.py",
+    ):  # fmt: skip
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    run = runyard.init(project="code", id="c")
+    assert run.log_code() is not None
+    assert run.log_code("src", "nets", include_fn=lambda path: path.endswith("v")) is not None
+    chosen = run.log_code(
+        folder, include_fn=lambda path, root: True, exclude_fn=lambda path, root: root in path[:-9]
+    )
+    assert run.log_code("src", include_fn=lambda path: False) is None
+    with pytest.raises(InvalidArgument, match=r"'nowhere' is no folder"):
+        run.log_code("nowhere")
+    run.finish()
+    record, entries = manifest_of(run)
+    assert (record["type"], record["name"]) == ("code", "source-code-code")
+    assert [entry["path"] for entry in entries] == [
+        "requirements.txt", "src/Dockerfile.gpu", "src/net.py", "train.py",
+    ]  # fmt: skip
+    record, entries = manifest_of(run, 1)
+    assert (record["name"], [entry["path"] for entry in entries]) == ("nets", ["data.csv"])
+    assert chosen is None, "each path that holds its root is excluded"
+
+
 def test_a_path_cannot_be_file_and_folder() -> None:
     """No disk could hold both: told at log_artifact()."""
     artifact = made(a=b"x", **{"a/b/c": b"y"})

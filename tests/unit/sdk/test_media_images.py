@@ -319,7 +319,7 @@ def test_masks_are_grey_pngs(tmp_path: Path) -> None:
     image = runyard.Image(
         array,
         masks={"a": {"mask_data": ids[None]}, "b": {"path": path, "class_labels": {0: "sky"}}},
-        classes=[{"id": 1, "name": "cat"}],
+        classes=runyard.Classes([{"id": 1, "name": "cat"}]),
     )
     masks = image.item()["masks"]
     for name in ("a", "b"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runyard.errors import CommError, Error, UsageError
     from runyard.media import (
         Audio,
+        Classes,
         Histogram,
         Html,
         Image,
@@ -39,6 +40,7 @@ __all__ = [
     "Api",
     "Artifact",
     "Audio",
+    "Classes",
     "CommError",
     "Config",
     "Error",
@@ -84,6 +86,7 @@ _HOMES = {
     "Api": "runyard.api",
     "Artifact": "runyard.artifacts.artifact",
     "Audio": "runyard.media.audio",
+    "Classes": "runyard.media.overlays",
     "CommError": "runyard.errors",
     "Config": "runyard.run_config",
     "Error": "runyard.errors",

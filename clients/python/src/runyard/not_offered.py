@@ -8,7 +8,6 @@ from typing import Any, Callable
 from runyard.errors import NotOffered
 
 HARMLESS: Mapping[str, str] = {
-    "log_code": "only the script itself is recorded yet; the call is passed over",
     "write_traces": "traces are not recorded yet; the call is passed over",
 }
 """Methods that may be passed over without loss of what log() records, and the note that says so."""

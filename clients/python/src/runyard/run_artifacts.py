@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from runyard import extended_json, naming
 from runyard import journal_format as form
@@ -127,6 +128,34 @@ class RunArtifacts:
         folder = artifact.download()
         entries = artifact.files()
         return str(Path(folder, entries[0].path)) if len(entries) == 1 else folder
+
+    def log_code(
+        self,
+        root: str | os.PathLike[str] | None = ".",
+        name: str | None = None,
+        include_fn: Callable[..., bool] | None = None,
+        exclude_fn: Callable[..., bool] | None = None,
+    ) -> Artifact | None:
+        """Logs the source code under `root` as an artifact of type "code" and returns it; None if no file is chosen.
+
+        `include_fn` and `exclude_fn` take a path, or a path and the root, and choose files; unless told, Python files,
+        requirements.txt and Dockerfiles, under the name "source-PROJECT-SCRIPT". See code_files for what is never
+        searched. Asks no server. Raises InvalidArgument if `root` is no folder.
+        """
+        from runyard.artifacts.artifact import Artifact
+        from runyard.code_files import code_files, is_source
+        from runyard.origin_link import source_path
+
+        script = source_path()
+        name = name or f"source-{self._settings.project}-{script.name if script else 'code'}"
+        artifact = Artifact(re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:128], "code")
+        folder = self._parts.folder
+        run_root = None if folder is None else folder.path.parent.absolute()
+        count = 0
+        for path, below in code_files(root or ".", include_fn or is_source, exclude_fn, run_root):
+            artifact.add_file(path, name=below)
+            count += 1
+        return self.log_artifact(artifact) if count else None
 
     @property
     def artifacts_pending(self) -> int:

@@ -6,6 +6,7 @@ from runyard.media.audio import Audio
 from runyard.media.histogram import Histogram
 from runyard.media.html import Html
 from runyard.media.image import Image
+from runyard.media.overlays import Classes
 from runyard.media.plots import Chart, Plotly, plot_table
 from runyard.media.table import Table
 from runyard.media.value import Media
@@ -14,6 +15,7 @@ from runyard.media.video import Video
 __all__ = [
     "Audio",
     "Chart",
+    "Classes",
     "Histogram",
     "Html",
     "Image",

@@ -24,6 +24,10 @@ LABEL_BYTES_MAX = 1 << 10
 Size = tuple[int, int]
 
 
+class Classes(list[Any]):
+    """Names of class ids, as a list of {"id": 1, "name": "cat"}, for the `classes` of images."""
+
+
 def class_names(classes: Any, what: str) -> dict[str, str]:
     """Returns names by class id for `classes`, a list of {"id", "name"} or a dict."""
     if classes is None:
