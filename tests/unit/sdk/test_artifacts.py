@@ -160,7 +160,7 @@ def test_a_folder_is_added_whole(folder: Path) -> None:
 def test_wrong_calls_are_told(folder: Path) -> None:
     """Files that are none, names that lead out, policies, modes and kinds that do not exist."""
     artifact = made(a=b"x")
-    with pytest.raises(ValueError, match=r"add_file\(\): nothing is no file"):
+    with pytest.raises(ValueError, match=r"add_file\(\): 'nothing' is no file"):
         artifact.add_file("nothing")
     with pytest.raises(ValueError, match="is a folder; add_dir"):
         artifact.add_file(folder)

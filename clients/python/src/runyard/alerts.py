@@ -7,6 +7,7 @@ import enum
 import math
 from typing import Any
 
+from runyard import extended_json
 from runyard.errors import InvalidArgument
 
 TITLE_LENGTH_MAX = 256
@@ -46,7 +47,7 @@ def _checked_text(what: str, value: Any, length_max: int, *, is_needed: bool) ->
             f"keep the rest in a file of the run (run.save)",
             reason="FIELD_TOO_LARGE",
         )
-    return value
+    return str(extended_json.plain(value))
 
 
 def _level(value: Any) -> AlertLevel:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from runyard.errors import InvalidArgument
+from runyard.given import local_path, shown
 
 Choose = Callable[..., bool]
 """Takes a path, or a path and the folder that is searched; returns whether the file is meant."""
@@ -31,10 +32,10 @@ def code_files(
     Run folders, virtual environments, installed packages and the folders of version control are never searched, links
     to folders neither. Raises InvalidArgument if `root` is no folder.
     """
-    top = os.path.abspath(root)  # noqa: PTH100 (links stay)
-    if not Path(top).is_dir():
+    top = os.path.abspath(local_path(root, "log_code(): root"))  # noqa: PTH100 (links stay)
+    if not os.path.isdir(top):  # noqa: PTH112 (of what can be no path, too)
         raise InvalidArgument(
-            f"log_code(): {str(root)!r} is no folder; root is the folder that holds the source code"
+            f"log_code(): {shown(str(root))} is no folder; root is the folder that holds the source code"
         )
     wanted, unwanted = _of_two(include), _of_two(exclude) if exclude is not None else None
     for folder, folders, names in os.walk(top):

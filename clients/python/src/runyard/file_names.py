@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from runyard.errors import InvalidArgument
+from runyard.given import shown
 
 NAME_BYTES_MAX = 1024
 SEGMENT_BYTES_MAX = 255
@@ -46,6 +47,11 @@ def name_problem(name: str) -> str:
 
 def check_name(name: str, call: str) -> str:
     """Returns the name in NFC; raises InvalidArgument for one that no file can have. `call` begins the message."""
+    if not isinstance(name, str):
+        raise InvalidArgument(
+            f"{call}: the name is of type {type(name).__name__}; names of files are strings",
+            reason="FIELD_INVALID",
+        )
     name = normal_name(name)
     problem = name_problem(name)
     if problem:
@@ -65,8 +71,3 @@ def place_beneath(root: str | Path, name: str) -> Path:
             f"download: the name {shown(name)} names a drive", reason="FIELD_INVALID"
         )
     return Path(root).joinpath(*name.split("/"))
-
-
-def shown(name: str) -> str:
-    """Returns a name as a message shows it: quoted, and cut if it is very long."""
-    return repr(name) if len(name) <= 120 else f"{name[:120]!r}…"

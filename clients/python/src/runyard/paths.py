@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runyard.errors import InvalidArgument
+from runyard.given import shown
 from runyard.settings import DEFAULT_ENTITY, DEFAULT_PROJECT, ResolvedSettings
 
 
@@ -39,7 +40,8 @@ def artifact_path(path: str, settings: ResolvedSettings, *, project: str = "") -
     parts = name.strip("/").split("/")
     if len(parts) > 3 or not all(parts) or (colon and not alias) or "/" in alias:
         raise InvalidArgument(
-            f"{path!r} is no path of an artifact: entity/project/name:alias", reason="FIELD_INVALID"
+            f"{shown(path)} is no path of an artifact: entity/project/name:alias",
+            reason="FIELD_INVALID",
         )
     defaults = (project or project_path(None, settings)).split("/")
     return "/".join([*defaults[: 3 - len(parts)], *parts]) + colon + alias

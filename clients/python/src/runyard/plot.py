@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from runyard import given
 from runyard.errors import InvalidArgument
 from runyard.media import curves
 from runyard.media.histogram import Histogram
@@ -76,8 +77,8 @@ def line_series(
 ) -> Chart:
     """Returns a line for each of `ys`, over `xs`: one list for all, or one for each."""
     what = "plot.line_series"
-    lines = [list(y) for y in ys]
-    starts = list(xs)
+    lines = [given.listed(y, f"{what}: each of ys") for y in given.listed(ys, f"{what}: ys")]
+    starts = given.listed(xs, f"{what}: xs")
     is_shared = not starts or not _is_listed(starts[0])
     over = [starts] * len(lines) if is_shared else [list(x) for x in starts]
     names = [f"line_{i}" for i in range(len(lines))] if keys is None else [str(k) for k in keys]

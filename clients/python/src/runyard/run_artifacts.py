@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Callable
 from runyard import extended_json, naming
 from runyard import journal_format as form
 from runyard.errors import InvalidArgument, Unavailable, UsageError
+from runyard.given import local_path, shown
 from runyard.run_records import RunRecords
 from runyard.settings import ResolvedSettings
 from runyard.terminal import Terminal
@@ -98,8 +99,8 @@ class RunArtifacts:
             wanted = str(artifact_or_name)
         if self._settings.mode == "offline":
             raise UsageError(
-                f"use_artifact({wanted!r}): an offline run cannot record that it uses an artifact. "
-                f"Api().artifact({wanted!r}) fetches one without recording it, where the server can be reached"
+                f"use_artifact({shown(wanted)}): an offline run cannot record that it uses an artifact. "
+                f"Api().artifact({shown(wanted)}) fetches one without recording it, where the server can be reached"
             )
         module = importlib.import_module("runyard.api_artifacts")
         if self._settings.mode == "disabled":
@@ -167,18 +168,18 @@ class RunArtifacts:
         """Returns an artifact of a file, a folder or an address."""
         from runyard.artifacts.artifact import Artifact
 
-        text = str(path)
+        text = local_path(path, "log_artifact(): artifact_or_path")
         last = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(text.rstrip("/")).name)
         artifact = Artifact(name or f"run-{self._parts.run_id}-{last}"[:128], kind)
         if "://" in text:
             artifact.add_reference(text)
-        elif Path(text).is_dir():
+        elif os.path.isdir(text):  # noqa: PTH112 (of what can be no path, too)
             artifact.add_dir(text)
-        elif Path(text).is_file():
+        elif os.path.isfile(text):  # noqa: PTH113
             artifact.add_file(text)
         else:
             raise InvalidArgument(
-                f"log_artifact(): there is no file or folder {text!r}", reason="FILE_NOT_FOUND"
+                f"log_artifact(): there is no file or folder {shown(text)}", reason="FILE_NOT_FOUND"
             )
         return artifact
 
@@ -241,7 +242,7 @@ class RunArtifacts:
         self.path  # noqa: B018 (looks for an answer that has come since)
         if not self.is_answered:
             raise Unavailable(
-                f"use_artifact({wanted!r}): the server at {self._settings.base_url} has not answered to the start of this run "
+                f"use_artifact({shown(wanted)}): the server at {self._settings.base_url} has not answered to the start of this run "
                 f"yet, so that nothing can be recorded for it",
                 reason="UNREACHABLE",
             )

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Callable
 
 from runyard.errors import InvalidArgument
-from runyard.file_names import name_problem, normal_name, shown
+from runyard.file_names import name_problem, normal_name
 from runyard.file_search import FILES_MAX, find, walk
+from runyard.given import shown
 
 POLICIES = ("live", "end", "now")
 FILE_COUNT_MAX = 10_000
@@ -21,11 +22,12 @@ Warn = Callable[[str, str], None]
 """Says a warning once per key."""
 
 
-def check_policy(policy: str) -> str:
+def check_policy(policy: object) -> str:
     """Returns the policy; raises InvalidArgument if it is none."""
-    if policy not in POLICIES:
+    if not isinstance(policy, str) or policy not in POLICIES:
         raise InvalidArgument(
-            f"save(): policy {policy!r} is not one of {', '.join(POLICIES)}", reason="FIELD_INVALID"
+            f"save(): policy {shown(policy)} is not one of {', '.join(POLICIES)}",
+            reason="FIELD_INVALID",
         )
     return policy
 
@@ -82,7 +84,7 @@ def _name_in_run(path: Path, base: Path) -> str:
     name = normal_name(relative)
     if name.startswith("../") or name == "..":
         raise InvalidArgument(
-            f"save(): {path} lies outside of {base}; give base_path= a folder above it",
+            f"save(): {path} lies outside of {shown(str(base))}; give base_path= a folder above it",
             reason="FIELD_INVALID",
         )
     return name

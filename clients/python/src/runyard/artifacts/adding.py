@@ -18,6 +18,8 @@ from runyard.artifacts.cache import Cache, Lease
 from runyard.artifacts.entries import Entry, checked_path
 from runyard.artifacts.staging import Staged, stage, take_in
 from runyard.errors import InvalidArgument, UsageError
+from runyard.given import local_path as given_path
+from runyard.given import shown
 
 POLICIES = ("mutable", "immutable")
 THREAD_COUNT_MAX = 8
@@ -53,11 +55,13 @@ class Adding:
         name stands for another content already and `overwrite` is not set.
         """
         draft, is_immutable = self._open_draft(), _is_immutable(policy)
-        path = os.path.abspath(os.fspath(local_path))
+        path = os.path.abspath(given_path(local_path, "add_file(): local_path"))
         if not os.path.isfile(path):
             what = "is a folder; add_dir() takes folders" if os.path.isdir(path) else "is no file"
-            raise InvalidArgument(f"add_file(): {local_path} {what}", reason="FILE_NOT_FOUND")
-        entry_path = checked_path(name or os.path.basename(path))
+            raise InvalidArgument(
+                f"add_file(): {shown(str(local_path))} {what}", reason="FILE_NOT_FOUND"
+            )
+        entry_path = checked_path(os.path.basename(path) if name is None else name)
         (staged,) = self._all_staged([path], is_immutable=is_immutable)
         self._note_added()
         return _put(
@@ -77,9 +81,11 @@ class Adding:
         Links to folders are followed. Raises as `add_file` does; then nothing was added.
         """
         draft, is_immutable = self._open_draft(), _is_immutable(policy)
-        root = os.path.abspath(os.fspath(local_path))
+        root = os.path.abspath(given_path(local_path, "add_dir(): local_path"))
         if not os.path.isdir(root):
-            raise InvalidArgument(f"add_dir(): {local_path} is no folder", reason="FILE_NOT_FOUND")
+            raise InvalidArgument(
+                f"add_dir(): {shown(str(local_path))} is no folder", reason="FILE_NOT_FOUND"
+            )
         prefix = f"{checked_path(name)}/" if name and name not in (".", "/") else ""
         named = [(path, checked_path(prefix + below)) for path, below in _files_beneath(root)]
         added: dict[str, Entry] = {}

@@ -21,6 +21,7 @@ from runyard.artifacts.pending import Pending
 from runyard.artifacts.records import VersionRecord
 from runyard.artifacts.versioned import Versioned
 from runyard.errors import InvalidArgument, NotOffered, UsageError
+from runyard.given import listed
 from runyard.settings import ResolvedSettings
 
 METADATA_BYTES_MAX = 1 << 20
@@ -337,19 +338,26 @@ class Manifest(Mapping[str, Entry]):
 
 def labels_to_log(artifact: Artifact, aliases: Any, tags: Any) -> tuple[list[str], list[str]]:
     """Returns (aliases without latest, tags) that a version gets: those given and those of the artifact."""
-    given = [aliases] if isinstance(aliases, str) else list(aliases or ())
+    given = labels_given(aliases, "aliases")
     own = artifact.aliases if artifact.is_draft() else []
     wanted = checked_aliases([*own, *given])
-    kept = checked_tags([*artifact.tags, *checked_tags(tags or ())])
+    kept = checked_tags([*artifact.tags, *labels_given(tags, "tags")])
     for what, labels in (("aliases", wanted), ("tags", kept)):
         if len(labels) > LABEL_COUNT_MAX:
             raise InvalidArgument(f"{len(labels)} {what} are too many: at most {LABEL_COUNT_MAX}")
     return wanted, kept
 
 
+def labels_given(labels: Any, what: str) -> list[Any]:
+    """Returns aliases or tags as a list; a text stands for one, None for none."""
+    if labels is None:
+        return []
+    return [labels] if isinstance(labels, str) else listed(labels, what)
+
+
 def checked_tags(tags: Any) -> list[str]:
     """Returns the tags, each once; raises InvalidArgument for what can be none."""
-    given = [tags] if isinstance(tags, str) else list(tags)
+    given = labels_given(tags, "tags")
     for tag in given:
         if not isinstance(tag, str):
             raise InvalidArgument(f"tag {tag!r} is of type {type_name(tag)}; it must be a string")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from runyard import given
 from runyard.errors import InvalidArgument
 from runyard.media.libraries import array_of, load
 
@@ -80,7 +81,7 @@ def confusion_counts(
         values = sorted(set(actual.tolist()) | set(predicted.tolist()), key=_order)
         names = [str(value) for value in values]
     else:
-        names = [str(name) for name in class_names]
+        names = [str(name) for name in given.listed(class_names, f"{what}: class_names")]
         are_positions = actual.dtype.kind in "biuf"
         values = list(range(len(names))) if are_positions else names
     if len(names) > CLASS_COUNT_MAX:

@@ -6,6 +6,7 @@ import io
 import os
 from typing import Any
 
+from runyard import given
 from runyard.errors import InvalidArgument
 from runyard.media import overlays, png, sniff
 from runyard.media.libraries import array_of, is_array, is_of, load
@@ -51,6 +52,8 @@ class Image(Media):
         self.caption = checked_caption(caption, WHAT)
         self.grouping = None if grouping is None else _checked_grouping(grouping)
         format_ = _checked_format(file_type)
+        if mode is not None:
+            given.text(mode, f"{WHAT}: mode")
         self._content, self._size = _encoded(data_or_path, mode, format_, normalize=normalize)
         names = overlays.class_names(classes, WHAT)
         self._boxes = overlays.checked_boxes(boxes, self._size, names, WHAT)
@@ -191,7 +194,12 @@ def _saved(image: Any, mode: str | None, format_: str) -> tuple[Content, tuple[i
     """Returns a PIL image encoded by Pillow."""
     check_size(image.size[0], image.size[1], WHAT)
     if mode is not None and mode != image.mode:
-        image = image.convert(mode)
+        try:
+            image = image.convert(mode)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"{WHAT}: an image of mode {image.mode} cannot become one of mode {given.shown(mode)}: {error}"
+            ) from None
     if format_ == "jpg" and image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
     elif image.mode not in _PNG_MODES and format_ != "jpg":
@@ -220,7 +228,7 @@ def _drawn(figure: Any, mode: str | None, format_: str) -> tuple[Content, tuple[
 
 
 def _checked_format(file_type: str | None) -> str:
-    format_ = (file_type or "png").lower().lstrip(".")
+    format_ = given.text(file_type or "png", f"{WHAT}: file_type").lower().lstrip(".")
     if format_ not in _FORMATS:
         raise InvalidArgument(
             f"{WHAT}: file_type {file_type!r:.80} is not one of {', '.join(_FORMATS)}"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from runyard import extended_json
+from runyard import extended_json, given
 from runyard.errors import InvalidArgument
 from runyard.media import cells
 from runyard.media.libraries import array_of, is_array, load, numpy
@@ -288,7 +288,9 @@ def _names_and_rows(
         order = [names.index(name) for name in wanted]
         return list(wanted), ([row[i] for i in order] for row in rows)
     if data is None:
-        return list(columns if columns is not None else COLUMNS_DEFAULT), []
+        return given.listed(
+            columns if columns is not None else COLUMNS_DEFAULT, f"{WHAT}: columns"
+        ), []
     if is_array(data):
         array = data if str(getattr(data, "dtype", "")) == "object" else array_of(data, WHAT)
         if len(array.shape) != 2:
@@ -322,8 +324,8 @@ def _check_given(count: int) -> None:
 
 def _checked_names(names: Sequence[Any]) -> list[str]:
     checked: list[str] = []
-    for given in names:
-        name = given if isinstance(given, str) else str(given)
+    for one in names:
+        name = one if isinstance(one, str) else str(one)
         problem = metric_name_problem(name)
         if not problem and name in checked:
             problem = "stands twice"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from runyard import extended_json
+from runyard import extended_json, given
 from runyard.errors import InvalidArgument
 
 CAPTION_BYTES_MAX = 4 << 10
@@ -84,11 +84,17 @@ def checked_caption(caption: object, what: str) -> str:
 
 def existing_path(value: str | os.PathLike[str], what: str) -> Path:
     """Returns the absolute path of a file that is there; raises InvalidArgument that says what is wrong."""
-    path = Path(value).expanduser().absolute()
     if str(value).partition("://")[0] in ("http", "https", "s3", "gs"):
-        raise InvalidArgument(f"{what}: {value} is an address; download it and give the file")
-    if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InvalidArgument(
+            f"{what}: {given.shown(value)} is an address; download it and give the file"
+        )
+    try:
+        path = Path(value).expanduser().absolute()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long; a NUL; ~ of nobody
+        raise InvalidArgument(f"{what}: {given.shown(value)} is no path: {error}"[:400]) from None
+    if not is_file:
+        problem = "is a folder" if is_folder else "does not exist"
         raise InvalidArgument(f"{what}: the file {path} {problem}")
     if path.stat().st_size == 0:
         raise InvalidArgument(f"{what}: the file {path} is empty")

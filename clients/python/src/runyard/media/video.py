@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from runyard import given
 from runyard.errors import InvalidArgument
 from runyard.media import sniff
 from runyard.media.libraries import array_of, load, numpy
@@ -56,7 +57,11 @@ class Video(Media):
             head = raw[: sniff.HEAD_BYTES]
             self._take(Content(_checked_format(head, "bytes"), raw), head)
         else:
-            self._encode(data_or_path, rate or FPS_DEFAULT, (format or "gif").lower())
+            self._encode(
+                data_or_path,
+                rate or FPS_DEFAULT,
+                given.text(format or "gif", f"{WHAT}: format").lower(),
+            )
 
     def item(self) -> Item:
         """Returns what is told of the video."""
