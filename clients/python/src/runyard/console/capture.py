@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
+from runyard.console import handover
 from runyard.console.lines import LOGGED, STDERR, STDOUT
 
 try:
@@ -88,6 +89,8 @@ class _Stream:
             self.reading, writing = os.pipe()
             _widen(writing)
         os.set_inheritable(self.reading, False)
+        # Before anybody can print there, so that nobody is refused whose child is faster than the keeper.
+        self.listener = handover.listen(writing)
         os.dup2(writing, number, inheritable=True)
         os.close(writing)
 
@@ -108,6 +111,8 @@ class _Stream:
         os.dup2(self.before, self.number, inheritable=True)
 
     def close(self) -> None:
+        if self.listener is not None:
+            self.listener.close()
         for file in (self.before, self.reading):
             os.close(file)
 
@@ -116,6 +121,7 @@ class _Hidden:
     """A pipe for lines that are kept and shown nowhere, beside the streams."""
 
     stream = LOGGED
+    listener = None
 
     def __init__(self) -> None:
         self.before = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -278,11 +284,19 @@ class DescriptorCapture:
 
     def _start_keeper(self) -> None:
         ours, theirs = socket.socketpair()
+        streams = [
+            [
+                one.stream,
+                one.reading,
+                one.before,
+                -1 if one.listener is None else one.listener.fileno(),
+            ]
+            for one in self._streams
+        ]
         files = [theirs.fileno()]
-        for one in self._streams:
-            files += [one.reading, one.before]
+        files += [file for one in streams for file in one[1:] if file >= 0]
         self._orders["control"] = theirs.fileno()
-        self._orders["streams"] = [[one.stream, one.reading, one.before] for one in self._streams]
+        self._orders["streams"] = streams
         command = [sys.executable or "python3", "-m", "runyard.console.keeper", json.dumps(self._orders)]  # fmt: skip
         try:
             with (self._folder.parent / "logs" / "console.log").open("ab") as log:

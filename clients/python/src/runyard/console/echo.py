@@ -21,7 +21,7 @@ class Echo:
     """One terminal, pipe or file. What it refuses (it was closed, the disk is full) is passed over."""
 
     def __init__(self, file: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._file = file
+        self.file = file
         self._monotonic = monotonic
         self._chunks: deque[bytes] = deque()
         self._pending_bytes = 0
@@ -75,7 +75,7 @@ class Echo:
         view = memoryview(data)
         while view:
             try:
-                written = os.write(self._file, view[:WRITE_BYTES_MAX])
+                written = os.write(self.file, view[:WRITE_BYTES_MAX])
             except OSError:
                 written = len(view)
             view = view[written:]

@@ -16,11 +16,13 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runyard.console import handover
 from runyard.console.echo import PENDING_BYTES_MAX, Echo
 from runyard.console.recorder import ConsoleRecorder
 from runyard.journal_room import JournalRoom
@@ -55,10 +57,12 @@ def main() -> None:
 class _Input:
     """One stream that is read."""
 
-    def __init__(self, stream: int, file: int, echo: Echo) -> None:
+    def __init__(self, stream: int, file: int, echo: Echo, listener: socket.socket | None) -> None:
         self.stream = stream
         self.file = file
         self.echo = echo
+        self.listener = listener
+        """Where keepers of children ask for where the stream goes."""
         self.tail = b""
         """What was read last: the mark that ends the stream may lie across two chunks."""
         self.is_marked = False
@@ -90,6 +94,9 @@ class Keeper:
         self._poll.register(self._control, select.POLLIN)
         if self._parent >= 0:
             self._poll.register(self._parent, select.POLLIN)
+        for one in self._inputs:
+            if one.listener is not None:
+                self._poll.register(one.listener, select.POLLIN)
         while not all(one.is_over for one in self._inputs):
             self._turn()
         self._end_record()
@@ -107,6 +114,8 @@ class Keeper:
         for one in self._inputs:
             if one.file in ready:
                 self._read(one)
+            if one.listener is not None and one.listener.fileno() in ready:
+                handover.answer(one.listener, one.echo.file)
         if self._recorder is not None:
             self._recorder.tick()
             self._room.look()
@@ -218,15 +227,22 @@ class Keeper:
 
 
 def _inputs(streams: list[list[int]]) -> list[_Input]:
-    """Returns the streams; those that went to one place go there through one thread, in the order of their chunks."""
+    """Returns the streams; those that went to one place go there through one thread, in the order of their chunks.
+
+    What another keeper reads is passed by: a parent's run does not keep what its child's run keeps.
+    """
     echoes: dict[tuple[int, int], Echo] = {}
     found = []
-    for stream, file, target in streams:
+    for stream, file, before, listening in streams:
+        target = handover.target_of(before)
+        if target != before:
+            os.close(before)  # else the other keeper would wait for this one
         status = os.fstat(target)
         place = (status.st_dev, status.st_ino)
         if place not in echoes:
             echoes[place] = Echo(target)
-        found.append(_Input(stream, file, echoes[place]))
+        listener = None if listening < 0 else socket.socket(fileno=listening)
+        found.append(_Input(stream, file, echoes[place], listener))
     return found
 
 
