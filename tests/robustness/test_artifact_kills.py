@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import runyard
 from runyard.errors import NotFound
 from tests.integration import scripts
 from tests.integration.yard import Yard
-from tests.robustness.small_disks import small_disk
+from tests.robustness.small_disks import fill, small_disk
 from tests.robustness.traffic import kill_agent
 
 MIB = 1 << 20
@@ -163,6 +167,57 @@ with runyard.init(entity="nico", project="kills", mode="offline") as run:
         code, output = scripts.run(script, tmp_path, more)
     assert code == 0, output
     assert "TOLD the disk of the cache" in output and "LEFT True" in output
+
+
+def test_a_disk_that_is_full_when_the_answer_comes(tmp_path: Path) -> None:
+    """Filled to its last block after log_artifact(), its agent killed as well: wait() returns the version all the same."""
+    script = """
+import runyard, sys
+with runyard.init(entity="nico", project="kills", id="full") as run:
+    artifact = runyard.Artifact("data", "dataset", metadata={"facts": ["a fact"] * 500})
+    with artifact.new_file("a") as file:
+        file.write("a")
+    print("READY", flush=True)
+    sys.stdin.readline()
+    run.log_artifact(artifact)
+    print("LOGGED", flush=True)
+    sys.stdin.readline()
+    artifact.wait()
+    print("VERSION", artifact.version, len(artifact.metadata["facts"]))
+"""
+    with small_disk(tmp_path / "disk", 4 * MIB) as disk, Yard(tmp_path / "yard") as yard:
+        (tmp_path / "train.py").write_text(script)
+        process = subprocess.Popen(
+            [sys.executable, tmp_path / "train.py"],
+            env={**environment(yard, tmp_path), "RUNYARD_DIR": str(disk / "runyard")},
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        server = yard.parts["server"].process
+        assert server is not None
+        try:
+            while process.stdout.readline() != "READY\n":
+                assert process.poll() is None
+            server.send_signal(signal.SIGSTOP)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "LOGGED\n"
+            fill(disk)
+            kill_agent(disk / "runyard")
+            server.send_signal(signal.SIGCONT)
+            out, told = process.communicate("\n", timeout=90)
+        finally:
+            server.send_signal(signal.SIGCONT)
+            process.kill()
+            kill_agent(disk / "runyard")
+        assert (process.returncode, out) == (0, "VERSION v0 500\n"), told
+        (answer,) = (disk / "runyard").glob("run-*/artifacts/*.json")
+        assert json.loads(answer.read_bytes())["path"] == "nico/kills/data:v0"
+        check(yard, tmp_path, {"a": b"a"})
 
 
 @pytest.mark.parametrize("policy", ["mutable", "immutable"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runyard.active_run import RunParts
     from runyard.artifacts.artifact import Artifact
     from runyard.artifacts.pending import Pending
+    from runyard.artifacts.records import VersionRecord
 
 UNSPECIFIED = "unspecified"
 ENTRY_COUNT_MAX = 300_000
@@ -206,7 +207,6 @@ class RunArtifacts:
             )
         check_folders(entries)
         request_id = naming.draw_request_id()
-        hand_over(entries, artifact._cache, folder.path / "artifacts", request_id)
         fields = {
             "request_id": request_id,
             "name": artifact.collection_name,
@@ -219,18 +219,30 @@ class RunArtifacts:
             "digest": manifest_digest(entries),
             "entry_count": len(entries),
         }
+        record_bytes = len(extended_json.dumps(fields).encode())
+        artifacts = folder.path / "artifacts"
+        hand_over(entries, artifact._cache, artifacts, request_id, record_bytes=record_bytes)
         self._records.write(form.ARTIFACT, fields)
+        journal = self._parts.journal
         pending = Pending(
-            folder.path / "artifacts",
+            artifacts,
             request_id,
             name=artifact.collection_name,
             is_offline=self._parts.link is None,
+            read_sequence=lambda: journal.sequence,
             read_mark=folder.read_mark,
+            is_held=lambda: journal.held_count > 0,
+            read_version=self._read_version,
             revive=self._revive_agent,
             note=self._terminal.note,
         )
         self._pendings = (*self._pendings, pending)
         artifact.hand_in(pending, self._settings)
+
+    def _read_version(self, path: str) -> VersionRecord:
+        module = importlib.import_module("runyard.api_artifacts")
+        record: VersionRecord = module.read_version(path, self._settings)._version_record()
+        return record
 
     def _revive_agent(self) -> None:
         folder, link = self._parts.folder, self._parts.link

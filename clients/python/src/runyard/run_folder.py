@@ -63,6 +63,8 @@ class Mark:
     artifacts_durable: int = 0
     artifacts_failed: int = 0
     artifacts_total: int = 0
+    artifacts_unnoted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Answers for which the disk had no room, by the id of the request; of many, the last."""
     artifact_entries_done: int = 0
     artifact_entries_total: int = 0
     artifact_bytes_sent: int = 0
@@ -171,6 +173,7 @@ class RunFolder:
             artifacts_durable=int(fields.get("artifacts_durable") or 0),
             artifacts_failed=int(fields.get("artifacts_failed") or 0),
             artifacts_total=int(fields.get("artifacts_total") or 0),
+            artifacts_unnoted=_object(fields.get("artifacts_unnoted")) or {},
             artifact_entries_done=int(fields.get("artifact_entries_done") or 0),
             artifact_entries_total=int(fields.get("artifact_entries_total") or 0),
             artifact_bytes_sent=int(fields.get("artifact_bytes_sent") or 0),

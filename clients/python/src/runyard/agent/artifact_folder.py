@@ -4,6 +4,8 @@
 staged/<request_id>.<sha256>     from the training process: contents that are not the script's own files
 <request_id>.request             the ARTIFACT record, once the journal was read past it
 <request_id>.json                the answer: the version that it became, or why it did not
+
+The training process makes the last two with nothing but spaces: on a disk that is full when they are due, they have their room.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class ArtifactFolder:
     def __init__(self, disk: Disk, run_folder: str) -> None:
         self._disk = disk
         self._path = f"{run_folder}/artifacts"
+        self._unnoted: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     def waiting(self) -> list[dict[str, Any]]:
         """Returns the requests that have no answer yet, in the order of their records."""
@@ -54,19 +57,40 @@ class ArtifactFolder:
 
     def is_answered(self, request: Mapping[str, Any]) -> bool:
         """Returns whether it is known what became of a request."""
-        return self._disk.stamp(f"{self._path}/{_id(request)}.json") is not None
+        return read_json(self._disk, f"{self._path}/{_id(request)}.json") is not None
 
-    def keep_request(self, request: Mapping[str, Any]) -> None:
-        """Keeps a request, so that the mark may pass its record."""
-        self._write(f"{_id(request)}.request", request)
+    def keep_request(self, request: Mapping[str, Any]) -> bool:
+        """Keeps a request, so that the mark may pass its record; returns False if the disk refuses."""
+        return self._write(f"{_id(request)}.request", request)
+
+    @property
+    def unnoted(self) -> Mapping[str, tuple[Mapping[str, Any], dict[str, Any]]]:
+        """Returns requests and answers that the disk refused, by the id of the request."""
+        return self._unnoted
+
+    def note_again(self) -> list[str]:
+        """Tries to note what the disk refused; returns the ids of the requests whose answers are there now."""
+        noted = []
+        for request_id, (request, answer) in list(self._unnoted.items()):
+            if self._write(f"{request_id}.json", answer, is_again=True):
+                del self._unnoted[request_id]
+                noted.append(request_id)
+                if "error" not in answer:
+                    self.clean(request)
+        return noted
 
     def keep_version(
         self, request: Mapping[str, Any], version: VersionRecord, *, is_unchanged: bool
     ) -> None:
         """Keeps the answer that it is a version, then removes what was handed over."""
         fields = {**version.__dict__, "path": version.path}
-        answer = {"version": fields, "is_unchanged": is_unchanged, "path": version.path}
-        if self._write(f"{_id(request)}.json", {"format": 1, **answer}):
+        answer = {
+            "format": 1,
+            "version": fields,
+            "is_unchanged": is_unchanged,
+            "path": version.path,
+        }
+        if self._note(request, answer):
             self.clean(request)
 
     def keep_failure(self, request: Mapping[str, Any], error: Exception) -> None:
@@ -76,7 +100,7 @@ class ArtifactFolder:
         reason = error.reason if isinstance(error, Error) else ""
         fields = {"code": code, "reason": reason, "message": told}
         name = str(request.get("name") or "")
-        self._write(f"{_id(request)}.json", {"format": 1, "name": name, "error": fields})
+        self._note(request, {"format": 1, "name": name, "error": fields})
 
     def entries(self, request: Mapping[str, Any]) -> Iterator[ManifestEntry]:
         """Yields the entries of a manifest in order, in bounded memory; raises OSError, FailedPrecondition if it is damaged."""
@@ -96,7 +120,7 @@ class ArtifactFolder:
         """Removes what was handed over for requests that are answered or were never made; what failed stays unless told."""
         kept = set()
         for name in [] if is_with_failed else self._disk.names(self._path):
-            if name.endswith(".request"):
+            if name.endswith(".request") and read_json(self._disk, f"{self._path}/{name}"):
                 answer = read_json(self._disk, f"{self._path}/{name[: -len('.request')]}.json")
                 if answer is None or "error" in answer:
                     kept.add(name[: -len(".request")])
@@ -107,6 +131,8 @@ class ArtifactFolder:
             stem, _, ending = name.partition(".")
             if stem not in kept and ending in ("manifest", "manifest.new", "request"):
                 self._remove(name)
+            elif ending == "json" and read_json(self._disk, f"{self._path}/{name}") is None:
+                self._remove(name)  # room for an answer that nobody gave
 
     def _lines(self, path: str) -> Iterator[bytes]:
         file = self._disk.open(path)
@@ -141,12 +167,28 @@ class ArtifactFolder:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FailedPrecondition("its manifest is damaged", reason="FILE_CHANGED") from error
 
-    def _write(self, name: str, fields: Mapping[str, Any]) -> bool:
+    def _note(self, request: Mapping[str, Any], answer: dict[str, Any]) -> bool:
+        """Writes an answer; where its room is too small, without the metadata, which the server tells, too."""
+        name = f"{_id(request)}.json"
+        if self._write(name, answer):
+            return True
+        version = answer.get("version") or {}
+        if version.get("metadata_json"):
+            answer = {**answer, "version": {**version, "metadata_json": ""}}
+            if self._write(name, answer):
+                return True
+        self._unnoted[_id(request)] = (request, answer)
+        return False
+
+    def _write(self, name: str, fields: Mapping[str, Any], *, is_again: bool = False) -> bool:
         content = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
         try:
             self._disk.replace(f"{self._path}/{name}", content, is_synced=False)
         except OSError as error:
-            _log.error("artifact_not_noted %s/%s: %s; make room there", self._path, name, error)
+            level = logging.DEBUG if is_again else logging.ERROR
+            _log.log(
+                level, "artifact_not_noted %s/%s: %s; make room there", self._path, name, error
+            )
             return False
         return True
 

@@ -27,6 +27,9 @@ DRAFT_COUNT_MAX = 5
 """How often an artifact is begun anew because the server has forgotten its draft or misses contents."""
 STORE_WAIT_S = 900.0
 """How long after the end of a run a server, or an object store, is waited for that answers and takes nothing."""
+UNNOTED_COUNT_MAX = 10
+UNNOTED_MESSAGE_MAX = 200
+"""Characters of the reason why an artifact failed, of an answer that is in the mark only."""
 _BEGIN_ANEW = ("DRAFT_NOT_FOUND", "CONTENT_MISSING", "DRAFT_COMMITTED")
 
 _log = logging.getLogger("runyard.agent")
@@ -70,13 +73,14 @@ class ArtifactUploads:
             self._begin(request)
 
     def record(self, events: Iterable[Event]) -> None:
-        """Takes ARTIFACT records; when this returns they are on disk and the mark may pass them."""
+        """Takes ARTIFACT records; when this returns they are on disk, or hold the mark."""
         for event in events:
             request = checked_request(event.payload, event.sequence)
             if request is None:
                 _log.error("artifact_passed_over record %d has no request_id", event.sequence)
             elif request["request_id"] not in self._known and not self._folder.is_answered(request):
-                self._folder.keep_request(request)
+                if not self._folder.keep_request(request):
+                    self._mark.hold(request["request_id"], event.sequence)
                 self._begin(request)
 
     def tell(self) -> None:
@@ -85,12 +89,15 @@ class ArtifactUploads:
         mark.artifact_entries_done = sum(self._entries_done.values())
         mark.artifact_entries_total = self._entry_count
         mark.artifact_bytes_sent = self._sender.bytes_sent
+        for request_id in self._folder.note_again():
+            mark.release(request_id)
+        mark.artifacts_unnoted = _unnoted(self._folder)
         mark.touch()
 
     @property
     def is_busy(self) -> bool:
-        """Returns whether artifacts are on their way."""
-        return bool(self._queues)
+        """Returns whether artifacts are on their way, or what became of them waits for room on the disk."""
+        return bool(self._queues or self._folder.unnoted)
 
     async def finish(self) -> None:
         """Returns when each artifact is a version, or is told to be none."""
@@ -137,15 +144,24 @@ class ArtifactUploads:
             self._mark.message = f"artifact {request.get('name')} did not become a version: {told}"
             _log.error("artifact_failed %s: %s", request.get("name"), told)
             self._folder.keep_failure(request, error)
-            self._entries_done[request["request_id"]] = entry_count
+            self._settle(request, entry_count)
             self._count(is_failed=True, is_new=False)
         else:
             _log.info(
                 "artifact_committed %s%s", version.path, " (unchanged)" if is_unchanged else ""
             )
             self._folder.keep_version(request, version, is_unchanged=is_unchanged)
-            self._entries_done[request["request_id"]] = entry_count
+            self._settle(request, entry_count)
             self._count(is_failed=False, is_new=False)
+
+    def _settle(self, request: Mapping[str, Any], entry_count: int) -> None:
+        """Lets go of a request that was answered; where the answer is not noted, the mark has it."""
+        request_id = request["request_id"]
+        self._entries_done[request_id] = entry_count
+        if request_id in self._folder.unnoted:
+            self._mark.artifacts_unnoted = _unnoted(self._folder)
+        else:
+            self._mark.release(request_id)
 
     async def _send(self, request: Mapping[str, Any]) -> tuple[VersionRecord, bool]:
         for count in itertools.count(1):
@@ -202,6 +218,19 @@ class ArtifactUploads:
         mark.artifacts_failed += is_failed
         mark.artifacts_durable += not is_failed
         mark.touch()
+
+
+def _unnoted(folder: ArtifactFolder) -> dict[str, dict[str, Any]]:
+    """Returns the last answers that the disk refused, short enough for a mark that is written over in its own room."""
+    found = {}
+    for request_id, (_, answer) in list(folder.unnoted.items())[-UNNOTED_COUNT_MAX:]:
+        error = answer.get("error")
+        if error:
+            message = str(error["message"])[:UNNOTED_MESSAGE_MAX]
+            found[request_id] = {"error": {**error, "message": message}}
+        else:
+            found[request_id] = {"path": answer["path"]}
+    return found
 
 
 def _contents(lot: Sequence[ManifestEntry], missing: Sequence[int]) -> list[Content]:

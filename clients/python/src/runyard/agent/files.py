@@ -82,9 +82,11 @@ class FileUploads:
         self._tasks: set[asyncio.Task[None]] = set()
         self._entries = _load(read_json(disk, self._path))
         self._look_time_s = 0.0
+        self._unsaved_sequence = 0
+        """The first record since the files were written down; 0 if there is none."""
 
     def record(self, events: Iterable[Event]) -> None:
-        """Takes FILE records; when this returns they are on disk and the mark may pass them."""
+        """Takes FILE records; when this returns they are on disk, or hold the mark."""
         changed = False
         for event in events:
             content = json.loads(event.payload)
@@ -94,6 +96,7 @@ class FileUploads:
                 is_copy = bool(content.get("is_copy"))
                 size_bytes = int(content.get("size_bytes") or 0)
                 self._entries[name] = _Entry(path, policy, is_copy=is_copy, size_bytes=size_bytes)
+                self._unsaved_sequence = self._unsaved_sequence or event.sequence
                 changed = True
         if changed:
             self._save()
@@ -261,6 +264,11 @@ class FileUploads:
             self._disk.replace(self._path, content, is_synced=False)
         except OSError as error:
             _log.error("files_not_written %s: %s; make room there", self._path, error)
+            if self._unsaved_sequence:
+                self._mark.hold("files", self._unsaved_sequence)
+        else:
+            self._unsaved_sequence = 0
+            self._mark.release("files")
 
 
 class UploadCalls:

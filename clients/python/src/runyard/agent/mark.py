@@ -49,6 +49,8 @@ class Mark:
         self.artifacts_durable = 0
         self.artifacts_failed = 0
         self.artifacts_total = 0
+        self.artifacts_unnoted: dict[str, dict[str, Any]] = {}
+        """Answers for which the disk has no room, by request: only this tells of them."""
         self.lines = LineCount()
         """Lines of a console's journal."""
         self.artifact_entries_done = 0
@@ -66,6 +68,7 @@ class Mark:
         self._timer: asyncio.TimerHandle | None = None
         self._is_trouble_told = False
         self._refusal_count = 0
+        self._holds: dict[str, int] = {}
         self._load(read_json(disk, self._path))
 
     def advance(self, durable_sequence: int) -> None:
@@ -87,6 +90,22 @@ class Mark:
             self.refused_unlisted += last - first + 1
         self.message = message
         self.touch()
+
+    def hold(self, what: str, sequence: int) -> None:
+        """Has a later agent read the record again: what it asks for could not be noted, and is nowhere else."""
+        self._holds[what] = min(sequence, self._holds.get(what, sequence))
+
+    def release(self, what: str) -> None:
+        """Ends a hold; without one it does nothing."""
+        if self._holds.pop(what, None) is not None:
+            self.touch()
+
+    @property
+    def kept_sequence(self) -> int:
+        """Returns up to which record nobody needs the journal any more."""
+        if self.is_complete or not self._holds:
+            return self.durable_sequence
+        return min(self.durable_sequence, min(self._holds.values()) - 1)
 
     @property
     def records_refused(self) -> int:
@@ -147,7 +166,7 @@ class Mark:
     def _content(self) -> bytes:
         fields = {
             "version": 1,
-            "durable_sequence": self.durable_sequence,
+            "durable_sequence": self.kept_sequence,
             "written_sequence": self.written_sequence,
             "is_complete": self.is_complete,
             "is_dropped": self.is_dropped,
@@ -162,6 +181,7 @@ class Mark:
             "artifacts_durable": self.artifacts_durable,
             "artifacts_failed": self.artifacts_failed,
             "artifacts_total": self.artifacts_total,
+            "artifacts_unnoted": self.artifacts_unnoted,
             "lines_written": self.lines.written,
             "lines_durable": self.lines.durable,
             "artifact_entries_done": self.artifact_entries_done,

@@ -422,7 +422,7 @@ class RunUpload:
             return False
 
     def _remove_durable(self, journal: JournalFollower) -> None:
-        removable = journal.removable(self.mark.durable_sequence)
+        removable = journal.removable(self.mark.kept_sequence)
         if self._is_kept and removable and not self._is_too_large(journal):
             return
         if not removable or not self.mark.write(is_synced=True):
