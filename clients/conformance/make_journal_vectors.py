@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import math
 import struct
@@ -40,6 +41,8 @@ class Recorder:
         self.folder = folder
         self.time_unix_ns = START_TIME_UNIX_NS
         self.records: list[Record] = []
+        self.beside: dict[str, str] = {}
+        """Texts of other files of the run folder, by their paths in it."""
         self.journal = JournalWriter(
             folder,
             segment_bytes=[segment_bytes],
@@ -85,6 +88,18 @@ class Recorder:
             "lines": [line.decode("utf-8", "replace") for line in lines],
         }
         self._record("CONSOLE", content=content)
+
+    def artifact(self, entries: list[dict[str, Any]], **fields: Any) -> None:
+        """Appends the record of an artifact; its manifest, with the entries by path, lies beside the journal."""
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
+        self.beside[f"artifacts/{fields['request_id']}.manifest"] = "".join(lines)
+        digest = hashlib.sha256()
+        for entry in entries:
+            names = ("path", "size_bytes", "sha256", "reference", "etag")
+            digest.update(("\0".join(str(entry.get(name, "")) for name in names) + "\n").encode())
+        self.add(
+            form.ARTIFACT, {**fields, "digest": digest.hexdigest(), "entry_count": len(entries)}
+        )
 
     def close(self) -> Segments:
         """Returns the journal's segments."""
@@ -216,6 +231,26 @@ def media_run(recorder: Recorder) -> None:
     finish(recorder)
 
 
+def artifact_run(recorder: Recorder) -> None:
+    """Writes a run that logs two artifacts: one with all that a record can hold, one with no more than it needs."""
+    start(recorder)
+    content = b"a,b\n1,2\n"
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = {"path": "data/é.csv", "size_bytes": len(content), "sha256": sha256}
+    # No source: only the server has its bytes, from an earlier version.
+    known = {"path": "known", "size_bytes": 3, "sha256": hashlib.sha256(b"old").hexdigest()}
+    reference = {"path": "web", "size_bytes": 7, "sha256": "", "reference": "s3://bucket/key", "etag": '"tag"'}  # fmt: skip
+    both = "ffeeddccbbaa99887766554433221100"
+    first = [{**file, "source": f"staged/{both}.{sha256}"}, known, reference]
+    recorder.beside[f"artifacts/staged/{both}.{sha256}"] = content.decode()
+    recorder.artifact(
+        first, request_id=both, name="data", type="dataset", description="é 名", metadata={"rows": 2**63 - 1, "loss": math.nan},
+        aliases=["best"], tags=["first"], ttl_s=3600,
+    )  # fmt: skip
+    recorder.artifact([reference], request_id="one_by_hand-1", name="links", type="dataset")
+    finish(recorder)
+
+
 def console(recorder: Recorder) -> None:
     """Writes the console of a process: lines, empty ones, a bar that moves, colours, what is no UTF-8, and what was left out."""
     recorder.console(1, 1, b"first", b"", "é 名 \U0001f680".encode())
@@ -312,6 +347,7 @@ def build() -> dict[str, Any]:
     make("a run that was told to stop and ended by an exception", stopped_run, vectors)
     make("media values beside numbers", media_run, vectors)
     make("what a process printed", console, vectors)
+    make("artifacts, with their manifests beside the journal", artifact_run, vectors)
     return {"version": 1, "format": "protos/journal.md", "vectors": vectors}
 
 
@@ -327,6 +363,8 @@ def make(
         write(recorder)
         segments = recorder.close()
     add(vectors, title, segments, recorder.records, "end")
+    if recorder.beside:
+        vectors[-1]["beside"] = recorder.beside
     return segments
 
 

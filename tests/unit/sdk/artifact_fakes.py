@@ -110,8 +110,8 @@ class FakeArtifacts:
                     return known, True
             _check(draft, self.contents)
             record = VersionRecord(
-                "e/p", draft.name, draft.type, len(versions), ("latest", *request["aliases"]),
-                tuple(request["tags"]), str(request["description"]), "{}", draft.digest,
+                "e/p", draft.name, draft.type, len(versions), ("latest", *request.get("aliases", ())),
+                tuple(request.get("tags", ())), str(request.get("description", "")), "{}", draft.digest,
                 len(draft.entries), sum(e.size_bytes for e in draft.entries.values()), 0,
                 "e/p/r", 1.0, 1.0, None,
             )  # fmt: skip

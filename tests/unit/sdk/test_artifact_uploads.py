@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from runyard.run_folder import Mark
 from runyard.terminal import Terminal
 from tests.simulation import loop as virtual
 from tests.unit.sdk.agent_fakes import Disk, FakeServer, Trainer, upload_of
+
+CONFORMANCE = Path(__file__).resolve().parents[3] / "clients/conformance"
 
 
 @pytest.fixture(autouse=True)
@@ -316,3 +321,36 @@ def test_a_moved_run_folder_is_sent(tmp_path: Path) -> None:
 
     assert run(main()) == COMPLETE
     assert answer_of(trainer, request_id)["path"] == "e/p/data:v0"
+
+
+def test_what_another_client_writes_becomes_versions(tmp_path: Path) -> None:
+    """The conformance vector of artifacts: journal, manifests and staged files as any client lays them out."""
+    vectors = json.loads((CONFORMANCE / "journal_vectors.json").read_text("utf-8"))["vectors"]
+    (vector,) = (one for one in vectors if "beside" in one)
+    disk, fake = Disk(), FakeServer()
+    trainer = Trainer(tmp_path, disk)
+    trainer.journal.close()
+    trainer.die()
+    for segment, packed in vector["segments_zlib_base64"].items():
+        content = zlib.decompress(base64.b64decode(packed))
+        (trainer.folder / "journal" / segment).write_bytes(content)
+    for name, text in vector["beside"].items():
+        (trainer.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (trainer.folder / name).write_text(text, "utf-8")
+    fake.contents[hashlib.sha256(b"old").digest()] = b"old"
+
+    async def main() -> Any:
+        return await upload_of(trainer, disk, fake).run()
+
+    assert run(main()) == COMPLETE
+    by_name = {r["content"]["name"]: r["content"] for r in vector["records"] if r["kind"] == "ARTIFACT"}  # fmt: skip
+    for name, record in by_name.items():
+        (version,) = fake.versions[name]
+        assert version.digest == record["digest"]
+        assert version.entry_count == record["entry_count"]
+        assert answer_of(trainer, record["request_id"])["path"] == version.path
+    entries = fake.entries_by_version["e/p/data:v0"]
+    assert fake.contents[entries["data/\u00e9.csv"].sha256] == b"a,b\n1,2\n"
+    assert entries["web"].reference == "s3://bucket/key" and not entries["web"].sha256
+    assert fake.versions["data"][0].aliases == ("latest", "best")
+    assert fake.versions["links"][0].tags == ()
