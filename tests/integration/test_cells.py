@@ -11,6 +11,7 @@ from typing import Any
 import jupyter_client
 import pytest
 
+import runyard
 from tests.integration.readback import readback, wait_until
 from tests.integration.test_ends import await_end
 from tests.integration.yard import Yard
@@ -31,6 +32,8 @@ class Kernel:
         kernel_manager._kernel_spec = jupyter_client.kernelspec.KernelSpec(
             argv=command, display_name="test", language="python"
         )
+        # Where it is set, kernels leave the descriptors alone.
+        environment.pop("PYTEST_CURRENT_TEST", None)
         kernel_manager.start_kernel(env=environment, cwd=str(folder))
         self._client: Any = kernel_manager.blocking_client()
         self._client.start_channels()
@@ -127,3 +130,37 @@ def test_a_stop_ends_the_run_and_not_the_kernel(
             assert kernel.await_reply(message_id) == "KeyboardInterrupt"
         await_end(reader, f"nico/cells/{name}", "KILLED", "USER_REQUEST", 5)
     assert kernel.run("assert kept == 5 and run.state == 'killed'") == "ok"
+
+
+CELLS = [
+    "print('of the first cell')",
+    "import subprocess, sys, threading\nprint('of a cell')\nprint('an error', file=sys.stderr)",
+    "!echo of a shell",
+    "done = subprocess.run(['echo', 'of a child'])\nsize = os.write(1, b'of the descriptor\\n')",
+    "thread = threading.Thread(target=print, args=('of a thread',))\nthread.start()\nthread.join()",
+    "for i in range(4):\n  print(f'{i} of 3', end='\\r')\nprint()",
+    "1 / 0",
+    "print('of the last cell')\nrun.finish()\nprint('after it')",
+]
+
+
+def test_what_cells_print_is_kept(yard: Yard, kernel: Kernel) -> None:
+    """Of every cell, of its shell and of its threads, each line once; IPython replaces `write` around each cell."""
+    assert kernel.run(INIT.format(id="printed") + "\n" + CELLS[0]) == "ok"
+    for cell in CELLS[1:]:
+        assert kernel.run(cell) in ("ok", "ZeroDivisionError")
+    with runyard.Api(yard.base_url) as api:
+        run = api.run("nico/cells/printed")
+
+        def lines_kept() -> list[str]:
+            return [line.text for line in run.logs()]
+
+        wait_until(lambda: "of the last cell" in lines_kept(), 20, "the last line")
+        lines = lines_kept()
+    told = [
+        "of the first cell", "of a cell", "an error", "of a shell", "of a child", "of the descriptor", "of a thread",
+        "3 of 3", "of the last cell",
+    ]  # fmt: skip
+    assert [line for line in lines if line in told] == told
+    assert sum("ZeroDivisionError" in line for line in lines) == 0, "IPython shows it as no output"
+    assert "after it" not in lines
