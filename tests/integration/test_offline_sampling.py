@@ -42,13 +42,14 @@ class Site:
         self.folder = folder
         self.environment = clean_environment({"RUNYARD_DIR": str(self.root)})
         self.processes: list[subprocess.Popen[str]] = []
+        self.script = SCRIPT
 
     def start(
         self, run_id: str, writer: str = "main", interval_s: float = 0.2
     ) -> subprocess.Popen[str]:
         """Starts a script, and returns when it has logged."""
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, run_id, writer, str(interval_s)],
+            [sys.executable, "-c", self.script, run_id, writer, str(interval_s)],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.PIPE,
@@ -181,3 +182,44 @@ def test_sampling_that_is_switched_off_starts_nothing(site: Site) -> None:
     assert finish(script) == 0
     assert site.sampler() is None and site.samples("off") == []
     assert not (site.root / "sampling.log").exists()
+
+
+OFFLINE_ENDS = {
+    "SystemExit(3)": ("raise SystemExit(3)", "failed", 3, "exited with code 3"),
+    "os._exit(4)": ("os._exit(4)", "failed", 4, "exited with code 4"),
+    "SIGKILL": ("os.kill(os.getpid(), 9)", "crashed", 137, "SIGKILL"),
+    "segfault": ("import ctypes; ctypes.string_at(0)", "crashed", 139, "SIGSEGV"),
+    "finish, then a code": ("run.finish(); os._exit(5)", "finished", 0, ""),
+    "the end": ("pass", "finished", 0, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with Yard(tmp_path_factory.mktemp("yard")) as running:
+        yield running
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfds")
+@pytest.mark.parametrize("way", OFFLINE_ENDS)
+def test_an_offline_run_ends_as_its_process_did(site: Site, yard: Yard, way: str) -> None:
+    """What Python did not tell of the end was seen by the process beside it, and comes with the sync."""
+    body, state, code, evidence = OFFLINE_ENDS[way]
+    run_id = "".join(letter if letter.isalnum() else "-" for letter in way)
+    site.script = SCRIPT + body
+    script = site.start(run_id)
+    site.wait_for_samples(run_id, 1)
+    finish(script)
+    wait_until(lambda: site.sampler() is None, WAIT_S, "the end of the sampling process")
+    subprocess.run(
+        [PROGRAM, "sync"],
+        env=yard.environment(site.root),
+        cwd=site.folder,
+        check=True,
+        capture_output=True,
+        timeout=90,
+    )
+    with Api(yard.base_url) as api:
+        run = api.run(f"nico/offline/{run_id}")
+        assert (run.state, run.exit_code) == (state, code)
+        assert evidence in str([event.evidence for event in run.events()])

@@ -1,4 +1,4 @@
-"""Samples the machine for offline runs, which have no agent: one process per journal root and no network; `runyard sync` sends it."""
+"""Samples the machine for offline runs, which have no agent, and sees how their processes end: one process per journal root, no network."""
 
 # Paths are texts here: see ports.Disk.
 # ruff: noqa: PTH100, PTH108
@@ -19,8 +19,10 @@ from typing import Callable
 
 from runyard import process_identity
 from runyard.agent.disk import LocalDisk
+from runyard.agent.lifeline import Lifeline
 from runyard.agent.mark import read_json
 from runyard.agent.process_setup import is_named, set_up_log, take_lock
+from runyard.agent.process_watch import LocalProcesses
 from runyard.agent.start import read_start
 from runyard.agent.system.amd import AmdSampler
 from runyard.agent.system.nvidia import NvidiaSampler
@@ -33,6 +35,8 @@ LOCK_WAIT_S = 5.0
 """How long another process of this root may take to see a new run, or to be gone."""
 START_WAIT_S = 10.0
 """How long a run folder may take to have its lock and its first record."""
+END_WAIT_S = 60.0
+"""How long a process that has told of its end is watched for ending otherwise."""
 STOPPED_S = 20.0
 """How long it goes on after SIGTERM, which a batch system sends to all processes of a job at once."""
 
@@ -97,6 +101,7 @@ async def _sample(root: str) -> None:
                 return
             await asyncio.sleep(LOOK_INTERVAL_S)
     finally:
+        runs.close()
         await watch.close()
 
 
@@ -120,6 +125,7 @@ class OfflineRuns:
         self._settled: set[str] = set()
         self._waiting: set[str] = set()
         self._live: dict[str, Callable[[], None]] = {}
+        self._ends = Ends()
 
     @property
     def is_start_awaited(self) -> bool:
@@ -127,7 +133,7 @@ class OfflineRuns:
         return bool(self._waiting)
 
     def look(self) -> int:
-        """Begins to sample for new runs, and ends it for those that ended; returns how many live."""
+        """Begins to sample for new runs, and ends it for those that ended; returns how many live, or may end otherwise."""
         stamp = self._disk.stamp(self._root)
         if stamp != self._stamp:
             self._stamp = stamp
@@ -141,7 +147,13 @@ class OfflineRuns:
                 end()
                 del self._live[name]
                 self._settled.add(name)
-        return len(self._live)
+                self._ends.expect(f"{self._root}/{name}")
+        self._ends.look()
+        return len(self._live) + self._ends.expected_count
+
+    def close(self) -> None:
+        """Watches no longer."""
+        self._ends.close()
 
     def _consider(self, name: str) -> None:
         folder = f"{self._root}/{name}"
@@ -152,6 +164,7 @@ class OfflineRuns:
                 if start.get("mode") == "offline":
                     path = "/".join(str(start.get(key)) for key in ("entity", "project", "run_id"))
                     self._live[name] = self._watch.add(folder, path, start)
+                    self._ends.watch(folder)
                 else:
                     self._settled.add(name)
                 return
@@ -167,6 +180,60 @@ class OfflineRuns:
         fields = read_json(self._disk, f"{folder}/writer.lock") or {}
         ticks = fields.get("start_ticks")
         return ticks is None or process_identity.start_ticks_of(int(fields["pid"])) == ticks
+
+
+class Ends:
+    """Writes down how processes of offline runs end, into process.json: `runyard sync` comes when nobody can ask the system any more."""
+
+    def __init__(self) -> None:
+        self._disk = LocalDisk()
+        self._processes = LocalProcesses()
+        self._lives: dict[str, tuple[Lifeline, asyncio.Task[None]]] = {}
+        self._expected: dict[str, float] = {}
+        """Until when each process is watched that has let go of its run."""
+
+    @property
+    def expected_count(self) -> int:
+        """Returns how many processes have let go of their run, and have not ended yet."""
+        return len(self._expected)
+
+    def watch(self, folder: str) -> None:
+        """Watches the process of a run folder, where the system offers that."""
+        life = Lifeline(self._disk, folder, self._processes)
+        if life.watch is not None:
+            task = asyncio.get_running_loop().create_task(_keep_end(life))
+            self._lives[folder] = (life, task)
+
+    def expect(self, folder: str) -> None:
+        """Takes note that the process has let go of its run: it is about to end, or goes on without it."""
+        if folder in self._lives:
+            self._expected[folder] = asyncio.get_running_loop().time() + END_WAIT_S
+
+    def look(self) -> None:
+        """Reads what only living processes show, and lets go of those that have ended, or go on for long."""
+        now_s = asyncio.get_running_loop().time()
+        for folder, (life, task) in list(self._lives.items()):
+            if life.watch is not None:
+                life.watch.look()
+            if folder in self._expected and (task.done() or now_s > self._expected[folder]):
+                self._let_go(folder)
+
+    def close(self) -> None:
+        """Lets go of all."""
+        for folder in list(self._lives):
+            self._let_go(folder)
+
+    def _let_go(self, folder: str) -> None:
+        life, task = self._lives.pop(folder)
+        self._expected.pop(folder, None)
+        task.cancel()
+        life.close()
+
+
+async def _keep_end(life: Lifeline) -> None:
+    while not life.is_cut:
+        await life.pause(END_WAIT_S)
+    life.keep()
 
 
 if __name__ == "__main__":
