@@ -14,7 +14,7 @@ def requirement_lines(distributions: Iterable[metadata.Distribution]) -> list[st
     """Returns one requirement per distribution, sorted by name; of several of one name the first, which is the one imported."""
     found: dict[str, str] = {}
     for distribution in distributions:
-        name = distribution.metadata["Name"]
+        name = next(iter(distribution.metadata.get_all("Name") or ()), "")
         if not name:  # remains of a distribution that was removed
             continue
         key = re.sub(r"[-_.]+", "-", name).lower()
