@@ -6,15 +6,18 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import urllib3
+from minio import Minio
 
 from runyard_server.domain.clock import SystemClock
 from runyard_server.domain.errors import Unavailable
 from runyard_server.storage.memory.blobs import MemoryBlobStore
 from runyard_server.storage.ports.blobs import BlobPart, BlobStore
 from runyard_server.storage.s3 import S3BlobStore, S3Settings
+from runyard_server.storage.s3_signing import Presigner
 from tests.contract.s3_server import S3Server
 
 PART = 5 * 1024 * 1024
@@ -86,6 +89,31 @@ async def test_a_missing_object_is_none(subject: Subject) -> None:
     assert await subject.blobs.get(f"{subject.prefix}/none") is None
 
 
+async def test_many_objects_are_found_together(subject: Subject) -> None:
+    """Returns what is known of each object, or None, whatever folders they are in; what is told is the store as it is now."""
+    folder = f"{subject.prefix}/batch"
+    keys = [f"{folder}/m{n:02}" for n in range(10)] + [f"{subject.prefix}/one"]
+    contents = {key: key.encode() * 3 for key in keys}
+    for key in keys[:2] + keys[3:]:
+        await subject.blobs.put(key, contents[key], content_type="text/plain")
+    for number in range(30):  # more than what is looked for
+        await subject.blobs.put(f"{folder}/a{number}", b"x", content_type="text/plain")
+    found = await subject.blobs.find_all([*keys, keys[0], f"{subject.prefix}/none/x"])
+    assert [None, None] == [found[2], found[-1]]
+    assert found[0] == found[-2]
+    told = {blob.key: (blob.size_bytes, blob.etag) for blob in found if blob is not None}
+    del contents[keys[2]]
+    assert {key: (len(text), md5(text)) for key, text in contents.items()} == told
+    await subject.blobs.put(keys[0], b"other", content_type="text/plain")
+    await subject.blobs.delete([keys[1]])
+    await subject.blobs.put(keys[2], b"late", content_type="text/plain")
+    again = await subject.blobs.find_all(keys[:4])
+    assert [(md5(b"other"), False, md5(b"late"))] == [
+        (again[0].etag if again[0] else "", again[1] is not None, again[2].etag if again[2] else "")
+    ]
+    assert [] == await subject.blobs.find_all([])
+
+
 async def test_deleted_objects_are_gone(subject: Subject) -> None:
     """Removes objects; keys without one are passed over."""
     keys = [f"{subject.prefix}/d{n}" for n in range(3)]
@@ -132,6 +160,41 @@ async def test_a_presigned_get_has_the_headers_asked_for(subject: Subject) -> No
     assert (status, body) == (200, b"<b>")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
     assert disposition == headers["Content-Disposition"]
+
+
+@pytest.mark.parametrize("key", ["runs/0/blobs/ab/cd-ef", "a b+ü%~'(é.txt", "x"])
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:8333", "s3.amazonaws.com", "[::1]:9000"])
+def test_urls_are_those_of_the_s3_client(key: str, endpoint: str) -> None:
+    """The signer makes, byte for byte, what the client of S3 makes for the same moment, and of another day with another key."""
+    client = Minio(endpoint, access_key="A+/b", secret_key="s/+", region="eu-x-1", secure=False)
+    signer = Presigner(
+        client.get_presigned_url("GET", "bucket", "x"),
+        access_key="A+/b",
+        secret_key="s/+",
+        region="eu-x-1",
+    )
+    queries = [
+        {},
+        {"partNumber": "7", "uploadId": "a/b+c=="},
+        {"response-content-disposition": 'attachment; filename="ü ~.txt"', "Z": ""},
+    ]
+    for query, time_unix_s in itertools.product(queries, (1_700_000_000, 1_700_086_400.7)):
+        theirs = client.get_presigned_url(
+            "PUT",
+            "bucket",
+            key,
+            expires=timedelta(seconds=3600),
+            extra_query_params=dict(query),
+            request_date=datetime.fromtimestamp(time_unix_s, UTC),
+        )
+        ours = signer.sign("PUT", key, query, expiry_s=3600, time_unix_s=time_unix_s)
+        assert _split(theirs) == _split(ours)
+
+
+def _split(url: str) -> tuple[str, list[str]]:
+    """Returns the address and the members of the query, whose order is free."""
+    address, _, query = url.partition("?")
+    return address, sorted(query.split("&"))
 
 
 async def test_a_url_is_good_for_its_method_only(subject: Subject) -> None:

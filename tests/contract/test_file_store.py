@@ -95,6 +95,28 @@ async def test_many_uploads_at_once(store: FileStore) -> None:
     assert await store.count_files(RUN, prefix="") == (2, 20)
 
 
+async def test_a_batch_replaces_names_and_holds_one_twice(store: FileStore) -> None:
+    """Makes each upload's file visible in place of what the name held; an object that loses its last name is released."""
+    await add_file(store, "a", number=1)
+    shared = await add_file(store, "b", number=2)
+    assert await store.link_file(replace(shared, name="c"))
+    other = replace(make_upload("a", number=7), run_key=RunKey(5))
+    batch = [make_upload("a", number=3), make_upload("b", number=4), make_upload("d", number=5)]
+    await store.insert_uploads([*batch, make_upload("d", number=6), other])
+    ids = ["u5", "u3", "nobody", "u7", "u6", "u4"]
+    done = await store.complete_uploads(ids, time_unix_ns=50)
+    assert ["d", "a", None, "a", "d", "b"] == [file.name if file else None for file in done]
+    assert done == await store.complete_uploads(ids, time_unix_ns=60)
+    files = await store.list_files(RUN, prefix="", after_name="", limit=10)
+    held = {"a": "runs/1/3", "b": "runs/1/4", "c": "runs/1/2", "d": "runs/1/6"}
+    assert held == {file.name: file.object_key for file in files}
+    assert {"runs/1/1", "runs/1/5"} == await released_keys(store)
+    wanted = [("a", b"\3" * 32), ("x", b"\2" * 32), ("c", b"\4" * 32), ("x", b"\1" * 32)]
+    found = await store.find_present(RUN, wanted)
+    assert ["a", "c", "b", None] == [file.name if file else None for file in found]
+    assert done[3] == await store.find_file(RunKey(5), "a")
+
+
 async def test_an_upload_that_was_begun_is_found(store: FileStore) -> None:
     """Returns the newest upload of that name, content and number of parts that was not completed; it can be made young."""
     sha256 = bytes([1]) * 32

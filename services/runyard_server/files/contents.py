@@ -19,7 +19,7 @@ from runyard_server.files.artifact_names import check_count, invalid
 from runyard_server.files.transfers import Transfers
 from runyard_server.storage.ports.artifacts import ArtifactStore, ContentUpload
 
-CONTENT_COUNT_MAX = 100
+CONTENT_COUNT_MAX = 1000
 """Contents of one request."""
 PART_COUNT_MAX = 5_000
 """Parts of all contents of one request together; each needs a URL of some 500 bytes in the reply."""
@@ -141,9 +141,11 @@ class Contents:
             time_unix_ns=now_unix_ns,
         )
         begun = {key: one for key, one in begun.items() if one[0].upload_id in renewed}
+        fresh = [key for key in missing if key not in begun]
+        # Objects that are asked for together later lie together: the store then lists them in one answer.
+        folder = f"{self._clock.random_bits(64):016x}/" if len(fresh) > 1 else ""
         new = await _gather(
-            [key for key in missing if key not in begun],
-            lambda key: self._begin(draft, missing[key], parts[key], now_unix_ns),
+            fresh, lambda key: self._begin(draft, missing[key], parts[key], folder)
         )
         await self._store.insert_uploads(new)
         UPLOADS.labels("continued").inc(len(begun))
@@ -173,11 +175,11 @@ class Contents:
         }
 
     async def _begin(
-        self, draft: Draft, ask: ContentAsk, parts: uploads.Parts, now_unix_ns: int
+        self, draft: Draft, ask: ContentAsk, parts: uploads.Parts, folder: str
     ) -> ContentUpload:
         upload_id = f"{self._clock.random_bits(128):032x}"
         project_path = draft.artifact.project_path
-        object_key = make_object_key(project_path, ask.sha256, upload_id)
+        object_key = make_object_key(project_path, ask.sha256, upload_id, folder=folder)
         return ContentUpload(
             upload_id=upload_id,
             draft_id=draft.draft_id,
@@ -189,7 +191,7 @@ class Contents:
             part_count=parts.part_count,
             part_md5s=ask.part_md5s,
             multipart_id=await self._transfers.begin(object_key, parts, content_type=_CONTENT_TYPE),
-            create_time_unix_ns=now_unix_ns,
+            create_time_unix_ns=self._clock.now_unix_ns(),
         )
 
     async def complete(self, sent: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -203,17 +205,11 @@ class Contents:
             no_upload(upload_id) for upload_id, _ in sent if upload_id not in found
         ]
         known = {upload_id: etags for upload_id, etags in sent if upload_id in found}
-
-        async def receive(upload_id: str) -> DomainError | None:
-            if found[upload_id].is_complete:
-                return None
-            try:
-                await self._transfers.receive(found[upload_id], known[upload_id])
-            except DomainError as error:
-                return error
-            return None
-
-        outcomes = dict(zip(known, await _gather(list(known), receive), strict=True))
+        fresh = [upload_id for upload_id in known if not found[upload_id].is_complete]
+        received = await self._transfers.receive_all(
+            [(found[upload_id], known[upload_id]) for upload_id in fresh]
+        )
+        outcomes = dict.fromkeys(known) | dict(zip(fresh, received, strict=True))
         arrived = [upload_id for upload_id, error in outcomes.items() if error is None]
         kept = await self._store.complete_uploads(arrived, time_unix_ns=self._clock.now_unix_ns())
         for upload_id in arrived:
@@ -228,14 +224,16 @@ class Contents:
             raise error
 
 
-def make_object_key(project_path: str, sha256: bytes, upload_id: str) -> str:
-    """Returns where the bytes of a content lie.
+def make_object_key(
+    project_path: str, sha256: bytes, upload_id: str, *, folder: str = ""
+) -> str:
+    """Returns where the bytes of a content lie; `folder`, which ends with a slash, holds those that were announced together.
 
     The upload's id is in it: nobody who announces the same SHA-256 can overwrite bytes that are there. No key is another's
     folder, and no part comes near 255 bytes.
     """
     project = hashlib.blake2b(project_path.encode(), digest_size=8).hexdigest()
-    return f"artifacts/{project}/{sha256.hex()}-{upload_id}"
+    return f"artifacts/{project}/{folder}{sha256.hex()}-{upload_id}"
 
 
 def no_upload(upload_id: str) -> NotFound:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from runyard_server.files import uploads
 from runyard_server.files.transfers import Transfers
 from runyard_server.storage.ports.files import FileStore, StoredFile, Upload
 
-UPLOAD_COUNT_MAX = 100
+UPLOAD_COUNT_MAX = 1000
 """Files that one call announces or completes."""
 
 UPLOADS = Counter(
@@ -74,13 +73,16 @@ class FileUploads:
                 answers[index] = error
         contents = [(one.ask.name, one.ask.sha256) for one in asked]
         present = await self._files.find_present(run_key, contents)
-        fresh: list[tuple[int, Upload]] = []
+        missing: list[_Asked] = []
         for one, found in zip(asked, present, strict=True):
             planned = await self._spare(run_key, one, found)
             if planned is not None:
                 answers[one.index] = planned
             else:
-                fresh.append((one.index, await self._begin(run_key, one)))
+                missing.append(one)
+        # Objects that are asked for together later lie together: the store then lists them in one answer.
+        folder = f"{self._clock.random_bits(64):016x}/" if len(missing) > 1 else ""
+        fresh = [(one.index, await self._begin(run_key, one, folder)) for one in missing]
         await self._files.insert_uploads([upload for _, upload in fresh])
         for index, upload in fresh:
             answers[index] = PlannedUpload(upload, await self._transfers.sign(upload))
@@ -92,21 +94,36 @@ class FileUploads:
     ) -> list[StoredFile | DomainError]:
         """Makes uploaded files visible, each by its id and ETags, if they are what was announced. Safe to repeat. Raises Unavailable."""
         found = await self._files.find_uploads([upload_id for upload_id, _ in arrivals])
-        checks = [
-            self._receive(upload_id, upload, etags)
-            for (upload_id, etags), upload in zip(arrivals, found, strict=True)
-        ]
-        answers: list[StoredFile | DomainError | None] = list(await asyncio.gather(*checks))
-        arrived = [index for index, answer in enumerate(answers) if answer is None]
+        answers: dict[int, StoredFile | DomainError] = {}
+        fresh: list[tuple[int, Upload]] = []
+        for index, upload in enumerate(found):
+            if upload is None:
+                answers[index] = unknown_upload(arrivals[index][0])
+            elif upload.completed_file is not None:
+                answers[index] = upload.completed_file
+            else:
+                fresh.append((index, upload))
+        outcomes = await self._transfers.receive_all(
+            [(upload, arrivals[index][1]) for index, upload in fresh]
+        )
+        refused = {
+            index: error
+            for (index, _), error in zip(fresh, outcomes, strict=True)
+            if error is not None
+        }
+        mismatches = [one for one in refused.values() if isinstance(one, FailedPrecondition)]
+        UPLOADS.labels("mismatch").inc(len(mismatches))
+        arrived = [index for index, _ in fresh if index not in refused]
         files = await self._files.complete_uploads(
             [arrivals[index][0] for index in arrived], time_unix_ns=self._clock.now_unix_ns()
         )
+        answers |= refused
         for index, file in zip(arrived, files, strict=True):
             answers[index] = unknown_upload(arrivals[index][0]) if file is None else file
-            if file is not None:
-                UPLOADS.labels("completed").inc()
-                UPLOADED_BYTES.inc(file.size_bytes)
-        return [answer for answer in answers if answer is not None]
+        completed = [file for file in files if file is not None]
+        UPLOADS.labels("completed").inc(len(completed))
+        UPLOADED_BYTES.inc(sum(file.size_bytes for file in completed))
+        return [answers[index] for index in range(len(arrivals))]
 
     def _check(self, index: int, ask: uploads.Announcement) -> _Asked:
         ask = uploads.check_announcement(ask, size_bytes_max=self._size_bytes_max)
@@ -169,10 +186,10 @@ class FileUploads:
             return None
         return PlannedUpload(upload, await self._transfers.sign(upload), etags)
 
-    async def _begin(self, run_key: RunKey, one: _Asked) -> Upload:
+    async def _begin(self, run_key: RunKey, one: _Asked, folder: str) -> Upload:
         ask, parts = one.ask, one.parts
         upload_id = f"{self._clock.random_bits(128):032x}"
-        object_key = uploads.make_object_key(run_key, ask.sha256, upload_id)
+        object_key = uploads.make_object_key(run_key, ask.sha256, upload_id, folder=folder)
         multipart_id = await self._transfers.begin(object_key, parts, content_type=ask.content_type)
         return Upload(
             upload_id=upload_id,
@@ -188,22 +205,6 @@ class FileUploads:
             multipart_id=multipart_id,
             create_time_unix_ns=self._clock.now_unix_ns(),
         )
-
-    async def _receive(
-        self, upload_id: str, upload: Upload | None, etags: Sequence[str]
-    ) -> StoredFile | DomainError | None:
-        """Returns None for bytes that have arrived, the file of an upload that was completed before, or why not."""
-        if upload is None:
-            return unknown_upload(upload_id)
-        if upload.completed_file is not None:
-            return upload.completed_file
-        try:
-            await self._transfers.receive(upload, etags)
-        except DomainError as error:
-            if isinstance(error, FailedPrecondition):
-                UPLOADS.labels("mismatch").inc()
-            return error
-        return None
 
 
 def check_upload_count(field: str, count: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
+from runyard_server.domain.errors import DomainError
 from runyard_server.files import uploads
 from runyard_server.files.uploads import Upload
 from runyard_server.storage.ports.blobs import Blob, BlobStore
@@ -54,15 +56,55 @@ class Transfers:
             return md5s
         return None if upload.multipart_id else ("",)
 
-    async def receive(self, upload: Upload, etags: Sequence[str]) -> None:
-        """Joins the parts if there are several, and checks that the object is what was announced.
+    async def receive_all(
+        self, arrivals: Sequence[tuple[Upload, Sequence[str]]]
+    ) -> list[DomainError | None]:
+        """Joins the parts where there are several, and checks that each object is what was announced; returns why one is not.
 
-        Raises InvalidArgument, FailedPrecondition FILE_CONTENT_MISMATCH, Unavailable.
+        Errors are InvalidArgument, FailedPrecondition FILE_CONTENT_MISMATCH, Unavailable. Objects of single PUTs are asked
+        for together, as the store lists them.
         """
-        is_etag_md5 = self._is_etag_md5
-        uploads.check_etags(upload, etags, is_etag_md5=is_etag_md5)
-        arrived = await self._assemble(upload, etags)
-        uploads.check_arrived(upload, arrived, etags, is_etag_md5=is_etag_md5)
+        answers: list[DomainError | None] = [None] * len(arrivals)
+        single: list[int] = []
+        joined: list[int] = []
+        for index, (upload, etags) in enumerate(arrivals):
+            try:
+                uploads.check_etags(upload, etags, is_etag_md5=self._is_etag_md5)
+            except DomainError as error:
+                answers[index] = error
+            else:
+                (joined if upload.multipart_id else single).append(index)
+        keys = [arrivals[index][0].object_key for index in single]
+        try:
+            blobs = await self._blobs.find_all(keys)
+        except DomainError as error:
+            answers = [error if index in single else old for index, old in enumerate(answers)]
+            blobs, single = [], []
+        late: list[int] = []
+        for index, blob in zip(single, blobs, strict=True):
+            if self._refusal(*arrivals[index], blob) is not None:
+                late.append(index)
+        # What a listing says against an object is not the last word: some tell another ETag there.
+        asked = [*joined, *late]
+        results = await asyncio.gather(*(self._receive(*arrivals[index]) for index in asked))
+        for index, error in zip(asked, results, strict=True):
+            answers[index] = error
+        return answers
+
+    async def _receive(self, upload: Upload, etags: Sequence[str]) -> DomainError | None:
+        try:
+            return self._refusal(upload, etags, await self._assemble(upload, etags))
+        except DomainError as error:
+            return error
+
+    def _refusal(
+        self, upload: Upload, etags: Sequence[str], arrived: Blob | None
+    ) -> DomainError | None:
+        try:
+            uploads.check_arrived(upload, arrived, etags, is_etag_md5=self._is_etag_md5)
+        except DomainError as error:
+            return error
+        return None
 
     async def _assemble(self, upload: Upload, etags: Sequence[str]) -> Blob | None:
         if upload.multipart_id:

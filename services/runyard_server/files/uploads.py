@@ -155,13 +155,13 @@ def arrived_etags(
     return tuple(etags)
 
 
-def make_object_key(run_key: RunKey, sha256: bytes, upload_id: str) -> str:
-    """Returns where the bytes of an upload lie.
+def make_object_key(run_key: RunKey, sha256: bytes, upload_id: str, *, folder: str = "") -> str:
+    """Returns where the bytes of an upload lie; `folder`, which ends with a slash, holds those that were announced together.
 
     The upload's id is in it: nobody who announces the same SHA-256 with other bytes can overwrite a file that is there. No
     key is another's folder, and no part comes near 255 bytes.
     """
-    return f"runs/{run_key:016x}/blobs/{sha256.hex()}-{upload_id}"
+    return f"runs/{run_key:016x}/blobs/{folder}{sha256.hex()}-{upload_id}"
 
 
 def check_etags(upload: Upload, etags: Sequence[str], *, is_etag_md5: bool) -> None:

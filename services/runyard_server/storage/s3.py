@@ -7,7 +7,6 @@ import io
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -22,9 +21,9 @@ from prometheus_client import Counter, Histogram
 from runyard_server.domain.clock import Clock
 from runyard_server.domain.errors import ResourceExhausted, Unavailable
 from runyard_server.storage.ports.blobs import Blob, BlobPart
+from runyard_server.storage.s3_signing import Presigner
 
 T = TypeVar("T")
-_QueryValue = str | list[str] | tuple[str]
 
 S3_FAILURES = Counter(
     "runyard_s3_failures_total", "Calls to the object store that failed.", ["code"]
@@ -42,6 +41,10 @@ _MISSING_UPLOAD = frozenset(
 _LIST_PARTS_COUNT = 1000
 _DELETE_COUNT_MAX = 1000
 """Keys that one DeleteObjects request may name."""
+_LIST_COUNT_MIN = 3
+"""From so many objects of one folder on they are looked for in its listing, and not one by one."""
+_LIST_COUNT_FACTOR = 2
+"""How many times as many objects as are looked for a listing may have before it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,18 @@ class S3BlobStore:
         )
         self._client = self._make_client(settings.endpoint, is_secure=settings.is_secure)
         public_is_secure = settings.public_is_secure
-        self._signer = self._make_client(
+        self._bucket = settings.bucket
+        public = self._make_client(
             settings.public_endpoint or settings.endpoint,
             is_secure=settings.is_secure if public_is_secure is None else public_is_secure,
         )
-        self._bucket = settings.bucket
+        self._signer = Presigner(
+            # No network: the region is given.
+            public.get_presigned_url("GET", settings.bucket, "x"),
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            region=settings.region,
+        )
         self._pending_count = 0
         self.list_parts_count = _LIST_PARTS_COUNT
         """Parts that are asked for at once."""
@@ -126,6 +136,24 @@ class S3BlobStore:
     async def find(self, key: str) -> Blob | None:
         """Returns what is known of the object, or None if there is none."""
         return await self._call("find", self._find, key)
+
+    async def find_all(self, keys: Sequence[str]) -> list[Blob | None]:
+        """Returns what is known of each object, or None; those of one folder are looked for together."""
+        folders: dict[str, list[str]] = {}
+        for key in keys:
+            folders.setdefault(key.rpartition("/")[0], []).append(key)
+        listings = [
+            self._call("list", self._list_folder, f"{folder}/", len(inside) * _LIST_COUNT_FACTOR)
+            for folder, inside in folders.items()
+            if folder and len(inside) >= _LIST_COUNT_MIN
+        ]
+        found = {blob.key: blob for blobs in await asyncio.gather(*listings) for blob in blobs}
+        rest = [key for key in dict.fromkeys(keys) if key not in found]
+        # A listing may lag behind, or be longer than what was read of it: each object that it lacks is asked for itself.
+        for key, blob in zip(rest, await asyncio.gather(*map(self.find, rest)), strict=True):
+            if blob is not None:
+                found[key] = blob
+        return [found.get(key) for key in keys]
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; keys without one are passed over."""
@@ -173,29 +201,22 @@ class S3BlobStore:
         self, key: str, multipart_id: str, part_number: int, *, expiry_s: int
     ) -> str:
         """Returns a URL for one part of a multipart upload."""
-        query: dict[str, _QueryValue] = {"partNumber": str(part_number), "uploadId": multipart_id}
+        query = {"partNumber": str(part_number), "uploadId": multipart_id}
         return self._sign("PUT", key, expiry_s, query)
 
     async def sign_get(
         self, key: str, *, expiry_s: int, content_type: str, disposition: str
     ) -> str:
         """Returns a URL that answers a GET with the bytes under these headers."""
-        query: dict[str, _QueryValue] = {
+        query = {
             "response-content-type": content_type,
             "response-content-disposition": disposition,
         }
         return self._sign("GET", key, expiry_s, query)
 
-    def _sign(self, method: str, key: str, expiry_s: int, query: dict[str, _QueryValue]) -> str:
-        # No network: the region is given.
-        url: str = self._signer.get_presigned_url(
-            method,
-            self._bucket,
-            key,
-            expires=timedelta(seconds=expiry_s),
-            extra_query_params=query,
-        )
-        return url
+    def _sign(self, method: str, key: str, expiry_s: int, query: dict[str, str]) -> str:
+        time_unix_s = self._clock.now_unix_ns() / 1e9
+        return self._signer.sign(method, key, query, expiry_s=expiry_s, time_unix_s=time_unix_s)
 
     def _make_client(self, endpoint: str, *, is_secure: bool) -> Minio:
         return Minio(
@@ -283,6 +304,15 @@ class S3BlobStore:
                 raise _unavailable(
                     str(error.code), f"kept {error.name}: {error.code} {error.message}"
                 )
+
+    def _list_folder(self, prefix: str, limit: int) -> list[Blob]:
+        """Returns up to `limit` objects of a folder, in any order."""
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+        return [
+            Blob(item.object_name, item.size or 0, _bare(item.etag), "")
+            for item in islice(found, limit)
+            if not item.is_dir
+        ]
 
     def _list(self, prefix: str, limit: int) -> list[Blob]:
         found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)

@@ -151,8 +151,8 @@ async def test_contents_belong_to_entries() -> None:
     await desk.add(draft.draft_id, make_entries({"a": b"1"}))
     twice = await desk.service.contents.create(draft.draft_id, [ask(b"1"), ask(b"1")])
     assert twice[0] == twice[1]
-    error = await refusal(desk.service.contents.create(draft.draft_id, [ask(b"1")] * 101))
-    assert (error.reason, error.metadata["limit"]) == ("FIELD_TOO_LARGE", "100")
+    error = await refusal(desk.service.contents.create(draft.draft_id, [ask(b"1")] * 1001))
+    assert (error.reason, error.metadata["limit"]) == ("FIELD_TOO_LARGE", "1000")
     await desk.upload(draft.draft_id, [b"1"])
     await desk.service.drafts.commit(draft.draft_id, aliases=[], tags=[], ttl_s=0)
     error = await refusal(desk.service.contents.create(draft.draft_id, [ask(b"1")]))

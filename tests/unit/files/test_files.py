@@ -157,9 +157,33 @@ async def test_many_files_go_together() -> None:
     ]
     assert await desk.list_names() == ["a", "c", "there"]
     with pytest.raises(InvalidArgument):
-        await desk.service.create_uploads(PATH, asks * 30)
+        await desk.service.create_uploads(PATH, asks * 251)
     with pytest.raises(InvalidArgument):
-        await desk.service.complete_uploads(arrivals * 60)
+        await desk.service.complete_uploads(arrivals * 501)
+
+
+async def test_of_many_only_those_that_the_store_holds_are_visible() -> None:
+    """A client that reports right ETags for objects that never arrived, or have other bytes, makes none of them visible."""
+    desk = Desk()
+    contents = {f"f{number}": f"{number}".encode() for number in range(8)}
+    asks = [announce(name, content) for name, content in contents.items()]
+    planned = [
+        plan
+        for plan in await desk.service.create_uploads(PATH, asks)
+        if isinstance(plan, PlannedUpload)
+    ]
+    arrivals = []
+    for number, (plan, content) in enumerate(zip(planned, contents.values(), strict=True)):
+        assert plan.upload is not None
+        if number not in (2, 5):
+            desk.blobs.answer("PUT", plan.part_urls[0], b"!" if number == 3 else content)
+        arrivals.append((plan.upload.upload_id, [md5(content).hex()]))
+    folders = {plan.upload.object_key.rpartition("/")[0] for plan in planned if plan.upload}
+    assert len(folders) == 1, "what is announced together lies together, so that one listing tells"
+    done = await desk.service.complete_uploads(arrivals)
+    refused = [n for n, answer in enumerate(done) if isinstance(answer, FailedPrecondition)]
+    assert refused == [2, 3, 5]
+    assert await desk.list_names() == ["f0", "f1", "f4", "f6", "f7"]
 
 
 async def test_large_files_go_in_parts() -> None:

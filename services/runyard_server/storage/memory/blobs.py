@@ -61,6 +61,10 @@ class MemoryBlobStore:
         """Returns what is known of the object, or None if there is none."""
         return self._blob(key) if key in self._objects else None
 
+    async def find_all(self, keys: Sequence[str]) -> list[Blob | None]:
+        """Returns what is known of each object, or None."""
+        return [await self.find(key) for key in keys]
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; keys without one are passed over."""
         for key in keys:

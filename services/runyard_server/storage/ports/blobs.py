@@ -57,6 +57,14 @@ class BlobStore(Protocol):
         """Returns what is known of the object, or None if there is none."""
         ...
 
+    async def find_all(self, keys: Sequence[str]) -> list[Blob | None]:
+        """Returns what is known of each object, or None; content types may be left empty.
+
+        Few calls suffice for many keys of one folder that has not many more. What is told MUST come from the store as it is
+        now, never from memory.
+        """
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; keys without one are passed over."""
         ...

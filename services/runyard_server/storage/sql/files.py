@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,9 +47,7 @@ class SqlFileStore:
         self, run_key: RunKey, contents: Sequence[tuple[str, bytes]]
     ) -> list[StoredFile | None]:
         """Returns for each name and SHA-256 the file of that name if it has that content, else any file that has, else None."""
-        return await self._database.transact(
-            lambda c: [_find_present(c, run_key, name, sha256) for name, sha256 in contents]
-        )
+        return await self._database.transact(lambda c: _find_present(c, run_key, contents))
 
     async def list_files(
         self, run_key: RunKey, *, prefix: str, after_name: str, limit: int
@@ -86,7 +84,10 @@ class SqlFileStore:
 
     async def find_uploads(self, upload_ids: Sequence[str]) -> list[Upload | None]:
         """Returns each upload, completed or not, or None."""
-        return await self._database.transact(lambda c: [_find_upload(c, key) for key in upload_ids])
+        wanted = select(uploads).where(uploads.c.upload_id.in_(set(upload_ids)))
+        rows = await self._database.transact(lambda c: c.execute(wanted).all())
+        found = {row.upload_id: _upload(row) for row in rows}
+        return [found.get(upload_id) for upload_id in upload_ids]
 
     async def find_open_upload(
         self, run_key: RunKey, name: str, sha256: bytes, *, part_count: int
@@ -117,14 +118,10 @@ class SqlFileStore:
         self, upload_ids: Sequence[str], *, time_unix_ns: int
     ) -> list[StoredFile | None]:
         """Makes each upload's file visible and returns it; a repeat returns the first answer."""
-        # In one order, so that two calls cannot wait for each other.
-        ordered = sorted(set(upload_ids))
-
-        def complete(connection: Connection) -> dict[str, StoredFile | None]:
-            return {key: _complete(connection, key, time_unix_ns) for key in ordered}
-
-        files_by_id = await self._database.transact(complete)
-        return [files_by_id[upload_id] for upload_id in upload_ids]
+        found = await self._database.transact(
+            lambda c: _complete(c, sorted(set(upload_ids)), time_unix_ns)
+        )
+        return [found.get(upload_id) for upload_id in upload_ids]
 
     async def delete_files(
         self, run_key: RunKey, names: Sequence[str]
@@ -196,17 +193,22 @@ class SqlFileStore:
 
 
 def _find_present(
-    connection: Connection, run_key: RunKey, name: str, sha256: bytes
-) -> StoredFile | None:
-    where = and_(objects.c.run_key == run_key, objects.c.sha256 == sha256)
-    statement = _FILE_COLUMNS.where(where).order_by((files.c.name == name).desc()).limit(1)
-    row = connection.execute(statement).first()
-    return _file(row) if row else None
-
-
-def _find_upload(connection: Connection, upload_id: str) -> Upload | None:
-    row = connection.execute(select(uploads).where(uploads.c.upload_id == upload_id)).first()
-    return _upload(row) if row else None
+    connection: Connection, run_key: RunKey, contents: Sequence[tuple[str, bytes]]
+) -> list[StoredFile | None]:
+    held = _find_files(connection, run_key, {name for name, _ in contents})
+    named = {(file.name, file.sha256): file for file in held}
+    rest = {sha256 for name, sha256 in contents if (name, sha256) not in named}
+    # One name of each object, however many it has.
+    some_name = (
+        select(func.min(files.c.name))
+        .join(objects, objects.c.object_key == files.c.object_key)
+        .where(objects.c.run_key == run_key, objects.c.sha256.in_(rest))
+        .group_by(objects.c.object_key)
+    )
+    names = connection.execute(some_name).scalars().all()
+    others = _find_files(connection, run_key, names) if names else []
+    found = {file.sha256: file for file in others}
+    return [named.get(one) or found.get(one[1]) for one in contents]
 
 
 def _upload_row(upload: Upload) -> dict[str, Any]:
@@ -227,9 +229,16 @@ def _upload_row(upload: Upload) -> dict[str, Any]:
 
 
 def _find_file(connection: Connection, run_key: RunKey, name: str) -> StoredFile | None:
-    where = and_(files.c.run_key == run_key, files.c.name == name)
-    row = connection.execute(_FILE_COLUMNS.where(where)).first()
-    return _file(row) if row else None
+    found = _find_files(connection, run_key, [name])
+    return found[0] if found else None
+
+
+def _find_files(
+    connection: Connection, run_key: RunKey, names: Collection[str]
+) -> list[StoredFile]:
+    """Returns the files of those names that there are, by name: in one order, so that two calls cannot wait for each other."""
+    where = and_(files.c.run_key == run_key, files.c.name.in_(names))
+    return [_file(row) for row in connection.execute(_FILE_COLUMNS.where(where).order_by(files.c.name))]
 
 
 def _link(connection: Connection, file: StoredFile) -> bool:
@@ -244,23 +253,43 @@ def _link(connection: Connection, file: StoredFile) -> bool:
     return True
 
 
-def _complete(connection: Connection, upload_id: str, time_unix_ns: int) -> StoredFile | None:
-    statement = select(uploads).where(uploads.c.upload_id == upload_id).with_for_update()
-    row = connection.execute(statement).first()
-    if row is None:
-        return None
-    upload = _upload(row)
-    if upload.completed_file is not None:
-        return upload.completed_file
+def _complete(
+    connection: Connection, upload_ids: Sequence[str], time_unix_ns: int
+) -> dict[str, StoredFile]:
+    """Completes uploads, given in order, so that two calls cannot wait for each other; returns the files of all that there are."""
+    statement = select(uploads).where(uploads.c.upload_id.in_(upload_ids))
+    rows = connection.execute(statement.order_by(uploads.c.upload_id).with_for_update())
+    known = [_upload(row) for row in rows]
+    done = {one.upload_id: one.completed_file for one in known if one.completed_file is not None}
+    fresh = [one for one in known if one.completed_file is None]
+    if not fresh:
+        return done
+    ended = uploads.c.upload_id.in_([one.upload_id for one in fresh])
+    connection.execute(update(uploads).where(ended).values(complete_time_unix_ns=time_unix_ns))
     connection.execute(
-        update(uploads)
-        .where(uploads.c.upload_id == upload_id)
-        .values(complete_time_unix_ns=time_unix_ns)
+        insert(objects),
+        [_object_row(one, name_count=1, release_time_unix_ns=None) for one in fresh],
     )
-    _insert_object(connection, upload, name_count=1, release_time_unix_ns=None)
-    file = _completed_file(upload, time_unix_ns)
-    _set_name(connection, file)
-    return file
+    completed = {one.upload_id: _completed_file(one, time_unix_ns) for one in fresh}
+    _set_names(connection, list(completed.values()))
+    return done | completed
+
+
+def _set_names(connection: Connection, named: Sequence[StoredFile]) -> None:
+    """Points names at objects whose counts have them already; of one name given twice the last stays."""
+    by_run: dict[RunKey, dict[str, StoredFile]] = {}
+    last: dict[tuple[RunKey, str], StoredFile] = {}
+    for file in named:
+        before = last.get((file.run_key, file.name))
+        if before is not None:
+            _set_name(connection, before)
+        last[file.run_key, file.name] = file
+        by_run.setdefault(file.run_key, {})[file.name] = file
+    for run_key, files_by_name in by_run.items():
+        for old in _find_files(connection, run_key, files_by_name):
+            _unlink(connection, old)
+    if last:
+        connection.execute(insert(files), [_file_row(file) for file in last.values()])
 
 
 def _set_name(connection: Connection, file: StoredFile) -> None:
@@ -268,15 +297,7 @@ def _set_name(connection: Connection, file: StoredFile) -> None:
     old = _find_file(connection, file.run_key, file.name)
     if old is not None:
         _unlink(connection, old)
-    connection.execute(
-        insert(files).values(
-            run_key=file.run_key,
-            name=file.name,
-            object_key=file.object_key,
-            content_type=file.content_type,
-            update_time_unix_ns=file.update_time_unix_ns,
-        )
-    )
+    connection.execute(insert(files).values(_file_row(file)))
 
 
 def _remove_names(
@@ -336,24 +357,31 @@ def _delete_upload(connection: Connection, upload_id: str) -> None:
     upload = _upload(row)
     connection.execute(delete(uploads).where(uploads.c.upload_id == upload_id))
     if upload.completed_file is None:
-        _insert_object(
-            connection, upload, name_count=0, release_time_unix_ns=upload.create_time_unix_ns
-        )
+        row = _object_row(upload, name_count=0, release_time_unix_ns=upload.create_time_unix_ns)
+        connection.execute(insert(objects).values(row))
 
 
-def _insert_object(
-    connection: Connection, upload: Upload, *, name_count: int, release_time_unix_ns: int | None
-) -> None:
-    connection.execute(
-        insert(objects).values(
-            object_key=upload.object_key,
-            run_key=upload.run_key,
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
-            name_count=name_count,
-            release_time_unix_ns=release_time_unix_ns,
-        )
-    )
+def _file_row(file: StoredFile) -> dict[str, Any]:
+    return {
+        "run_key": file.run_key,
+        "name": file.name,
+        "object_key": file.object_key,
+        "content_type": file.content_type,
+        "update_time_unix_ns": file.update_time_unix_ns,
+    }
+
+
+def _object_row(
+    upload: Upload, *, name_count: int, release_time_unix_ns: int | None
+) -> dict[str, Any]:
+    return {
+        "object_key": upload.object_key,
+        "run_key": upload.run_key,
+        "size_bytes": upload.size_bytes,
+        "sha256": upload.sha256,
+        "name_count": name_count,
+        "release_time_unix_ns": release_time_unix_ns,
+    }
 
 
 def _is_under(run_key: RunKey, prefix: str) -> Any:

@@ -304,7 +304,7 @@ class CreateContentUploadsRequest(google.protobuf.message.Message):
     """As CreateDraft returned it."""
     @property
     def contents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Content]:
-        """At most 100."""
+        """At most 1,000."""
 
     def __init__(
         self,
@@ -415,7 +415,7 @@ class CompleteContentUploadsRequest(google.protobuf.message.Message):
     UPLOADS_FIELD_NUMBER: builtins.int
     @property
     def uploads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompletedContent]:
-        """At most 100."""
+        """At most 1,000."""
 
     def __init__(
         self,

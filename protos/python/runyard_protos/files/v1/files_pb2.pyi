@@ -193,7 +193,7 @@ class CreateUploadsRequest(google.protobuf.message.Message):
     """Path entity/project/run_id."""
     @property
     def uploads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CreateUploadRequest]:
-        """The files, at most 100; their run_path is not looked at."""
+        """The files, at most 1,000; their run_path is not looked at."""
 
     def __init__(
         self,
@@ -293,7 +293,7 @@ class CompleteUploadsRequest(google.protobuf.message.Message):
     UPLOADS_FIELD_NUMBER: builtins.int
     @property
     def uploads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompleteUploadRequest]:
-        """The uploads, at most 100."""
+        """The uploads, at most 1,000."""
 
     def __init__(
         self,

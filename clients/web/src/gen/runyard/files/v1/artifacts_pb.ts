@@ -362,7 +362,7 @@ export type CreateContentUploadsRequest = Message<"runyard.files.v1.CreateConten
   draftId: string;
 
   /**
-   * At most 100.
+   * At most 1,000.
    *
    * @generated from field: repeated runyard.files.v1.Content contents = 2;
    */
@@ -495,7 +495,7 @@ export const ContentUploadSchema: GenMessage<ContentUpload> = /*@__PURE__*/
  */
 export type CompleteContentUploadsRequest = Message<"runyard.files.v1.CompleteContentUploadsRequest"> & {
   /**
-   * At most 100.
+   * At most 1,000.
    *
    * @generated from field: repeated runyard.files.v1.CompletedContent uploads = 1;
    */

@@ -242,7 +242,7 @@ export type CreateUploadsRequest = Message<"runyard.files.v1.CreateUploadsReques
   runPath: string;
 
   /**
-   * The files, at most 100; their run_path is not looked at.
+   * The files, at most 1,000; their run_path is not looked at.
    *
    * @generated from field: repeated runyard.files.v1.CreateUploadRequest uploads = 2;
    */
@@ -354,7 +354,7 @@ export const UploadRefusalSchema: GenMessage<UploadRefusal> = /*@__PURE__*/
  */
 export type CompleteUploadsRequest = Message<"runyard.files.v1.CompleteUploadsRequest"> & {
   /**
-   * The uploads, at most 100.
+   * The uploads, at most 1,000.
    *
    * @generated from field: repeated runyard.files.v1.CompleteUploadRequest uploads = 1;
    */
