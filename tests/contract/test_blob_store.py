@@ -99,7 +99,7 @@ async def test_many_objects_are_found_together(subject: Subject) -> None:
     for number in range(30):  # more than what is looked for
         await subject.blobs.put(f"{folder}/a{number}", b"x", content_type="text/plain")
     found = await subject.blobs.find_all([*keys, keys[0], f"{subject.prefix}/none/x"])
-    assert [None, None] == [found[2], found[-1]]
+    assert [found[2], found[-1]] == [None, None]
     assert found[0] == found[-2]
     told = {blob.key: (blob.size_bytes, blob.etag) for blob in found if blob is not None}
     del contents[keys[2]]
@@ -111,7 +111,7 @@ async def test_many_objects_are_found_together(subject: Subject) -> None:
     assert [(md5(b"other"), False, md5(b"late"))] == [
         (again[0].etag if again[0] else "", again[1] is not None, again[2].etag if again[2] else "")
     ]
-    assert [] == await subject.blobs.find_all([])
+    assert await subject.blobs.find_all([]) == []
 
 
 async def test_deleted_objects_are_gone(subject: Subject) -> None:

@@ -105,7 +105,7 @@ async def test_a_batch_replaces_names_and_holds_one_twice(store: FileStore) -> N
     await store.insert_uploads([*batch, make_upload("d", number=6), other])
     ids = ["u5", "u3", "nobody", "u7", "u6", "u4"]
     done = await store.complete_uploads(ids, time_unix_ns=50)
-    assert ["d", "a", None, "a", "d", "b"] == [file.name if file else None for file in done]
+    assert [file.name if file else None for file in done] == ["d", "a", None, "a", "d", "b"]
     assert done == await store.complete_uploads(ids, time_unix_ns=60)
     files = await store.list_files(RUN, prefix="", after_name="", limit=10)
     held = {"a": "runs/1/3", "b": "runs/1/4", "c": "runs/1/2", "d": "runs/1/6"}
@@ -113,7 +113,7 @@ async def test_a_batch_replaces_names_and_holds_one_twice(store: FileStore) -> N
     assert {"runs/1/1", "runs/1/5"} == await released_keys(store)
     wanted = [("a", b"\3" * 32), ("x", b"\2" * 32), ("c", b"\4" * 32), ("x", b"\1" * 32)]
     found = await store.find_present(RUN, wanted)
-    assert ["a", "c", "b", None] == [file.name if file else None for file in found]
+    assert [file.name if file else None for file in found] == ["a", "c", "b", None]
     assert done[3] == await store.find_file(RunKey(5), "a")
 
 

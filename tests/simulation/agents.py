@@ -12,6 +12,7 @@ from runyard.agent.retry import Reach, Repeater
 from runyard.agent.transport import CALL_TIMEOUT_S, ServerTransport
 from runyard.agent.uploader import IN_FLIGHT_COUNT_MAX
 from runyard.agent.world import Server, World
+from runyard.errors import Error
 from tests.simulation.checker import Violation
 from tests.simulation.disk import Disk
 from tests.simulation.servers import Servers
@@ -49,6 +50,12 @@ class SimulatedTransport(ServerTransport):
     async def put_part(self, url: str, part: FilePart) -> str:
         """There are no files in this world."""
         raise AssertionError(f"no files in this world: {url} {part}")
+
+    async def put_parts(
+        self, jobs: Sequence[tuple[str, FilePart]]
+    ) -> Sequence[str | Error | OSError]:
+        """There are no files in this world."""
+        raise AssertionError(f"no files in this world: {jobs}")
 
     async def _call(
         self, method: str, request: bytes, *, timeout_s: float = CALL_TIMEOUT_S

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.simulation.world import NODE, Chance, Node, check_caller
@@ -115,6 +115,9 @@ class Disk:
         return path in self.locks and self.locks[path].is_alive
 
     async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> Any:
+        raise AssertionError("no files in this world")
+
+    async def digest_all(self, paths: Sequence[str], *, size_bytes_max: int) -> Any:
         raise AssertionError("no files in this world")
 
     # What trainers call.

@@ -144,9 +144,7 @@ class Contents:
         fresh = [key for key in missing if key not in begun]
         # Objects that are asked for together later lie together: the store then lists them in one answer.
         folder = f"{self._clock.random_bits(64):016x}/" if len(fresh) > 1 else ""
-        new = await _gather(
-            fresh, lambda key: self._begin(draft, missing[key], parts[key], folder)
-        )
+        new = await _gather(fresh, lambda key: self._begin(draft, missing[key], parts[key], folder))
         await self._store.insert_uploads(new)
         UPLOADS.labels("continued").inc(len(begun))
         UPLOADS.labels("announced").inc(len(new))
@@ -224,9 +222,7 @@ class Contents:
             raise error
 
 
-def make_object_key(
-    project_path: str, sha256: bytes, upload_id: str, *, folder: str = ""
-) -> str:
+def make_object_key(project_path: str, sha256: bytes, upload_id: str, *, folder: str = "") -> str:
     """Returns where the bytes of a content lie; `folder`, which ends with a slash, holds those that were announced together.
 
     The upload's id is in it: nobody who announces the same SHA-256 can overwrite bytes that are there. No key is another's

@@ -87,8 +87,8 @@ class Transfers:
         # What a listing says against an object is not the last word: some tell another ETag there.
         asked = [*joined, *late]
         results = await asyncio.gather(*(self._receive(*arrivals[index]) for index in asked))
-        for index, error in zip(asked, results, strict=True):
-            answers[index] = error
+        for index, answer in zip(asked, results, strict=True):
+            answers[index] = answer
         return answers
 
     async def _receive(self, upload: Upload, etags: Sequence[str]) -> DomainError | None:

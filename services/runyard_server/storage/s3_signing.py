@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -34,8 +34,8 @@ class Presigner:
         self, method: str, key: str, query: Mapping[str, str], *, expiry_s: int, time_unix_s: float
     ) -> str:
         """Returns a URL that is good for one method, from that time on and for that long."""
-        moment = time.gmtime(time_unix_s)
-        day, date = time.strftime("%Y%m%d", moment), time.strftime("%Y%m%dT%H%M%SZ", moment)
+        moment = datetime.fromtimestamp(time_unix_s, UTC)
+        day, date = f"{moment:%Y%m%d}", f"{moment:%Y%m%dT%H%M%SZ}"
         scope = f"{day}/{self._region}/s3/aws4_request"
         full = {
             **query,

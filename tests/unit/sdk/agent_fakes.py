@@ -32,7 +32,7 @@ from runyard.agent.ports import (
 from runyard.agent.retry import Reach, Repeater
 from runyard.agent.run import RunUpload
 from runyard.agent.world import Server, World
-from runyard.errors import Error, ResourceExhausted, Unavailable
+from runyard.errors import Error, InvalidArgument, ResourceExhausted, Unavailable
 from runyard.journal import JournalWriter, RowSchema
 from tests.unit.sdk.artifact_fakes import FakeArtifacts
 
@@ -59,6 +59,11 @@ class Disk(LocalDisk):
     async def digest(self, path: str, *, size_bytes: int, part_bytes: int) -> FileDigest:
         return digest_file(path, size_bytes, part_bytes, threading.Event())
 
+    async def digest_all(
+        self, paths: Sequence[str], *, size_bytes_max: int
+    ) -> list[tuple[tuple[int, int], FileDigest] | None]:
+        return [self._digest_small(path, size_bytes_max, threading.Event()) for path in paths]
+
 
 class FakeServer(FakeArtifacts):
     """Keeps what it is sent. `fault` draws what becomes of each call; half of the failed ones are carried out."""
@@ -84,6 +89,11 @@ class FakeServer(FakeArtifacts):
         self.stop_orders: list[StopOrder] = []
         self.stages: list[tuple[str, str]] = []
         self.files: dict[str, bytes] = {}
+        self.contents_held: dict[bytes, bytes] = {}
+        self.refuse_file: Callable[[str], Error | None] = lambda name: None
+        self.announced: list[int] = []
+        """Files of each CreateUploads."""
+        self.file_count_max = 1000
         self.uploads: dict[str, str] = {}
         self.parts: dict[str, bytes] = {}
         self.part_bytes = 1 << 30
@@ -180,12 +190,19 @@ class FakeServer(FakeArtifacts):
     async def create_uploads(
         self, run_path: str, asks: Sequence[tuple[str, FileDigest]]
     ) -> Sequence[UploadPlan | Error]:
-        answer: list[UploadPlan] = await self._meet(lambda: [self._plan(*ask) for ask in asks])
+        def do() -> list[UploadPlan | Error]:
+            if len(asks) > self.file_count_max:
+                raise InvalidArgument("too many files", reason="FIELD_TOO_LARGE")
+            self.announced.append(len(asks))
+            return [self.refuse_file(name) or self._plan(name, digest) for name, digest in asks]
+
+        answer: list[UploadPlan | Error] = await self._meet(do)
         return answer
 
     def _plan(self, name: str, digest: FileDigest) -> UploadPlan:
-        held = self.files.get(name)
-        if held is not None and hashlib.sha256(held).digest() == digest.sha256:
+        held = self.contents_held.get(digest.sha256)
+        if held is not None:
+            self.files[name] = held
             return UploadPlan("", True, 0, ())
         upload_id = f"u{len(self.uploads)}"
         self.uploads[upload_id] = name
@@ -203,6 +220,17 @@ class FakeServer(FakeArtifacts):
         answer: str = await self._meet(do)
         return answer
 
+    async def put_parts(
+        self, jobs: Sequence[tuple[str, FilePart]]
+    ) -> Sequence[str | Error | OSError]:
+        answers: list[str | Error | OSError] = []
+        for url, part in jobs:
+            try:
+                answers.append(await self.put_part(url, part))
+            except (Error, OSError) as error:
+                answers.append(error)
+        return answers
+
     async def complete_uploads(
         self, arrivals: Sequence[tuple[str, Sequence[str]]]
     ) -> Sequence[Error | None]:
@@ -210,7 +238,9 @@ class FakeServer(FakeArtifacts):
             for upload_id, part_etags in arrivals:
                 urls = sorted(url for url in self.parts if url.startswith(upload_id + "/"))
                 assert len(urls) == len(part_etags)
-                self.files[self.uploads[upload_id]] = b"".join(self.parts[url] for url in urls)
+                content = b"".join(self.parts[url] for url in urls)
+                self.files[self.uploads[upload_id]] = content
+                self.contents_held[hashlib.sha256(content).digest()] = content
             return [None] * len(arrivals)
 
         answer: list[None] = await self._meet(do)

@@ -40,6 +40,7 @@ class FakeArtifacts:
         self.groups: list[int] = []
         """Contents of each CreateContentUploads."""
         self.refuse_draft: Exception | None = None
+        self.content_count_max = 1000
 
     async def _meet(self, do: Callable[[], Any]) -> Any:
         raise NotImplementedError
@@ -78,7 +79,8 @@ class FakeArtifacts:
         self, draft_id: str, digests: Sequence[FileDigest]
     ) -> Sequence[UploadPlan]:
         def do() -> list[UploadPlan]:
-            assert len(digests) <= 100
+            if len(digests) > self.content_count_max:
+                raise InvalidArgument("too many contents", reason="FIELD_TOO_LARGE")
             self._draft(draft_id)
             self.groups.append(len(digests))
             return [self._plan_content(digest) for digest in digests]

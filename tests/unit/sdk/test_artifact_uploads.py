@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runyard import journal_format as form
+from runyard.agent.artifact_contents import GROUP_COUNT_MAX
 from runyard.agent.artifacts import ENTRIES_PER_CALL
 from runyard.agent.run import COMPLETE
 from runyard.artifacts.artifact import Artifact
@@ -170,9 +171,11 @@ def test_the_same_content_makes_no_new_version(tmp_path: Path) -> None:
     assert len(fake.versions["data"]) == 1 and fake.lots == [1] and fake.groups == [1]
 
 
-def test_many_entries_go_in_lots_and_contents_in_groups(tmp_path: Path) -> None:
-    """No call holds more entries or contents than the server takes."""
+@pytest.mark.parametrize("count_max", [1000, 100])
+def test_many_entries_go_in_lots_and_contents_in_groups(tmp_path: Path, count_max: int) -> None:
+    """No call that is taken holds more entries or contents than the server takes, a server of before fewer."""
     disk, fake = Disk(), FakeServer()
+    fake.content_count_max = count_max
     trainer = Trainer(tmp_path, disk)
     folder = tmp_path / "many"
     folder.mkdir()
@@ -188,7 +191,8 @@ def test_many_entries_go_in_lots_and_contents_in_groups(tmp_path: Path) -> None:
 
     assert run(main()) == COMPLETE
     assert fake.lots == [ENTRIES_PER_CALL, 50]
-    assert max(fake.groups) == 100 and sum(fake.groups) == ENTRIES_PER_CALL + 50
+    assert max(fake.groups) == min(GROUP_COUNT_MAX, count_max)
+    assert sum(fake.groups) == len(fake.contents) == ENTRIES_PER_CALL + 50
 
 
 def test_a_large_content_goes_in_parts_and_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import socket
 import threading
@@ -109,6 +110,92 @@ def test_a_refusal_before_the_end_is_read(store: Store, calls: StoreCalls, tmp_p
     with pytest.raises(Unavailable) as caught:
         calls.put_part(store.url, FilePart(str(tmp_path / "file"), 0, 64 * MIB, ""))
     assert caught.value.reason in ("STORE_UNAVAILABLE", STORE_UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_kept"),
+    [
+        (b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n', True),
+        (
+            b'HTTP/1.1 200 OK\r\nconnection: Keep-Alive\r\netag:"e"\r\ncontent-length:0\r\n\r\n',
+            True,
+        ),
+        (b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n', False),
+        (b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 2\r\n\r\n{}', False),
+        (
+            b'HTTP/1.1 200 OK\r\nETag: "e"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n',
+            False,
+        ),
+        (
+            b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n',
+            False,
+        ),
+        (b'HTTP/1.0 200 OK\r\nETag: "e"\r\n\r\n', False),
+    ],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+def test_answers_to_small_parts_are_read(
+    calls: StoreCalls, tmp_path: Path, said: bytes, is_kept: bool, is_split: bool
+) -> None:
+    """However a store puts it and wherever its packets end; a connection is used again only after the plainest answer."""
+    (tmp_path / "file").write_bytes(b"abc")
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/k?sig=1"
+
+        def serve() -> None:
+            while len(requests) < 2:
+                connection, _ = server.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with connection:
+                    while received := connection.recv(4096):
+                        requests.append(received)
+                        for piece in (
+                            [said[i : i + 7] for i in range(0, len(said), 7)]
+                            if is_split
+                            else [said]
+                        ):
+                            connection.sendall(piece)
+                        accepted.append(connection)
+                        if not is_kept:
+                            break
+
+        accepted: list[socket.socket] = []
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        part = FilePart(str(tmp_path / "file"), 0, 3, "bWQ1")
+        assert [calls.put_part(url, part), calls.put_part(url, part)] == ['"e"', '"e"']
+        calls.close()
+        thread.join(10)
+    assert (accepted[0] is accepted[1]) == is_kept
+    head, _, body = requests[0].partition(b"\r\n\r\n")
+    assert (body, head.splitlines()[0]) == (b"abc", b"PUT /k?sig=1 HTTP/1.1")
+    assert {b"Content-Length: 3", b"Content-MD5: bWQ1"} < set(head.splitlines())
+
+
+def test_of_many_parts_each_has_its_answer(store: Store, calls: StoreCalls, tmp_path: Path) -> None:
+    """Threads share the parts; one that is gone stops no other; once the store is away no further part is tried."""
+    jobs = []
+    for number in range(40):
+        (tmp_path / f"{number}").write_bytes(b"x" * number)
+        jobs.append((store.url, FilePart(str(tmp_path / f"{number}"), 0, number, "")))
+    (tmp_path / "7").unlink()
+    answers: list[Any] = [None] * 40
+    waiting = collections.deque(range(40))
+    threads = [
+        threading.Thread(target=calls.put_parts, args=(jobs, waiting, answers)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert isinstance(answers.pop(7), FileNotFoundError)
+    assert set(answers) == {'"e"'} and len(store.connections) <= 4
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        away = f"http://127.0.0.1:{server.getsockname()[1]}/k"
+    answers, waiting = [None] * 3, collections.deque(range(3))
+    calls.put_parts([(away, jobs[0][1])] * 3, waiting, answers)
+    assert answers[0].reason == STORE_UNREACHABLE and answers[1:] == [None, None]
 
 
 def test_a_file_that_became_shorter_is_known_as_changed(

@@ -238,7 +238,9 @@ def _find_files(
 ) -> list[StoredFile]:
     """Returns the files of those names that there are, by name: in one order, so that two calls cannot wait for each other."""
     where = and_(files.c.run_key == run_key, files.c.name.in_(names))
-    return [_file(row) for row in connection.execute(_FILE_COLUMNS.where(where).order_by(files.c.name))]
+    return [
+        _file(row) for row in connection.execute(_FILE_COLUMNS.where(where).order_by(files.c.name))
+    ]
 
 
 def _link(connection: Connection, file: StoredFile) -> bool:
@@ -357,8 +359,10 @@ def _delete_upload(connection: Connection, upload_id: str) -> None:
     upload = _upload(row)
     connection.execute(delete(uploads).where(uploads.c.upload_id == upload_id))
     if upload.completed_file is None:
-        row = _object_row(upload, name_count=0, release_time_unix_ns=upload.create_time_unix_ns)
-        connection.execute(insert(objects).values(row))
+        released = _object_row(
+            upload, name_count=0, release_time_unix_ns=upload.create_time_unix_ns
+        )
+        connection.execute(insert(objects).values(released))
 
 
 def _file_row(file: StoredFile) -> dict[str, Any]:

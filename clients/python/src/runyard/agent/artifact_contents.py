@@ -17,12 +17,16 @@ from runyard.agent.content_upload import (
 )
 from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
 from runyard.agent.retry import Repeater, is_repeatable
-from runyard.errors import Error, FailedPrecondition, Unavailable
+from runyard.agent.small_files import small_part
+from runyard.agent.store_calls import SMALL_BYTES
+from runyard.errors import Error, FailedPrecondition, InvalidArgument, Unavailable
 
-GROUP_COUNT_MAX = 100
+GROUP_COUNT_MAX = 500
 GROUP_BYTES_MAX = 64 << 20
 """A group of contents is announced, sent and ended together; it has at least one content."""
-GROUPS_AT_ONCE_MAX = 2
+OLD_GROUP_COUNT_MAX = 100
+"""What servers of before take."""
+GROUPS_AT_ONCE_MAX = 3
 PUTS_AT_ONCE_MAX = 8
 T = TypeVar("T")
 
@@ -69,16 +73,25 @@ class ContentSender:
 
     async def _send_group(self, draft_id: str, group: Sequence[Content]) -> None:
         async with self._groups:
-            while True:
-                sent_before = self._parts_sent
-                try:
-                    await self._repeater.call(
-                        lambda: self._try_group(draft_id, group), repeat_count_max=TRY_COUNT_MAX
-                    )
-                    return
-                except Error as error:
-                    if not is_repeatable(error) or self._parts_sent == sent_before:
-                        raise
+            try:
+                await self._repeat_group(draft_id, group)
+            except InvalidArgument as error:
+                if error.reason != "FIELD_TOO_LARGE" or len(group) <= OLD_GROUP_COUNT_MAX:
+                    raise
+                for first in range(0, len(group), OLD_GROUP_COUNT_MAX):
+                    await self._repeat_group(draft_id, group[first : first + OLD_GROUP_COUNT_MAX])
+
+    async def _repeat_group(self, draft_id: str, group: Sequence[Content]) -> None:
+        while True:
+            sent_before = self._parts_sent
+            try:
+                await self._repeater.call(
+                    lambda: self._try_group(draft_id, group), repeat_count_max=TRY_COUNT_MAX
+                )
+                return
+            except Error as error:
+                if not is_repeatable(error) or self._parts_sent == sent_before:
+                    raise
 
     async def _try_group(self, draft_id: str, group: Sequence[Content]) -> None:
         try:
@@ -94,28 +107,52 @@ class ContentSender:
             raise Unavailable(error.message, reason="STORE_UNAVAILABLE") from error
 
     async def _try_once(self, draft_id: str, group: Sequence[Content]) -> None:
+        await self._digest_small(group)
         digests = await _all([self._digest(content) for content in group])
         plans = await self._transport.create_content_uploads(draft_id, digests)
-        jobs = [
-            self._send_one(draft_id, content, digest, plan)
+        lacked = [
+            (content, digest, plan)
             for content, digest, plan in zip(group, digests, plans)
             if not plan.is_present
         ]
-        uploads = [upload for upload in await _all(jobs) if upload is not None]
+        small = [one for one in lacked if _is_small(one[1], one[2])]
+        large = [one for one in lacked if not _is_small(one[1], one[2])]
+        sent = [self._send_small(small), *(self._send_one(draft_id, *one) for one in large)]
+        uploads = [upload for uploads in await _all(sent) for upload in uploads]
         if uploads:
             await self._transport.complete_content_uploads(uploads)
 
+    async def _send_small(
+        self, small: Sequence[tuple[Content, FileDigest, UploadPlan]]
+    ) -> list[tuple[str, list[str]]]:
+        """Sends contents that are one part each; returns their uploads with their ETags. Raises the first failure."""
+        jobs = [
+            (plan.part_urls[0], small_part(content.source, digest))
+            for content, digest, plan in small
+        ]
+        etags = await self._transport.put_parts(jobs) if jobs else []
+        uploads: list[tuple[str, list[str]]] = []
+        for (content, _, plan), etag in zip(small, etags):
+            if isinstance(etag, str):
+                self._bytes_sent += content.size_bytes
+                self._parts_sent += 1
+                uploads.append((plan.upload_id, [etag]))
+        for etag in etags:
+            if not isinstance(etag, str):
+                raise etag
+        return uploads
+
     async def _send_one(
         self, draft_id: str, content: Content, digest: FileDigest, plan: UploadPlan
-    ) -> tuple[str, list[str]] | None:
-        """Sends the parts that the server lacks; returns the upload with its ETags, None if nothing is left to end."""
+    ) -> list[tuple[str, list[str]]]:
+        """Sends the parts that the server lacks; returns the upload with its ETags, nothing if none is left to end."""
         async with self._puts:
             if digest.part_md5s and len(plan.part_urls) != len(digest.part_md5s):
                 # The server cuts it otherwise: the MD5s are of its parts then.
                 digest = content.digest = await self._hashed(content, plan.part_bytes)
                 (plan,) = await self._transport.create_content_uploads(draft_id, [digest])
                 if plan.is_present:
-                    return None
+                    return []
             progress = Progress(bytes_total=content.size_bytes)
             self._on_their_way.append(progress)
             try:
@@ -124,7 +161,22 @@ class ContentSender:
                 self._on_their_way.remove(progress)
                 self._bytes_sent += progress.bytes_there
                 self._parts_sent += progress.parts_sent
-            return plan.upload_id, etags
+            return [(plan.upload_id, etags)]
+
+    async def _digest_small(self, group: Sequence[Content]) -> None:
+        """Hashes small files together; what is not as it was added is left to `_digest`, which tells of it."""
+        wanted = [
+            content
+            for content in group
+            if content.digest is None and content.source and content.size_bytes <= SMALL_BYTES
+        ]
+        async with self._digests:
+            found = await self._disk.digest_all(
+                [content.source for content in wanted], size_bytes_max=SMALL_BYTES
+            )
+        for content, one in zip(wanted, found):
+            if one is not None and one[1].sha256 == content.sha256:
+                content.digest = one[1]
 
     async def _digest(self, content: Content) -> FileDigest:
         if content.digest is None:
@@ -152,6 +204,12 @@ class ContentSender:
                 reason="CONTENT_CHANGED",
             )
         return digest
+
+
+def _is_small(digest: FileDigest, plan: UploadPlan) -> bool:
+    """Returns whether a content goes in one part with others."""
+    is_new = not any(plan.part_etags)
+    return digest.size_bytes <= SMALL_BYTES and len(plan.part_urls) == 1 and is_new
 
 
 def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:

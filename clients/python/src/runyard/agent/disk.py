@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import threading
+from collections.abc import Sequence
 
 from runyard.agent.digests import digest_file
 from runyard.agent.ports import FileDigest
@@ -120,6 +121,32 @@ class LocalDisk:
         except asyncio.CancelledError:
             cancelled.set()
             raise
+
+    async def digest_all(
+        self, paths: Sequence[str], *, size_bytes_max: int
+    ) -> list[tuple[tuple[int, int], FileDigest] | None]:
+        """Hashes small files in one thread."""
+        cancelled = threading.Event()
+
+        def digest() -> list[tuple[tuple[int, int], FileDigest] | None]:
+            return [self._digest_small(path, size_bytes_max, cancelled) for path in paths]
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, digest)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def _digest_small(
+        self, path: str, size_bytes_max: int, cancelled: threading.Event
+    ) -> tuple[tuple[int, int], FileDigest] | None:
+        try:
+            stamp = None if cancelled.is_set() else self.stamp(path)
+            if stamp is None or stamp[0] > size_bytes_max:
+                return None
+            return stamp, digest_file(path, stamp[0], size_bytes_max, cancelled)
+        except OSError:
+            return None
 
 
 def _overwrite(path: str, content: bytes, *, is_synced: bool) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from runyard.agent.columns import Event
@@ -14,6 +14,9 @@ from runyard.agent.content_upload import STORE_UNREACHABLE, ContentUploads, Prog
 from runyard.agent.gathered import Gathered
 from runyard.agent.mark import Mark, read_json
 from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
+from runyard.agent.retry import Repeater
+from runyard.agent.small_files import BATCH_BYTES_MAX, BATCH_COUNT_MAX, SmallFile, SmallFiles
+from runyard.agent.store_calls import SMALL_BYTES
 from runyard.errors import Error
 
 NOW, END, LIVE = "now", "end", "live"
@@ -23,15 +26,17 @@ LOOK_INTERVAL_S = 2.0
 LARGE_AT_ONCE_MAX = 4
 SMALL_AT_ONCE_MAX = 64
 """Files of one run that are on their way at once; what small ones need most is answers of the server, which they share."""
-SMALL_BYTES = 1 << 20
 CALL_COUNT_MAX = 100
 """Files that one call to the server speaks of."""
 END_COUNT_MAX = 2
 """Uploads of one file after the end of its run: one that somebody goes on writing must not keep the run open."""
 STORE_WAIT_S = 900.0
 """How long after the end of a run an object store that does not answer is waited for, while the server does."""
-SAVE_INTERVAL_S = 0.2
-"""Longest time for which files.json lags behind what has become of files; what is lost with that is asked of the server."""
+BATCH_COUNT_MIN = 3
+"""Fewer small files are sent one by one."""
+SAVE_INTERVAL_S, SAVE_INTERVAL_PER_FILE_S, SAVE_INTERVAL_S_MAX = 0.2, 0.0002, 5.0
+"""How long files.json lags behind what has become of files, at the least, per file of the run, and at the most; what is lost
+with that is asked of the server."""
 PROGRESS_INTERVAL_S = 0.25
 
 _log = logging.getLogger("runyard.agent")
@@ -63,6 +68,7 @@ class FileUploads:
         disk: Disk,
         mark: Mark,
         *,
+        repeater: Repeater,
         folder: str,
         run_path: str,
     ) -> None:
@@ -76,6 +82,9 @@ class FileUploads:
         """Of the files that are on their way, by name."""
         self._senders: dict[bytes, asyncio.Event] = {}
         """What is sent right now, by its SHA-256; the event tells of its end."""
+        self._small = SmallFiles(
+            transport, repeater, disk, run_path=run_path, senders=self._senders
+        )
         self._save_timer: asyncio.TimerHandle | None = None
         self._large_slots = asyncio.Semaphore(LARGE_AT_ONCE_MAX)
         self._small_slots = asyncio.Semaphore(SMALL_AT_ONCE_MAX)
@@ -110,14 +119,38 @@ class FileUploads:
         is_time = loop.time() >= self._look_time_s
         if is_time:
             self._look_time_s = loop.time() + LOOK_INTERVAL_S
+        small: list[str] = []
         for name, entry in self._entries.items():
             # One at a time of a name: an older content must not arrive after a newer one.
             if name not in self._progress and self._is_due(entry, is_time=is_time):
                 self._progress[name] = Progress(bytes_total=entry.size_bytes)
                 entry.end_count += self._is_ending
-                task = loop.create_task(self._upload(name, entry))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                if entry.size_bytes <= SMALL_BYTES:
+                    small.append(name)
+                else:
+                    self._begin(self._upload(name, entry))
+        if len(small) < BATCH_COUNT_MIN:
+            for name in small:
+                self._begin(self._upload(name, self._entries[name]))
+        else:
+            for batch in self._batches(small):
+                self._begin(self._upload_batch(batch))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _batches(self, names: Sequence[str]) -> Iterator[list[str]]:
+        batch: list[str] = []
+        size_bytes = 0
+        for name in names:
+            size_bytes += self._entries[name].size_bytes
+            if batch and (len(batch) >= BATCH_COUNT_MAX or size_bytes > BATCH_BYTES_MAX):
+                yield batch
+                batch, size_bytes = [], self._entries[name].size_bytes
+            batch.append(name)
+        yield batch
 
     async def finish(self) -> None:
         """Returns when each file is durable, or has failed and was told."""
@@ -174,6 +207,23 @@ class FileUploads:
         except OSError:
             return None
 
+    async def _upload_batch(self, names: Sequence[str]) -> None:
+        """Sends small files together; those that do not go so, one by one."""
+        entries = {name: self._entries[name] for name in names}
+        files = [
+            SmallFile(name, entry.path, self._progress[name]) for name, entry in entries.items()
+        ]
+        await self._small.send(files)
+        for file in files:
+            entry = entries[file.name]
+            if not file.is_durable or file.digest is None:
+                self._begin(self._upload(file.name, entry))
+                continue
+            del self._progress[file.name]
+            entry.size_bytes = file.digest.size_bytes
+            entry.state, entry.sent_stamp = DURABLE, file.stamp
+        self._save_soon()
+
     async def _upload(self, name: str, entry: _Entry) -> None:
         """Sends one file; whatever the outcome, it is noted and nothing is raised."""
         stamp, problem = None, ""
@@ -202,10 +252,14 @@ class FileUploads:
             _log.error("file_failed %s (%s): %s", name, entry.path, problem)
         else:
             entry.state, entry.sent_stamp = DURABLE, stamp
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        """Not at once: files.json is as long as the run's list of files, and of 10,000 it would be written 10,000 times."""
         if self._save_timer is None:
-            # Not at once: the file is as long as the run's list of files, and of 10,000 it would be written 10,000 times.
+            pause_s = max(SAVE_INTERVAL_S, len(self._entries) * SAVE_INTERVAL_PER_FILE_S)
             loop = asyncio.get_running_loop()
-            self._save_timer = loop.call_later(SAVE_INTERVAL_S, self._save)
+            self._save_timer = loop.call_later(min(SAVE_INTERVAL_S_MAX, pause_s), self._save)
 
     def _keeps_on(self, error: Error) -> bool:
         """Returns whether to go on trying where nothing gets across: while the run lives, and a while after."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import collections
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ T = TypeVar("T")
 CALL_THREAD_COUNT = 4
 FILE_THREAD_COUNT = 16
 """Parts of files in flight, over all runs of an agent."""
+SMALL_THREAD_COUNT = 6
+"""Small parts of one batch in flight."""
 FILE_BYTES_MAX = 24 << 20
 """Their bytes together; a larger part goes alone. An object store holds in memory what it has not written yet."""
 CONNECT_TIMEOUT_S = 2.0
@@ -85,6 +88,26 @@ class HttpCalls:
             return await _in_thread(self._senders, lambda: self._store.put_part(url, part))
         finally:
             self._budget.give(part.size_bytes)
+
+    async def put_parts(self, jobs: Sequence[tuple[str, FilePart]]) -> list[str | Error | OSError]:
+        """Sends small parts of files; returns for each its ETag, or why it was not sent."""
+        answers: list[str | Error | OSError | None] = [None] * len(jobs)
+        waiting = collections.deque(range(len(jobs)))
+        count = min(SMALL_THREAD_COUNT, len(jobs))
+        held_bytes = count * max((part.size_bytes for _, part in jobs), default=0)
+        await self._budget.take(held_bytes)
+        try:
+            await asyncio.gather(
+                *(
+                    _in_thread(self._senders, lambda: self._store.put_parts(jobs, waiting, answers))
+                    for _ in range(count)
+                )
+            )
+        finally:
+            waiting.clear()
+            self._budget.give(held_bytes)
+        failures = [answer for answer in answers if isinstance(answer, Error)]
+        return [failures[0] if answer is None else answer for answer in answers]
 
     def close(self) -> None:
         """Takes no further calls."""

@@ -209,15 +209,20 @@ class Transport(ArtifactCalls, Protocol):
     async def create_uploads(
         self, run_path: str, asks: Sequence[tuple[str, FileDigest]]
     ) -> Sequence[UploadPlan | Error]:
-        """Announces files by their names, at most 100; returns a plan for each, or why it is refused."""
+        """Announces files by their names, at most 1,000 (servers of before: 100); returns a plan for each, or why it is refused."""
 
     async def put_part(self, url: str, part: FilePart) -> str:
         """Sends a part to the object store and returns its ETag."""
 
+    async def put_parts(
+        self, jobs: Sequence[tuple[str, FilePart]]
+    ) -> Sequence[str | Error | OSError]:
+        """Sends parts of at most a MiB; returns for each its ETag, or why it was not sent. Raises nothing."""
+
     async def complete_uploads(
         self, arrivals: Sequence[tuple[str, Sequence[str]]]
     ) -> Sequence[Error | None]:
-        """Makes files visible, each by its upload and ETags, at most 100; returns None for each, or why it is refused."""
+        """Makes files visible, each by its upload and ETags, as many; returns None for each, or why it is refused."""
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -262,6 +267,11 @@ class Disk(Protocol):
 
         Raises OSError for what is no regular file. A file that has become shorter gives a digest of what there is.
         """
+
+    async def digest_all(
+        self, paths: Sequence[str], *, size_bytes_max: int
+    ) -> Sequence[tuple[tuple[int, int], FileDigest] | None]:
+        """Returns for each file its stamp, from before it was read, and digest in one part; None if it is larger or cannot be read."""
 
 
 class ProcessWatch(Protocol):

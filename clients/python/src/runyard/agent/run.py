@@ -178,6 +178,7 @@ class RunUpload:
             ContentUploads(server.transport, server.repeater, disk),
             disk,
             self.mark,
+            repeater=server.repeater,
             folder=self.folder,
             run_path=run.path,
         )

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import http.client
+import io
 import os
 import socket
 import ssl
 import stat
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -26,10 +30,22 @@ PART_TIMEOUT_S = 60.0
 IDLE_S_MAX = 20.0
 """A connection that was not used for so long is not used again: servers close those."""
 CHUNK_BYTES = 1 << 18
+SMALL_BYTES = 1 << 20
+"""Parts up to this size are read whole and go out together with their headers."""
 SLICE_BYTES = 1 << 22
 """Bytes that the kernel is given at once, and so between two words about progress."""
 _REPLY_BYTES_MAX = 1 << 16
+_END = b"\r\n\r\n"
 _Kept = tuple[http.client.HTTPConnection, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reply:
+    status: int
+    etag: str
+    content: bytes
+    is_kept: bool
+    """Whether the connection can be used again."""
 
 
 class StoreCalls:
@@ -81,16 +97,40 @@ class StoreCalls:
             self._busy.add(connection)
         is_kept = False
         try:
-            reply = _send(connection, parts, file, part)
-            content = reply.read(_REPLY_BYTES_MAX)
-            is_kept = not reply.will_close and reply.isclosed()
+            if part.size_bytes <= SMALL_BYTES:
+                reply = _send_small(connection.sock, parts, file, part)
+            else:
+                reply = _read(_send(connection, parts, file, part))
+            is_kept = reply.is_kept
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             raise _StaleError(str(error) or type(error).__name__) from error
         finally:
             self._give_back(parts, connection, is_kept=is_kept)
         if reply.status == 200:
-            return reply.headers.get("ETag") or ""
-        raise _refusal(parts, reply.status, content.decode("utf-8", "replace"), part)
+            return reply.etag
+        raise _refusal(parts, reply.status, reply.content.decode("utf-8", "replace"), part)
+
+    def put_parts(
+        self,
+        jobs: Sequence[tuple[str, FilePart]],
+        waiting: collections.deque[int],
+        answers: list[str | Error | OSError | None],
+    ) -> None:
+        """Sends parts, one after another, until none waits any more; several threads may share `waiting` and `answers`.
+
+        A store that does not answer is not asked again by any of them.
+        """
+        while True:
+            try:
+                index = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                answers[index] = self.put_part(*jobs[index])
+            except (Error, OSError) as error:
+                answers[index] = error
+                if isinstance(error, Error) and error.reason == STORE_UNREACHABLE:
+                    waiting.clear()
 
     def _take(self, parts: SplitResult) -> http.client.HTTPConnection | None:
         now_s = time.monotonic()
@@ -161,6 +201,83 @@ def _send(
             return connection.getresponse()
         raise
     return connection.getresponse()
+
+
+def _read(response: http.client.HTTPResponse) -> _Reply:
+    content = response.read(_REPLY_BYTES_MAX)
+    is_kept = not response.will_close and response.isclosed()
+    return _Reply(response.status, response.headers.get("ETag") or "", content, is_kept)
+
+
+def _send_small(sock: Any, parts: SplitResult, file: IO[bytes], part: FilePart) -> _Reply:
+    """Does what `_send` does at a third of the time: of small files there are many."""
+    file.seek(part.offset)
+    body = file.read(part.size_bytes)
+    while len(body) < part.size_bytes:
+        more = file.read(part.size_bytes - len(body))
+        if not more:
+            raise _changed(f"{part.path} became shorter while it was sent")
+        body += more
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    md5 = f"Content-MD5: {part.content_md5}\r\n" if part.content_md5 else ""
+    head = (
+        f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n{md5}\r\n"
+    )
+    try:
+        sock.sendall(head.encode("ascii") + body)
+    except (BrokenPipeError, ConnectionResetError):
+        # As in `_send`: what it says is why.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return _read_reply(sock)
+        raise
+    if part.told is not None and body:
+        part.told(len(body))
+    return _read_reply(sock)
+
+
+def _read_reply(sock: Any) -> _Reply:
+    """Reads the answer: that of a store that has taken the bytes by hand, any other by the library."""
+    received = sock.recv(_REPLY_BYTES_MAX)
+    while received and _END not in received and len(received) < _REPLY_BYTES_MAX:
+        more = sock.recv(_REPLY_BYTES_MAX)
+        if not more:
+            break
+        received += more
+    head, end, rest = received.partition(_END)
+    if end and not rest and head.startswith(b"HTTP/1.1 200 "):
+        lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        headers = {name.lower(): value.strip() for name, _, value in lines}
+        is_plain = headers.get(b"content-length") == b"0" and b"transfer-encoding" not in headers
+        if is_plain and headers.get(b"connection", b"keep-alive").lower() == b"keep-alive":
+            return _Reply(200, headers.get(b"etag", b"").decode("latin-1"), b"", is_kept=True)
+    response = http.client.HTTPResponse(_Replay(received, sock), method="PUT")  # type: ignore[arg-type]  # of a socket it calls makefile only
+    response.begin()
+    return dataclasses.replace(_read(response), is_kept=False)
+
+
+class _Replay(io.RawIOBase):
+    """A socket from which some bytes were read already: gives those first."""
+
+    def __init__(self, received: bytes, sock: Any) -> None:
+        self._received = received
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Returns itself, buffered."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Returns that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads what there is."""
+        if not self._received:
+            return int(self._sock.recv_into(buffer))
+        count = min(len(buffer), len(self._received))
+        buffer[:count] = self._received[:count]
+        self._received = self._received[count:]
+        return count
 
 
 def _send_range(sock: Any, file: IO[bytes], part: FilePart) -> None:

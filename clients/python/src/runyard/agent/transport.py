@@ -113,6 +113,12 @@ class ServerTransport(ArtifactTransport):
         """Sends bytes to the object store."""
         return await self._http.put_part(url, part)
 
+    async def put_parts(
+        self, jobs: Sequence[tuple[str, FilePart]]
+    ) -> Sequence[str | Error | OSError]:
+        """Sends small parts to the object store."""
+        return await self._http.put_parts(jobs)
+
     async def complete_uploads(
         self, arrivals: Sequence[tuple[str, Sequence[str]]]
     ) -> Sequence[Error | None]:
