@@ -207,11 +207,16 @@ class Archiver:
             pause_s, message = _DELETED_PAUSE_S, error.message
         except (DomainError, OSError) as error:
             pause_s = self._config.retry_pause_s
-            message = error.message if isinstance(error, DomainError) else str(error)
+            message = error.message if isinstance(error, DomainError) else self._told(error)
             fields = {"run_key": one.run_key, "message": message}
             log.warning("console_archive_failed", extra={"fields": fields})
         await self._logs.set_due(one.run_key, self._later(pause_s))
         return False
+
+    def _told(self, error: OSError) -> str:
+        """Returns what went wrong on this disk, and what to do about it."""
+        folder = self._config.work_dir or tempfile.gettempdir()
+        return f"the archive cannot be made in {folder}: {error}; make room there, or set console.work_dir. Its lines stay where they are"
 
     async def _archive(self, one: ConsoleLog) -> bool:
         config = self._config

@@ -27,6 +27,7 @@ from tests.stores import new_run_key
 from tests.unit.metadata.desk import SeededClock
 
 DAY_S = 86_400
+FULL = Path("/dev/full")
 
 
 class World:
@@ -262,6 +263,29 @@ async def test_what_breaks_off_is_tried_again(tmp_path: Path, monkeypatch) -> No
     await purge.purge()
     assert world.files._uploads == {}
     assert before == await world.texts()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("line_count", [10, 12_000])
+async def test_a_full_disk_is_told_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line_count: int
+) -> None:
+    """Full at the end of an archive, or within it: lines stay, the log says what and where, and the next try makes it."""
+    world = World(tmp_path)
+    draw = random.Random(1)
+    await world.say(1, "\n".join(draw.randbytes(250).hex() for _ in range(line_count)))
+    world.end()
+    world.archiver._draft = lambda path: ArchiveFile(FULL)
+    await world.look(after_s=60)
+    assert await world.archives.list_archives(world.run.run_key) == []
+    assert await world.hot_count() == line_count
+    (told,) = [one for one in caplog.records if one.message == "console_archive_failed"]
+    message = told.fields["message"]
+    assert f"cannot be made in {tmp_path}" in message and "No space left on device" in message
+    world.archiver._draft = ArchiveFile
+    await world.look(after_s=61)
+    assert len(await world.archives.list_archives(world.run.run_key)) == 1
+    assert not list(tmp_path.iterdir()), "the disk is left clean"
 
 
 async def test_a_purge_takes_archives_along(tmp_path: Path) -> None:

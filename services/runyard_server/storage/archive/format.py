@@ -67,8 +67,10 @@ class ArchiveFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = path.open("wb")
+        self._is_broken = False
         self._writer = pq.ParquetWriter(
-            path,
+            self._file,
             _STORED,
             version="2.6",
             compression="zstd",
@@ -95,10 +97,14 @@ class ArchiveFile:
             self._write(count)
 
     def close(self) -> None:
-        """Writes the rest and the footer. Safe to repeat."""
-        if self._waiting.num_rows:
-            self._write(self._waiting.num_rows)
-        self._writer.close()
+        """Writes the rest and the footer, unless the disk has refused something: then it just lets go. Safe to repeat."""
+        try:
+            if not self._is_broken:
+                if self._waiting.num_rows:
+                    self._write(self._waiting.num_rows)
+                self._writer.close()
+        finally:
+            self._file.close()
 
     def digest(self) -> tuple[int, bytes]:
         """Returns the size and the SHA-256 of the closed file."""
@@ -117,9 +123,10 @@ class ArchiveFile:
 
     def _write(self, count: int) -> None:
         rows = self._waiting.slice(0, count)
-        self._writer.write_table(
-            rows.append_column(_STORED.field("plain"), _plain(rows["text"])), row_group_size=count
-        )
+        whole = rows.append_column(_STORED.field("plain"), _plain(rows["text"]))
+        self._is_broken = True
+        self._writer.write_table(whole, row_group_size=count)
+        self._is_broken = False
         self._waiting = self._waiting.slice(count)
         self.line_count += count
 
