@@ -57,7 +57,7 @@ class FilesConfig:
     """How long URLs for uploads and downloads are valid."""
     upload_age_max_s: float = 24 * 3600.0
     """Age at which an upload is forgotten and its parts are freed; longer than `url_expiry_s`."""
-    purge_interval_s: float = 600.0
+    purge_interval_s: float = 60.0
     """How often to look for what can be freed, and for versions of artifacts whose time is over."""
     draft_age_max_s: float = 7 * 24 * 3600.0
     """Age since its last use at which a version of an artifact that was begun is forgotten; longer than `url_expiry_s`."""
