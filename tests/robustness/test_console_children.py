@@ -32,6 +32,9 @@ def child(name="child", below=()):
     print(name, "stderr", file=sys.stderr)
     os.system("echo " + name + " shell within")
     for one in below:
+        if one == "vanish":
+            sys.stdout.flush()
+            os._exit(0)
         spawn(one)
     run.finish()
     print(name, "after")
@@ -141,6 +144,16 @@ def test_a_child_of_a_run_that_has_ended(tmp_path: Path, way: str) -> None:
     assert lines_of(tmp_path, "parent") == ["parent within"]
     assert Counter(OF_CHILD) == Counter(lines_of(tmp_path, "child"))
     assert Counter([*OF_PARENT, *OF_CHILD, "parent after"]) == Counter(shown.decode().splitlines())
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_a_child_that_ends_without_a_word(tmp_path: Path, way: str) -> None:
+    """A child that leaves past finish(), as those of multiprocessing do: its last lines are its own, and shown once."""
+    process = begin(tmp_path, way, "go", "vanish")
+    shown, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, shown
+    parent = [line for line in OF_PARENT if line != "child after"]
+    check_once(tmp_path, shown, parent=parent, child=OF_CHILD)
 
 
 def test_a_child_of_a_child(tmp_path: Path) -> None:

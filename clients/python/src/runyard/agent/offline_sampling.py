@@ -35,8 +35,10 @@ LOCK_WAIT_S = 5.0
 """How long another process of this root may take to see a new run, or to be gone."""
 START_WAIT_S = 10.0
 """How long a run folder may take to have its lock and its first record."""
-END_WAIT_S = 60.0
-"""How long a process that has told of its end is watched for ending otherwise."""
+END_WAIT_S = 5.0
+"""How long a process that has told of its end is watched for ending otherwise: it may as well go on without the run."""
+WATCH_S = 3600.0
+"""Longest sleep of the watch of a process, which wakes by itself when that ends."""
 STOPPED_S = 20.0
 """How long it goes on after SIGTERM, which a batch system sends to all processes of a job at once."""
 
@@ -97,7 +99,7 @@ async def _sample(root: str) -> None:
         while not stops or loop.time() - stops[0] < STOPPED_S:
             if _looked(runs):
                 idle_since_s = loop.time()
-            elif stops or loop.time() - idle_since_s >= IDLE_EXIT_S:
+            elif not runs.is_end_awaited and (stops or loop.time() - idle_since_s >= IDLE_EXIT_S):
                 return
             await asyncio.sleep(LOOK_INTERVAL_S)
     finally:
@@ -132,8 +134,13 @@ class OfflineRuns:
         """Returns whether a new folder may yet become a run."""
         return bool(self._waiting)
 
+    @property
+    def is_end_awaited(self) -> bool:
+        """Returns whether a process that has told of its end may yet end otherwise."""
+        return self._ends.is_expected
+
     def look(self) -> int:
-        """Begins to sample for new runs, and ends it for those that ended; returns how many live, or may end otherwise."""
+        """Begins to sample for new runs, and ends it for those that ended; returns how many live."""
         stamp = self._disk.stamp(self._root)
         if stamp != self._stamp:
             self._stamp = stamp
@@ -149,7 +156,7 @@ class OfflineRuns:
                 self._settled.add(name)
                 self._ends.expect(f"{self._root}/{name}")
         self._ends.look()
-        return len(self._live) + self._ends.expected_count
+        return len(self._live)
 
     def close(self) -> None:
         """Watches no longer."""
@@ -193,9 +200,9 @@ class Ends:
         """Until when each process is watched that has let go of its run."""
 
     @property
-    def expected_count(self) -> int:
-        """Returns how many processes have let go of their run, and have not ended yet."""
-        return len(self._expected)
+    def is_expected(self) -> bool:
+        """Returns whether a process has let go of its run, and has not ended yet."""
+        return bool(self._expected)
 
     def watch(self, folder: str) -> None:
         """Watches the process of a run folder, where the system offers that."""
@@ -232,7 +239,7 @@ class Ends:
 
 async def _keep_end(life: Lifeline) -> None:
     while not life.is_cut:
-        await life.pause(END_WAIT_S)
+        await life.pause(WATCH_S)
     life.keep()
 
 
