@@ -17,6 +17,7 @@ from runyard.agent.run import COMPLETE
 from runyard.artifacts.pending import SILENT_S, Pending, hand_over
 from runyard.artifacts.records import VersionRecord
 from runyard.errors import Error, FailedPrecondition, ResourceExhausted, Unavailable
+from runyard.run_end import Outcome, outcome_lines
 from runyard.run_folder import REACHABLE, UNREACHABLE, Mark
 from tests.simulation import loop as virtual
 from tests.unit.sdk.agent_fakes import Disk, FakeServer, Trainer, upload_of
@@ -185,6 +186,22 @@ def test_wait_takes_an_answer_that_only_the_mark_has(tmp_path: Path) -> None:
     }
     with pytest.raises(FailedPrecondition, match="did not become a version: changed"):
         waiting(tmp_path, lambda: mark(artifacts_unnoted=told)).wait(None)
+
+
+def test_the_end_of_a_run_names_what_only_the_mark_has(tmp_path: Path) -> None:
+    """finish() tells of each artifact, also where the disk took no answer."""
+    unnoted = {
+        "one": {"path": "e/p/data:v0"},
+        "two": {"name": "net", "error": {"code": "", "reason": "", "message": "it changed"}},
+    }
+    outcome = Outcome(
+        5, 5, 0, 0, (), "", 0, 0, 0, is_complete=True, reason="", artifacts_durable=1, artifacts_failed=1,
+        artifacts_unnoted=unnoted,
+    )  # fmt: skip
+    assert outcome_lines(outcome, tmp_path)[1:] == [
+        "artifact net did not become a version: it changed",
+        "artifact e/p/data:v0",
+    ]
 
 
 ENDS: dict[str, tuple[Mark | None, bool, type[Error], str]] = {

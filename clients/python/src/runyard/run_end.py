@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from runyard.agent_link import AgentLink
 from runyard.artifacts.answers import answer_lines
@@ -47,6 +48,8 @@ class Outcome:
     """Whether the run was deleted on the server, and with that its data here."""
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    artifacts_unnoted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What became of artifacts, where only the mark has it."""
     lines_written: int = 0
     """Lines of the console that the agent has read."""
     lines_durable: int = 0
@@ -102,6 +105,7 @@ def await_durable(
         files_failed=mark.files_failed,
         artifacts_durable=mark.artifacts_durable,
         artifacts_failed=mark.artifacts_failed,
+        artifacts_unnoted=mark.artifacts_unnoted,
         file_failure=mark.message if mark.files_failed else "",
         points_rejected=mark.points_rejected,
         is_complete=mark.is_complete,
@@ -149,7 +153,7 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
             + (f": {outcome.file_failure}" if outcome.file_failure else "")
         )
     if outcome.artifacts_durable or outcome.artifacts_failed:
-        lines.extend(answer_lines(folder / "artifacts"))
+        lines.extend(answer_lines(folder / "artifacts", outcome.artifacts_unnoted))
     if outcome.points_rejected:
         lines.append(
             f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"

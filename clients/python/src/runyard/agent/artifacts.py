@@ -227,7 +227,7 @@ def _unnoted(folder: ArtifactFolder) -> dict[str, dict[str, Any]]:
         error = answer.get("error")
         if error:
             message = str(error["message"])[:UNNOTED_MESSAGE_MAX]
-            found[request_id] = {"error": {**error, "message": message}}
+            found[request_id] = {"name": answer["name"], "error": {**error, "message": message}}
         else:
             found[request_id] = {"path": answer["path"]}
     return found

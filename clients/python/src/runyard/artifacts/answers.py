@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 SHOWN_MAX = 10
 
 
-def answer_lines(folder: Path) -> list[str]:
-    """Returns a line for each artifact of which the agent has told what became of it: first those that failed."""
+def answer_lines(folder: Path, unnoted: Mapping[str, Any] | None = None) -> list[str]:
+    """Returns a line for each artifact of which the agent has told what became of it: first those that failed.
+
+    `unnoted` are answers that only the mark has, as there was no room for them in the folder.
+    """
     failed, done = [], []
-    for answer in _answers(folder):
+    told: Iterable[Any] = (unnoted or {}).values()
+    for answer in (*_answers(folder), *(one for one in told if isinstance(one, dict))):
         error = answer.get("error")
         if isinstance(error, dict):
             name = answer.get("name") or "?"
