@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from runyard.artifacts.cache import file_sha256
 from runyard.artifacts.entries import REFERENCE_BYTES_MAX, Entry, checked_path
 from runyard.errors import InvalidArgument, NotFound, Unavailable, UsageError
+from runyard.given import shown
 from runyard.settings import s3_endpoint
 
 OBJECT_COUNT_MAX = 1_000_000
@@ -204,7 +205,8 @@ class _BotoStore:
     """S3 through boto3, with its ways of finding credentials."""
 
     def __init__(self, library: Any) -> None:
-        self._client = library.client("s3", endpoint_url=s3_endpoint() or None)
+        # A session of its own: the common one keeps the credentials that it found first.
+        self._client = library.Session().client("s3", endpoint_url=s3_endpoint() or None)
 
     def list(self, bucket: str, prefix: str) -> Iterator[tuple[str, int, str]]:
         """Yields (key, size, ETag)."""
@@ -283,6 +285,11 @@ def _answered(calls: Any) -> Iterator[Any]:
 
 
 def _s3_store() -> Any:
+    endpoint = s3_endpoint()
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise UsageError(
+            f"AWS_ENDPOINT_URL {shown(endpoint)} is no address of an object store: one begins with http:// or https://"
+        )
     for name, kind in (("boto3", _BotoStore), ("minio", _MinioStore)):
         with contextlib.suppress(ImportError):
             return kind(importlib.import_module(name))
