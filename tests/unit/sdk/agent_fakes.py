@@ -303,11 +303,16 @@ def world_of(disk: Disk) -> World:
 
 
 def upload_of(
-    trainer: Trainer, disk: Disk, fake: FakeServer, *, is_foreground: bool = False
+    trainer: Trainer,
+    disk: Disk,
+    fake: FakeServer,
+    *,
+    is_foreground: bool = False,
+    start: Any = START,
 ) -> RunUpload:
     return RunUpload(
         str(trainer.folder),
-        START,
+        start,
         world=world_of(disk),
         server=server_of(fake),
         is_foreground=is_foreground,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runyard.agent.content_upload import FILE_CHANGED, STORE_UNREACHABLE
+from runyard.agent.content_upload import FILE_CHANGED, STORE_REFUSED, STORE_UNREACHABLE
 from runyard.agent.ports import FilePart
 from runyard.agent.store_calls import StoreCalls
 from runyard.errors import Unavailable
@@ -109,7 +109,7 @@ def test_a_refusal_before_the_end_is_read(store: Store, calls: StoreCalls, tmp_p
     store.is_refusing_early, store.status, store.said = True, 403, b"<Code>AccessDenied</Code>"
     with pytest.raises(Unavailable) as caught:
         calls.put_part(store.url, FilePart(str(tmp_path / "file"), 0, 64 * MIB, ""))
-    assert caught.value.reason in ("STORE_UNAVAILABLE", STORE_UNREACHABLE)
+    assert caught.value.reason in (STORE_REFUSED, STORE_UNREACHABLE)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ class Outcome:
     artifacts_failed: int = 0
     artifacts_unnoted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What became of artifacts, where only the mark has it."""
+    is_ended: bool = False
+    """Whether the server knows of the run's end."""
     lines_written: int = 0
     """Lines of the console that the agent has read."""
     lines_durable: int = 0
@@ -111,6 +113,7 @@ def await_durable(
         is_complete=mark.is_complete,
         reason="" if mark.is_complete else reason,
         is_dropped=mark.is_dropped,
+        is_ended=mark.is_ended,
     )
 
 
@@ -158,7 +161,12 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
         lines.append(
             f"{outcome.points_rejected:,} points were refused by the server; `runyard runs show` says why"
         )
-    if not outcome.is_complete:
+    if outcome.is_ended and not outcome.is_complete:
+        lines.append(
+            f"Not all is at the server: {outcome.reason}. It is safe in {shown_path(folder)}: the next agent in that folder sends "
+            f"it, or runyard sync {shown_path(folder)}"
+        )
+    elif not outcome.is_complete:
         lines.append(
             f"Not all is at the server ({outcome.reason}). It is safe in {shown_path(folder)}: the agent goes on "
             f"sending it. To send it yourself: runyard sync {shown_path(folder)}"
@@ -175,15 +183,28 @@ def shown_path(path: Path) -> str:
     return str(path) if relative.startswith("..") else f".{os.sep}{relative}"
 
 
+def waiting_text(mark: Mark) -> str:
+    """Returns what a store that does not answer keeps from being sent; "" if it does not."""
+    counts = ((mark.files_waiting, "file"), (mark.artifacts_waiting, "artifact"))
+    waiting = " and ".join(count_text(count, noun) for count, noun in counts if count)
+    if not waiting:
+        return ""
+    verb = "waits" if mark.files_waiting + mark.artifacts_waiting == 1 else "wait"
+    return f"{waiting} {verb} for the object store ({mark.message})"
+
+
 def _stop_reason(
     mark: Mark | None, link: AgentLink, settings: ResolvedSettings, *, waited_s: float
 ) -> str:
     """Returns why waiting on is of no use, "" if it is."""
     if waited_s >= settings.finish_timeout_s:
-        return f"{_TOO_LONG} {settings.finish_timeout_s:g} s"
+        waiting = "" if mark is None else waiting_text(mark)
+        return f"{_TOO_LONG} {settings.finish_timeout_s:g} s{'; ' if waiting else ''}{waiting}"
     if mark is None:
         failure = link.failure()
         return failure or ("no agent answers" if waited_s >= START_GRACE_S else "")
+    if mark.is_ended and not mark.is_complete:
+        return waiting_text(mark)
     if mark.server == REFUSED:
         return f"the server refuses it: {mark.message}"
     if mark.server == UNREACHABLE and waited_s >= settings.unreachable_timeout_s:

@@ -75,7 +75,9 @@ class RunEnds:
         if folder is None or self._parts.link is None:
             return True
         mark = folder.read_mark()
-        return mark is not None and (mark.is_complete or mark.server in (REFUSED, UNREACHABLE))
+        return mark is not None and (
+            mark.is_ended or mark.is_complete or mark.server in (REFUSED, UNREACHABLE)
+        )
 
     def mark_preempting(self, reason: str = "") -> None:
         """Tells that the machine will be taken away: the SIGTERM that follows is a preemption, and can be resumed."""

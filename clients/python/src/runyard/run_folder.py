@@ -56,12 +56,17 @@ class Mark:
     is_complete: bool = False
     is_dropped: bool = False
     """Whether the run was deleted on the server, and with that its data here."""
+    is_ended: bool = False
+    """Whether the server knows of the run's end; what waits for the object store may come after it."""
     server: str = CONNECTING
     message: str = ""
     files_durable: int = 0
     files_failed: int = 0
+    files_waiting: int = 0
+    """Files that an object store which does not answer keeps from being sent."""
     artifacts_durable: int = 0
     artifacts_failed: int = 0
+    artifacts_waiting: int = 0
     artifacts_total: int = 0
     artifacts_unnoted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Answers for which the disk had no room, by the id of the request; of many, the last."""
@@ -166,6 +171,9 @@ class RunFolder:
             durable_sequence=int(fields.get("durable_sequence") or 0),
             is_complete=bool(fields.get("is_complete")),
             is_dropped=bool(fields.get("is_dropped")),
+            is_ended=bool(fields.get("is_ended")),
+            files_waiting=int(fields.get("files_waiting") or 0),
+            artifacts_waiting=int(fields.get("artifacts_waiting") or 0),
             server=str(fields.get("server") or CONNECTING),
             message=str(fields.get("message") or ""),
             files_durable=int(fields.get("files_durable") or 0),

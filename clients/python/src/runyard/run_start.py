@@ -31,7 +31,7 @@ from runyard.run_config import config_fields
 from runyard.run_end import shown_path
 from runyard.run_folder import REFUSED, UNREACHABLE, RunAnswer, RunFolder, fallback_root
 from runyard.run_plan import RunPlan, plan_run
-from runyard.settings import ResolvedSettings, Settings, launcher_environment, resolve
+from runyard.settings import FIELDS, ResolvedSettings, Settings, launcher_environment, resolve
 from runyard.terminal import Terminal, is_notebook
 from runyard.version import VERSION
 
@@ -164,6 +164,8 @@ def _start(plan: RunPlan, config: Mapping[str, Any], terminal: Terminal) -> Run:
     )
     run = Run(parts)
     start = _start_content(parts, plain_config) | plan.start_fields
+    if settings.store_wait_s != FIELDS["store_wait_s"].default:
+        start["store_wait_s"] = settings.store_wait_s
     if room is not None and settings.journal_keep_days:
         start.update(keep_days=settings.journal_keep_days, keep_bytes_max=room.bytes_max // 2)
     journal.append(form.START, extended_json.dumps(start).encode())

@@ -77,6 +77,9 @@ class ResolvedSettings:
     """Longest wait of finish() until all is durable, longer only while files go out; what remains is sent later."""
     unreachable_timeout_s: float = 5.0
     """Longest wait of finish() for a server that does not answer."""
+    store_wait_s: float = 900.0
+    """How long after the end of a run its agent waits for an object store that does not answer; what is left then is sent by a later
+    agent, or by `runyard sync`."""
     writer_label: str = ""
     """Label of this writer, where several write one run ("rank17")."""
     shared: bool = False
@@ -164,6 +167,7 @@ _ENVIRONMENT = {
     "RUNYARD_QUIET": "quiet",
     "RUNYARD_INIT_TIMEOUT_S": "init_timeout_s",
     "RUNYARD_FINISH_TIMEOUT_S": "finish_timeout_s",
+    "RUNYARD_STORE_WAIT_S": "store_wait_s",
     "RUNYARD_WRITER_LABEL": "writer_label",
     "RUNYARD_SHARED": "shared",
     "RUNYARD_JOURNAL_BYTES_MAX": "journal_bytes_max",

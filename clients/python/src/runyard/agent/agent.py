@@ -12,7 +12,7 @@ from runyard.agent.artifact_folder import ArtifactFolder
 from runyard.agent.deleted import remove_data
 from runyard.agent.mark import REFUSED, read_json
 from runyard.agent.ports import Disk
-from runyard.agent.run import RunUpload
+from runyard.agent.run import WAITING, RunUpload
 from runyard.agent.start import keep_days, read_start
 from runyard.agent.world import Server, World
 
@@ -24,6 +24,8 @@ START_WAIT_S = 30.0
 """A folder without a START record counts as work for so long; later it is still looked at, now and then."""
 LEFTOVER_COUNT_MAX = 8
 """Runs of dead processes that are sent at once; live ones all are."""
+AGAIN_INTERVAL_S = 900.0
+"""Pause after which a run whose files wait for the object store is tried again, if the agent lives on."""
 UNSENT_EXIT_S = 3600.0
 """With nothing but unsent data and a server that does not answer, the agent ends after this."""
 
@@ -59,6 +61,8 @@ class Agent:
         self._waiting: dict[str, float] = {}
         self._leftovers: list[tuple[str, dict[str, Any]]] = []
         self._runs: dict[str, tuple[RunUpload, asyncio.Task[str]]] = {}
+        self._again: dict[str, float] = {}
+        """When to try runs again of which something waits for the object store, if this agent lives so long."""
         self._root_stamp: tuple[int, int] | None = None
         self._list_time_s = 0.0
 
@@ -157,6 +161,9 @@ class Agent:
         if self._is_root_lost or not self._is_root_ours():  # its lock guards nothing any more
             self._is_root_lost = True
             return
+        for name in [name for name, time_s in self._again.items() if now_s >= time_s]:
+            del self._again[name]
+            self._settled.discard(name)
         queued = {name for name, _ in self._leftovers}
         for name in self._world.disk.names(self._root):
             if not name.startswith("run-") or name in self._settled or name in self._waiting:
@@ -223,6 +230,8 @@ class Agent:
                 continue
             del self._runs[name]
             self._settled.add(name)
+            if not task.cancelled() and not task.exception() and task.result() == WAITING:
+                self._again[name] = asyncio.get_running_loop().time() + AGAIN_INTERVAL_S
             error = task.exception() if not task.cancelled() else None
             if error is not None:
                 _log.error("run_upload_failed %s: a bug; its journal stays", name, exc_info=error)

@@ -12,21 +12,18 @@ from runyard.agent.artifact_contents import Content, ContentSender
 from runyard.agent.artifact_folder import ArtifactFolder, checked_request
 from runyard.agent.artifact_ports import ManifestEntry
 from runyard.agent.columns import Event
-from runyard.agent.content_upload import TRY_COUNT_MAX
+from runyard.agent.content_upload import TRY_COUNT_MAX, is_store_silent
 from runyard.agent.mark import Mark
 from runyard.agent.ports import Disk
-from runyard.agent.retry import is_repeatable
 from runyard.agent.world import Server
 from runyard.artifacts.records import VersionRecord
-from runyard.errors import Error, NotOffered
+from runyard.errors import Error
 
 AT_ONCE_COUNT_MAX = 2
 """Artifacts of one run that are sent at once; those of one name follow each other, so that their numbers do, too."""
 ENTRIES_PER_CALL = 2000
 DRAFT_COUNT_MAX = 5
 """How often an artifact is begun anew because the server has forgotten its draft or misses contents."""
-STORE_WAIT_S = 900.0
-"""How long after the end of a run a server, or an object store, is waited for that answers and takes nothing."""
 UNNOTED_COUNT_MAX = 10
 UNNOTED_MESSAGE_MAX = 200
 """Characters of the reason why an artifact failed, of an answer that is in the mark only."""
@@ -50,7 +47,9 @@ class ArtifactUploads:
         *,
         folder: str,
         run_path: str,
+        store_wait_s: float,
     ) -> None:
+        self._store_wait_s = store_wait_s
         self._transport = server.transport
         self._repeater = server.repeater
         self._mark = mark
@@ -67,6 +66,7 @@ class ArtifactUploads:
         self._entry_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         mark.artifacts_total = mark.artifacts_durable = mark.artifacts_failed = 0
+        mark.artifacts_waiting = 0
         for answer in self._folder.answers():
             self._count(is_failed="error" in answer)
         for request in self._folder.waiting():
@@ -100,10 +100,15 @@ class ArtifactUploads:
         return bool(self._queues or self._folder.unnoted)
 
     async def finish(self) -> None:
-        """Returns when each artifact is a version, or is told to be none."""
+        """Returns when each artifact is a version, is told to be none, or is left for a later agent."""
         self._end_time_s = asyncio.get_running_loop().time()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Returns whether artifacts are left for a later agent: only a store that does not answer keeps them from being sent."""
+        return self._mark.artifacts_waiting > 0
 
     async def stop(self) -> None:
         """Ends what is in flight; a later agent repeats it."""
@@ -130,17 +135,26 @@ class ArtifactUploads:
     async def _work_off(self, name: str, queue: list[dict[str, Any]]) -> None:
         while queue:
             async with self._slots:
-                await self._upload(queue[0])
+                is_answered = await self._upload(queue[0])
+            if not is_answered:
+                # Those behind it too: the numbers of versions follow the order in which they were logged.
+                self._mark.artifacts_waiting += len(queue)
+                self._mark.touch()
+                break
             del queue[0]
         del self._queues[name]
 
-    async def _upload(self, request: dict[str, Any]) -> None:
-        """Sends one artifact; whatever the outcome, it is noted and nothing is raised."""
+    async def _upload(self, request: dict[str, Any]) -> bool:
+        """Sends one artifact; whatever the outcome, it is noted and nothing is raised. Returns False if it is left as it is."""
         entry_count = int(request.get("entry_count") or 0)
         try:
             version, is_unchanged = await self._send(request)
         except (Error, OSError) as error:
             told = error.message if isinstance(error, Error) else (error.strerror or str(error))
+            if isinstance(error, Error) and is_store_silent(error):
+                self._mark.wait(told)
+                _log.warning("artifact_waits %s: %s", request.get("name"), told)
+                return False
             self._mark.message = f"artifact {request.get('name')} did not become a version: {told}"
             _log.error("artifact_failed %s: %s", request.get("name"), told)
             self._folder.keep_failure(request, error)
@@ -150,9 +164,12 @@ class ArtifactUploads:
             _log.info(
                 "artifact_committed %s%s", version.path, " (unchanged)" if is_unchanged else ""
             )
+            if not (self._mark.files_waiting or self._mark.artifacts_waiting):
+                self._mark.go_on()
             self._folder.keep_version(request, version, is_unchanged=is_unchanged)
             self._settle(request, entry_count)
             self._count(is_failed=False, is_new=False)
+        return True
 
     def _settle(self, request: Mapping[str, Any], entry_count: int) -> None:
         """Lets go of a request that was answered; where the answer is not noted, the mark has it."""
@@ -204,13 +221,12 @@ class ArtifactUploads:
 
     def _keeps_on(self, error: Error) -> bool:
         """Returns whether to go on where only time can help: while the run lives, and a while after."""
-        if not is_repeatable(error) or isinstance(error, NotOffered):
+        if not is_store_silent(error):
             return False
-        self._mark.message = error.message
-        self._mark.touch()
+        self._mark.wait(error.message)
         if self._end_time_s is None:
             return True
-        return asyncio.get_running_loop().time() - self._end_time_s < STORE_WAIT_S
+        return asyncio.get_running_loop().time() - self._end_time_s < self._store_wait_s
 
     def _count(self, *, is_failed: bool, is_new: bool = True) -> None:
         mark = self._mark

@@ -11,7 +11,7 @@ from typing import Callable, Protocol
 
 from runyard.agent.ports import Disk, FileDigest, FilePart, Transport, UploadPlan
 from runyard.agent.retry import Repeater, is_repeatable
-from runyard.errors import Error, InvalidArgument, Unavailable
+from runyard.errors import Error, InvalidArgument, NotOffered, Unavailable
 
 PART_BYTES = 8 << 20
 """Size of parts; a file up to this size is one. Larger ones make the embedded object store collect garbage all the time."""
@@ -27,6 +27,8 @@ CHANGE_COUNT_MAX = 4
 """How often a content may turn out to have changed while it was sent, before it counts as failed."""
 STORE_UNREACHABLE = "STORE_UNREACHABLE"
 """Reason of an Unavailable: no connection to the object store, or it stopped taking bytes."""
+STORE_REFUSED = "STORE_REFUSED"
+"""Reason of an Unavailable: the object store answers, and refuses the request; fresh addresses may help, waiting does not."""
 FILE_CHANGED = "FILE_CHANGED"
 """Reason of an error: the file is no longer what was announced."""
 _CHANGED = ("FILE_CONTENT_MISMATCH", FILE_CHANGED)
@@ -213,6 +215,12 @@ class ContentUploads:
             job.path, size_bytes=job.digest.size_bytes, part_bytes=plan.part_bytes
         )
         return await job.destination.announce(job.digest) if job.digest.part_md5s else plan
+
+
+def is_store_silent(error: Error) -> bool:
+    """Returns whether only time can help: the store, or something else that the server needs, does not answer."""
+    is_refused = error.reason == STORE_REFUSED or isinstance(error, NotOffered)
+    return is_repeatable(error) and not is_refused
 
 
 def part_bytes_of(size_bytes: int) -> int:

@@ -116,3 +116,15 @@ def read_end(fields: Mapping[str, Any]) -> ProcessEnd | None:
 
 def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()}
+
+
+def vanished_ending(
+    start: Mapping[str, Any], *, last_sequence: int, time_unix_ns: int, removed_folder: str
+) -> Ending:
+    """Returns the end of a process that is gone without a word; `removed_folder`: that of its run, if it is gone, too."""
+    host = start.get("host") or {}
+    evidence = f"process {host.get('pid', '?')} on {host.get('hostname', '?')} is gone"
+    if removed_folder:
+        evidence = f"the run's folder {removed_folder} was removed"
+    evidence += f"; last record {last_sequence}"
+    return Ending(PROCESS_VANISHED, None, evidence, time_unix_ns, last_sequence)

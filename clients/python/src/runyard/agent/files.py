@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from runyard.agent.columns import Event
-from runyard.agent.content_upload import STORE_UNREACHABLE, ContentUploads, Progress
+from runyard.agent.content_upload import ContentUploads, Progress, is_store_silent
 from runyard.agent.gathered import Gathered
 from runyard.agent.mark import Mark, read_json
 from runyard.agent.ports import Disk, FileDigest, Transport, UploadPlan
@@ -30,8 +31,6 @@ CALL_COUNT_MAX = 100
 """Files that one call to the server speaks of."""
 END_COUNT_MAX = 2
 """Uploads of one file after the end of its run: one that somebody goes on writing must not keep the run open."""
-STORE_WAIT_S = 900.0
-"""How long after the end of a run an object store that does not answer is waited for, while the server does."""
 BATCH_COUNT_MIN = 3
 """Fewer small files are sent one by one."""
 SAVE_INTERVAL_S, SAVE_INTERVAL_PER_FILE_S, SAVE_INTERVAL_S_MAX = 0.2, 0.0002, 5.0
@@ -52,6 +51,10 @@ class _Entry:
     sent_stamp: tuple[int, int] | None = None
     seen_stamp: tuple[int, int] | None = None
     size_bytes: int = 0
+    is_waiting: bool = False
+    """Whether an object store that does not answer keeps it from being sent."""
+    is_left: bool = False
+    """Whether this agent waits for that no longer."""
     end_count: int = 0
     """Uploads begun since the end of the run."""
     is_copy: bool = False
@@ -71,7 +74,9 @@ class FileUploads:
         repeater: Repeater,
         folder: str,
         run_path: str,
+        store_wait_s: float,
     ) -> None:
+        self._store_wait_s = store_wait_s
         self._calls = UploadCalls(transport, run_path)
         self._contents = contents
         self._disk = disk
@@ -152,8 +157,13 @@ class FileUploads:
             batch.append(name)
         yield batch
 
+    @property
+    def is_waiting(self) -> bool:
+        """Returns whether files are left for a later agent: only a store that does not answer keeps them from being sent."""
+        return any(entry.state == PENDING for entry in self._entries.values())
+
     async def finish(self) -> None:
-        """Returns when each file is durable, or has failed and was told."""
+        """Returns when each file is durable, has failed and was told, or is left for a later agent."""
         self._end_time_s = asyncio.get_running_loop().time()
         try:
             while True:
@@ -191,7 +201,7 @@ class FileUploads:
         if self._is_ending:
             is_changed = entry.policy == LIVE and self._stamp(entry.path) != entry.sent_stamp
             is_due = entry.state == PENDING or (entry.state == DURABLE and is_changed)
-            return is_due and entry.end_count < END_COUNT_MAX
+            return is_due and not entry.is_left and entry.end_count < END_COUNT_MAX
         if entry.policy == NOW:
             return entry.state == PENDING
         if entry.policy != LIVE or not is_time:
@@ -221,8 +231,13 @@ class FileUploads:
                 continue
             del self._progress[file.name]
             entry.size_bytes = file.digest.size_bytes
-            entry.state, entry.sent_stamp = DURABLE, file.stamp
+            entry.state, entry.sent_stamp, entry.is_waiting = DURABLE, file.stamp, False
+        self._note_progress()
         self._save_soon()
+
+    def _note_progress(self) -> None:
+        if not any(entry.is_waiting for entry in self._entries.values()):
+            self._mark.go_on()
 
     async def _upload(self, name: str, entry: _Entry) -> None:
         """Sends one file; whatever the outcome, it is noted and nothing is raised."""
@@ -236,22 +251,29 @@ class FileUploads:
                     entry.path,
                     destination,
                     progress=self._progress[name],
-                    keeps_on=self._keeps_on,
+                    keeps_on=functools.partial(self._keeps_on, entry),
                 )
             entry.size_bytes = digest.size_bytes
         except OSError as error:
             problem = error.strerror or str(error)
         except Error as error:
-            problem = error.message
+            problem, entry.is_waiting = error.message, is_store_silent(error)
+        else:
+            entry.is_waiting = False
         finally:
             destination.leave()
             del self._progress[name]
-        if problem:
+        if problem and entry.is_waiting:
+            entry.state, entry.is_left = PENDING, self._is_ending
+            self._mark.wait(problem)
+            _log.warning("file_waits %s (%s): %s", name, entry.path, problem)
+        elif problem:
             entry.state = FAILED
             self._mark.message = f"file {name} was not uploaded: {problem}"
             _log.error("file_failed %s (%s): %s", name, entry.path, problem)
         else:
             entry.state, entry.sent_stamp = DURABLE, stamp
+            self._note_progress()
         self._save_soon()
 
     def _save_soon(self) -> None:
@@ -261,21 +283,22 @@ class FileUploads:
             loop = asyncio.get_running_loop()
             self._save_timer = loop.call_later(min(SAVE_INTERVAL_S_MAX, pause_s), self._save)
 
-    def _keeps_on(self, error: Error) -> bool:
+    def _keeps_on(self, entry: _Entry, error: Error) -> bool:
         """Returns whether to go on trying where nothing gets across: while the run lives, and a while after."""
-        if error.reason != STORE_UNREACHABLE:
+        if not is_store_silent(error):
             return False
-        self._mark.message = error.message
-        self._mark.touch()
+        entry.is_waiting = True
+        self._mark.wait(error.message)
         if self._end_time_s is None:
             return True
-        return asyncio.get_running_loop().time() - self._end_time_s < STORE_WAIT_S
+        return asyncio.get_running_loop().time() - self._end_time_s < self._store_wait_s
 
     def _tell(self) -> None:
         """Has the mark say how far the files are."""
         entries, mark = self._entries, self._mark
         mark.files_durable = sum(1 for entry in entries.values() if entry.sent_stamp is not None)
         mark.files_failed = sum(1 for entry in entries.values() if entry.state == FAILED)
+        mark.files_waiting = sum(1 for entry in entries.values() if entry.is_waiting)
         mark.files_total = len(entries)
         mark.files_settled = sum(
             1

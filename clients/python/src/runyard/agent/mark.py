@@ -36,10 +36,15 @@ class Mark:
         self.is_complete = False
         self.is_dropped = False
         """Whether the run was deleted on the server, and with that its data here."""
+        self.is_ended = False
+        """Whether the server knows of the run's end; what waits for the object store may come after it."""
         self.server = CONNECTING
         self.message = ""
         self.files_durable = 0
         self.files_failed = 0
+        self.files_waiting = 0
+        """Files that an object store which does not answer keeps from being sent; they are neither durable nor failed."""
+        self.artifacts_waiting = 0
         self.files_total = 0
         self.files_settled = 0
         """Files of which nothing is to be sent now: durable as they are, or failed."""
@@ -66,6 +71,7 @@ class Mark:
         self._path = f"{folder}/mark.json"
         self._time_unix_ns = time_unix_ns
         self._timer: asyncio.TimerHandle | None = None
+        self._wait_message = ""
         self._is_trouble_told = False
         self._refusal_count = 0
         self._holds: dict[str, int] = {}
@@ -106,6 +112,17 @@ class Mark:
         if self.is_complete or not self._holds:
             return self.durable_sequence
         return min(self.durable_sequence, min(self._holds.values()) - 1)
+
+    def wait(self, message: str) -> None:
+        """Says that something waits, and for what."""
+        self.message = self._wait_message = message
+        self.touch()
+
+    def go_on(self) -> None:
+        """Takes back what `wait` said last."""
+        if self._wait_message and self.message == self._wait_message:
+            self.message = ""
+            self.touch()
 
     @property
     def records_refused(self) -> int:
@@ -170,6 +187,9 @@ class Mark:
             "written_sequence": self.written_sequence,
             "is_complete": self.is_complete,
             "is_dropped": self.is_dropped,
+            "is_ended": self.is_ended,
+            "files_waiting": self.files_waiting,
+            "artifacts_waiting": self.artifacts_waiting,
             "server": self.server,
             "message": self.message,
             "files_durable": self.files_durable,
@@ -202,6 +222,7 @@ class Mark:
         self.written_sequence = int(fields.get("written_sequence") or 0)
         self.is_complete = bool(fields.get("is_complete"))
         self.is_dropped = bool(fields.get("is_dropped"))
+        self.is_ended = bool(fields.get("is_ended"))
         self.files_durable = int(fields.get("files_durable") or 0)
         self.files_failed = int(fields.get("files_failed") or 0)
         durable_lines = int(fields.get("lines_durable") or 0)
@@ -213,7 +234,9 @@ class Mark:
         self.rejections = list(fields.get("rejections") or [])
         self.refused_ranges = [list(pair) for pair in fields.get("refused_ranges") or []]
         self.refused_unlisted = int(fields.get("refused_unlisted") or 0)
-        if fields.get("server") != UNREACHABLE:  # else the message is of that moment
+        is_waiting = fields.get("files_waiting") or fields.get("artifacts_waiting")
+        # Else the message is of that moment.
+        if fields.get("server") != UNREACHABLE and not is_waiting:
             self.message = str(fields.get("message") or "")
         if fields.get("server") == REFUSED:
             self.server = REFUSED

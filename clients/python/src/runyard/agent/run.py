@@ -15,12 +15,8 @@ from runyard.agent import mark as marks
 from runyard.agent.deleted import RUN_DELETED, drop_data
 from runyard.agent.lifeline import Lifeline
 from runyard.agent.next_step import next_step
-from runyard.agent.ports import (
-    Beat,
-    Ending,
-    StartedRun,
-)
-from runyard.agent.start import keep_days
+from runyard.agent.ports import Beat, Ending, StartedRun
+from runyard.agent.start import keep_days, store_wait_s
 from runyard.agent.stopping import Stopping
 from runyard.agent.world import Server, World
 from runyard.errors import Error
@@ -34,7 +30,9 @@ if TYPE_CHECKING:
     from runyard.agent.uploader import Uploader
 
 COMPLETE, REFUSED, BLOCKED, CURRENT = "complete", "refused", "blocked", "current"
-"""Outcomes; BLOCKED needs a newer agent, CURRENT is sent so far while its process goes on (foreground only)."""
+WAITING = "waiting"
+"""Outcomes; BLOCKED needs a newer agent, CURRENT is sent so far while its process goes on (foreground only), WAITING has ended, and
+what is left of it waits for the object store."""
 GATHER_S = 0.2
 """A journal that grew is read again after this, so that batches are not tiny."""
 POLL_MIN_S, POLL_MAX_S = 0.03, 0.1
@@ -96,7 +94,7 @@ class RunUpload:
             outcome, started = await self._upload()
             if self._deletion is not None:
                 await self._drop(self._deletion)
-            if outcome == COMPLETE and started is not None and not self._is_foreground:
+            if outcome in (COMPLETE, WAITING) and started is not None and not self._is_foreground:
                 await self._correct(started)
             return outcome
         finally:
@@ -170,20 +168,23 @@ class RunUpload:
         from runyard.agent.uploader import Uploader
 
         server, disk = self.server, self._world.disk
+        wait_s = store_wait_s(self._start_record, is_foreground=self._is_foreground)
         uploader = self._uploader = Uploader(
             server.transport, server.repeater, run, self.mark, budget=self._world.budget
         )
+        contents = ContentUploads(server.transport, server.repeater, disk)
         files = FileUploads(
             server.transport,
-            ContentUploads(server.transport, server.repeater, disk),
+            contents,
             disk,
             self.mark,
             repeater=server.repeater,
             folder=self.folder,
             run_path=run.path,
+            store_wait_s=wait_s,
         )
         artifacts = self._artifacts = ArtifactUploads(
-            server, disk, self.mark, folder=self.folder, run_path=run.path
+            server, disk, self.mark, folder=self.folder, run_path=run.path, store_wait_s=wait_s
         )
         journal = JournalFollower(
             disk, f"{self.folder}/journal", durable_sequence=self.mark.durable_sequence
@@ -198,8 +199,7 @@ class RunUpload:
         try:
             await self._read_to_end(journal, uploader, files)
             if uploader.refusal is None and not journal.blocked and not self._is_current:
-                await files.finish()
-                await artifacts.finish()
+                await asyncio.gather(files.finish(), artifacts.finish())
             await uploader.drain()
             if uploader.refusal is None and not journal.blocked:
                 stop_sampling()
@@ -213,7 +213,8 @@ class RunUpload:
                 return BLOCKED
             if self._is_current:
                 return CURRENT
-            outcome = await self._finish(run, journal)
+            is_waiting = files.is_waiting or artifacts.is_waiting
+            outcome = await self._finish(run, journal, is_waiting=is_waiting)
             if outcome == COMPLETE and not self._is_kept:
                 files.remove_copies()
                 artifacts.remove_copies()
@@ -242,7 +243,7 @@ class RunUpload:
 
     def _sample(self, run: StartedRun) -> Callable[[], None]:
         """Has the machine sampled for the run; returns what ends that."""
-        if self._world.system is None or self._is_foreground:
+        if self._world.system is None or self._is_foreground or self.mark.is_ended:
             return lambda: None
         return self._world.system.add(self.folder, run.path, self._start_record)
 
@@ -268,7 +269,7 @@ class RunUpload:
             has_grown = await self._read_all(journal, uploader, files)
             if uploader.refusal or journal.blocked or journal.finish is not None:
                 return
-            is_last = self._is_foreground or not self.is_writer_alive
+            is_last = self._is_foreground or not self.is_writer_alive or self.mark.is_ended
             if is_last and not has_grown:
                 return
             files.look()
@@ -312,7 +313,22 @@ class RunUpload:
                 notice = json.loads(event.payload).get("preemption_notice")
                 self._preemption_notice = str(notice or "") or self._preemption_notice
 
-    async def _finish(self, run: StartedRun, journal: JournalFollower) -> str:
+    async def _finish(self, run: StartedRun, journal: JournalFollower, *, is_waiting: bool) -> str:
+        if not self.mark.is_ended and not await self._end(run, journal):
+            return REFUSED
+        self.mark.is_ended = True
+        if is_waiting:
+            _log.warning("run_waits %s: %s", run.path, self.mark.message)
+            self.mark.write(is_synced=True)
+            return WAITING
+        self.mark.is_complete = True
+        if self.mark.write(is_synced=True) and not (self.mark.records_refused or self._is_kept):
+            for path in journal.paths():
+                self._remove(path)
+        return COMPLETE
+
+    async def _end(self, run: StartedRun, journal: JournalFollower) -> bool:
+        """Tells the server of the run's end; returns False if it is refused."""
         if journal.finish is None and not self._is_foreground:
             await self._life.wait(STATUS_WAIT_S)
         refused = self.mark.records_refused
@@ -328,13 +344,9 @@ class RunUpload:
             )
         except Error as error:
             self._refuse(error)
-            return REFUSED
-        self.mark.is_complete = True
+            return False
         _log.info("run_finished %s by %s, %d records", run.path, ending.cause, ending.last_sequence)
-        if self.mark.write(is_synced=True) and not (self.mark.records_refused or self._is_kept):
-            for path in journal.paths():
-                self._remove(path)
-        return COMPLETE
+        return True
 
     async def _correct(self, run: StartedRun) -> None:
         """Watches a process that has told of its end until it has ended, and tells the server if it ended otherwise."""
@@ -381,15 +393,12 @@ class RunUpload:
                 stop_evidence=self._stopping.evidence(end) if self._stopping is not None else "",
                 preemption_notice=self._preemption_notice,
             )
-        host = self._start_record.get("host") or {}
-        evidence = (
-            f"process {host.get('pid', '?')} on {host.get('hostname', '?')} is gone; "
-            f"last record {last_sequence}"
+        return endings.vanished_ending(
+            self._start_record,
+            last_sequence=last_sequence,
+            time_unix_ns=self._last_change_unix_ns(journal),
+            removed_folder=self.folder if self._is_folder_gone() else "",
         )
-        if self._is_folder_gone():
-            evidence = f"the run's folder {self.folder} was removed; last record {last_sequence}"
-        time_unix_ns = self._last_change_unix_ns(journal)
-        return Ending(endings.PROCESS_VANISHED, None, evidence, time_unix_ns, last_sequence)
 
     def _last_change_unix_ns(self, journal: JournalFollower) -> int:
         """Returns when the journal last grew: about when the process died."""

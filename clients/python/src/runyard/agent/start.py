@@ -39,12 +39,27 @@ def read_start(disk: Disk, folder: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+STORE_WAIT_S = 900.0
+"""How long after the end of a run an object store that does not answer is waited for, while the server does."""
+FOREGROUND_STORE_WAIT_S = 60.0
+"""Longest such wait of `runyard sync`."""
+
+
 def keep_days(start: Mapping[str, Any] | None) -> float:
     """Returns for how many days a run's START asks to keep what is durable; 0: not at all."""
     try:
         return float((start or {}).get("keep_days") or 0)
     except (TypeError, ValueError):
         return 0.0
+
+
+def store_wait_s(start: Mapping[str, Any] | None, *, is_foreground: bool) -> float:
+    """Returns for how long after its end a run's START asks to wait for an object store that does not answer."""
+    try:
+        wanted_s = max(0.0, float((start or {}).get("store_wait_s", STORE_WAIT_S)))
+    except (TypeError, ValueError):
+        wanted_s = STORE_WAIT_S
+    return min(wanted_s, FOREGROUND_STORE_WAIT_S) if is_foreground else wanted_s
 
 
 def header_sequence(content: bytes) -> int | None:

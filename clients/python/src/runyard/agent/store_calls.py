@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
-from runyard.agent.content_upload import FILE_CHANGED, STORE_UNREACHABLE
+from runyard.agent.content_upload import FILE_CHANGED, STORE_REFUSED, STORE_UNREACHABLE
 from runyard.agent.ports import FilePart
 from runyard.errors import Error, Unavailable
 
@@ -35,6 +35,8 @@ SMALL_BYTES = 1 << 20
 SLICE_BYTES = 1 << 22
 """Bytes that the kernel is given at once, and so between two words about progress."""
 _REPLY_BYTES_MAX = 1 << 16
+_SILENT = (408, 429)
+"""Besides those from 500 on, statuses of a store that has no answer now."""
 _END = b"\r\n\r\n"
 _Kept = tuple[http.client.HTTPConnection, float]
 
@@ -306,7 +308,7 @@ def _refusal(parts: SplitResult, status: int, said: str, part: FilePart) -> Erro
     # Repeated with fresh addresses: an expired one answers 403, one of an upload that the store has dropped 404.
     return Unavailable(
         f"the object store at {parts.netloc} answered HTTP {status}: {said[:300]}",
-        reason="STORE_UNAVAILABLE",
+        reason="STORE_UNAVAILABLE" if status >= 500 or status in _SILENT else STORE_REFUSED,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from runyard.agent import mark as marks
 from runyard.agent import run as runs
+from runyard.agent.agent import AGAIN_INTERVAL_S
 from runyard.agent.budget import Budget
 from runyard.agent.disk import LocalDisk
 from runyard.agent.main import IN_FLIGHT_BYTES_MAX, make_server
@@ -225,6 +226,8 @@ class _Sync:
             self._leftover_count -= is_leftover
             self._locks_of(job).give(needs_agent=not job.is_offline)
         self._tell(job)
+        if job.outcome == runs.WAITING:
+            asyncio.get_running_loop().call_later(AGAIN_INTERVAL_S, job.try_again)
 
     async def _send(self, job: Job, server: Server) -> None:
         """Sends one folder, unless somebody is at it: then waits for that one, and goes on where it ended."""
@@ -288,7 +291,7 @@ class _Sync:
             if job.outcome == UNREACHABLE:  # its records may not even have been looked at
                 job.records_written = read_status(job.folder).records_written
         outcome = running.result()
-        is_telling = outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED)
+        is_telling = outcome in (runs.COMPLETE, runs.REFUSED, runs.BLOCKED, runs.WAITING)
         job.end(outcome, upload.mark.message if is_telling else "")
         job.read_answer(self._disk)
 

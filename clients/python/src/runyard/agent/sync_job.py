@@ -28,6 +28,7 @@ _SAID = {
     "": "not sent yet",
     runs.COMPLETE: "synced",
     runs.CURRENT: "synced so far; its process goes on",
+    runs.WAITING: "not all sent: the object store does not answer; nothing is lost, try again later",
     runs.REFUSED: "refused",
     runs.BLOCKED: "needs a newer runyard",
     EMPTY: "passed over: no run was begun in it",
@@ -53,6 +54,8 @@ class Job:
     records_refused: int = 0
     files_durable: int = 0
     files_failed: int = 0
+    files_waiting: int = 0
+    artifacts_waiting: int = 0
     artifacts_durable: int = 0
     artifacts_failed: int = 0
     files_total: int = 0
@@ -98,6 +101,8 @@ class Job:
         self.records_written = int(self.mark.get("written_sequence") or 0)
         self.files_durable = int(self.mark.get("files_durable") or 0)
         self.files_failed = int(self.mark.get("files_failed") or 0)
+        self.files_waiting = int(self.mark.get("files_waiting") or 0)
+        self.artifacts_waiting = int(self.mark.get("artifacts_waiting") or 0)
         self.artifacts_durable = int(self.mark.get("artifacts_durable") or 0)
         self.artifacts_failed = int(self.mark.get("artifacts_failed") or 0)
         self.read_answer(disk)
@@ -120,6 +125,7 @@ class Job:
             mark.artifacts_durable,
             mark.artifacts_failed,
         )
+        self.files_waiting, self.artifacts_waiting = mark.files_waiting, mark.artifacts_waiting
         self.files_total = mark.files_total
         self.file_bytes_total, self.file_bytes_done = mark.file_bytes_total, mark.file_bytes_done
         self.bytes_done = upload.bytes_settled
@@ -130,6 +136,10 @@ class Job:
         self.outcome, self.message = outcome, message
         if outcome in DONE:
             self.bytes_done = self.bytes_total
+
+    def try_again(self) -> None:
+        """Has it sent, and told of, once more."""
+        self.outcome, self.is_told = "", False
 
     def read_answer(self, disk: LocalDisk) -> None:
         """Reads what the server answered to its start, if it has."""
@@ -147,10 +157,14 @@ class Job:
             counts += f", {count_text(self.files_durable, 'file')}"
         if self.files_failed:
             counts += f", {count_text(self.files_failed, 'file')} failed"
+        if self.files_waiting:
+            counts += f", {count_text(self.files_waiting, 'file')} waiting"
         if self.artifacts_durable:
             counts += f", {count_text(self.artifacts_durable, 'artifact')}"
         if self.artifacts_failed:
             counts += f", {count_text(self.artifacts_failed, 'artifact')} failed"
+        if self.artifacts_waiting:
+            counts += f", {count_text(self.artifacts_waiting, 'artifact')} waiting"
         return f"{said} ({counts})"
 
     def fields(self) -> dict[str, Any]:
@@ -166,8 +180,10 @@ class Job:
             "records_refused": self.records_refused,
             "files_durable": self.files_durable,
             "files_failed": self.files_failed,
+            "files_waiting": self.files_waiting,
             "artifacts_durable": self.artifacts_durable,
             "artifacts_failed": self.artifacts_failed,
+            "artifacts_waiting": self.artifacts_waiting,
         }
 
 

@@ -143,6 +143,12 @@ class Pending:
 
     def _check_end(self, mark: Mark) -> None:
         """Raises if the agent is through with all artifacts: an answer that is not there now was not noted."""
+        if mark.is_ended and mark.artifacts_waiting:
+            raise Unavailable(
+                f"artifact {self.name} is no version yet, for the object store does not answer ({mark.message}). What was logged lies "
+                f"in {self._folder.parent}, and is sent by the next agent, or `runyard sync {self._folder.parent}`",
+                reason="STORE_UNAVAILABLE",
+            )
         settled = mark.artifacts_durable + mark.artifacts_failed
         if self._sequence is None and not self._is_held():
             self._sequence = self._read_sequence()
