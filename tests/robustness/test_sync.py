@@ -350,14 +350,17 @@ def read_only(site: Site) -> Iterator[Site]:
         pytest.skip("a read-only folder needs root and mount")
     site.train("readonly", rows=300)
     commands = ([mount, "--bind", str(site.root), str(site.root)], [mount, "-o", "remount,bind,ro", str(site.root)])  # fmt: skip
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        if done.returncode != 0:
-            pytest.skip(f"no read-only mount can be had here: {done.stderr.strip()}")
+    mounted = False
     try:
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+            if done.returncode != 0:
+                pytest.skip(f"no read-only mount can be had here: {done.stderr.strip()}")
+            mounted = True
         yield site
     finally:
-        subprocess.run(["umount", "-l", str(site.root)], timeout=10, check=True)
+        if mounted:  # also where it stayed writable: it would keep the folder from being removed
+            subprocess.run(["umount", "-l", str(site.root)], timeout=10, check=True)
 
 
 def test_a_read_only_folder_is_sent(read_only: Site, reader: Readback) -> None:
