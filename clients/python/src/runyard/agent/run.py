@@ -172,10 +172,9 @@ class RunUpload:
         uploader = self._uploader = Uploader(
             server.transport, server.repeater, run, self.mark, budget=self._world.budget
         )
-        contents = ContentUploads(server.transport, server.repeater, disk)
         files = FileUploads(
             server.transport,
-            contents,
+            ContentUploads(server.transport, server.repeater, disk),
             disk,
             self.mark,
             repeater=server.repeater,
