@@ -23,7 +23,7 @@ T = TypeVar("T")
 CALL_THREAD_COUNT = 4
 FILE_THREAD_COUNT = 16
 """Parts of files in flight, over all runs of an agent."""
-SMALL_THREAD_COUNT = 6
+SMALL_THREAD_COUNT = 16
 """Small parts of one batch in flight."""
 FILE_BYTES_MAX = 24 << 20
 """Their bytes together; a larger part goes alone. An object store holds in memory what it has not written yet."""
