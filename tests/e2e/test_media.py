@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright, expect
@@ -116,3 +117,53 @@ async def look_at_the_table(page: Page) -> None:
     await table.get_by_label("Value to compare with").fill("DOG")
     await page.keyboard.press("Enter")
     await expect(table.locator(".table-counts")).to_have_text("1,667 of 5,000 rows")
+
+
+FIGURES = """
+import numpy as np
+import plotly.graph_objects as go
+import runyard
+
+with runyard.init(entity="nico", project="figures", id="drawn") as run:
+    run.log({"surface": go.Figure(go.Surface(z=np.arange(16.0).reshape(4, 4)))})
+    run.log({"bars": go.Figure(go.Bar(x=["a", "b"], y=[1, 2]), layout={"title": "Counts"})})
+    run.log({"broken": runyard.Plotly({"data": [{"type": "bar", "y": [1]}], "layout": None})})
+    table = runyard.Table(columns=["x"], data=[["seven"]])
+    run.log({"own": runyard.plot_table("nico/own", table, {"x": "x"})})
+    box = {"position": {"minX": 0.1, "maxX": 0.4, "minY": 0.2, "maxY": 0.5}, "class_id": 1}
+    boxes = {"guesses": {"box_data": [box] * 300}}
+    run.log({"boxes": [runyard.Image(np.zeros((8, 8)), boxes=boxes)] * 60})
+"""
+
+
+async def test_figures_of_plotly_are_drawn(yard: Yard, tmp_path: Path) -> None:
+    """By Plotly under the page's policy, in two and three dimensions; boxes that lie in a file of their own are shown."""
+    environment = yard.environment(tmp_path / "runyard")
+    command = [sys.executable, "-c", FIGURES]
+    subprocess.run(command, check=True, timeout=120, cwd=tmp_path, env=environment)
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        page = await browser.new_page(viewport=VIEW)  # type: ignore[arg-type]  # a plain dict will do
+        page.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        await page.goto(f"{yard.base_url}/nico/figures/runs/drawn/workspace")
+        bars = page.get_by_role("region", name="bars")
+        await expect(bars.locator(".plotly-figure .barlayer .point")).to_have_count(2)
+        await expect(bars.locator(".gtitle")).to_have_text("Counts")
+        await expect(
+            page.get_by_role("region", name="broken").locator(".barlayer")
+        ).to_be_attached()
+        surface = page.get_by_role("region", name="surface")
+        await expect(surface.locator(".gl-container canvas")).to_be_attached()
+        own = page.get_by_role("region", name="own")
+        await expect(own.get_by_role("cell", name="seven")).to_be_visible()
+        picture = page.get_by_role("region", name="boxes")
+        await picture.scroll_into_view_if_needed()
+        await expect(picture.locator("svg.boxes rect").first).to_be_attached()
+        await expect(picture.get_by_role("button", name="guesses")).to_be_visible()
+        await page.screenshot(path=OUT / "media-plotly.png")
+        await browser.close()
+    assert complaints == []

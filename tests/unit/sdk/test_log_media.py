@@ -231,6 +231,7 @@ def test_many_boxes_go_into_files(tmp_path: Path) -> None:
     assert len(told["items"]) == 40
     item = told["items"][0]
     assert "boxes" not in item and "masks" not in item
+    assert item["annotation_sets"] == ["p", "m"]
     path = run_folder(tmp_path) / "files" / item["annotations_file"]
     annotations = extended_json.loads(path.read_text("utf-8"))
     assert len(annotations["boxes"]["p"]["box_data"]) == 500

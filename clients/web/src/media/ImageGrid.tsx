@@ -2,7 +2,7 @@
 import { Dialog } from "radix-ui";
 import { useEffect, useMemo, useState } from "react";
 import type { ExtendedObject } from "../api/extendedJson";
-import { type MediaEntry, numberOf, textOf } from "../api/media";
+import { listOf, type MediaEntry, numberOf, textOf } from "../api/media";
 import { openFile } from "../api/openFile";
 import { formatBytes } from "../charts/format";
 import { Button, IconButton } from "../ui/controls";
@@ -85,6 +85,7 @@ export function setNames(entries: readonly MediaEntry[]): string[] {
     for (const item of items) {
       for (const { name } of readBoxSets(item)) names.add(name);
       for (const { name } of readMaskSets(item)) names.add(name);
+      for (const name of listOf(item, "annotation_sets")) if (typeof name === "string") names.add(name);
     }
   }
   return [...names].sort();

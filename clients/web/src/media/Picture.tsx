@@ -1,9 +1,9 @@
 // One image of a run, with its boxes and masks over it.
 import { type CSSProperties, useEffect, useId, useMemo, useRef, useState } from "react";
-import { numberOf, textOf, useFileUrl } from "../api/media";
+import { numberOf, textOf, useFileText, useFileUrl } from "../api/media";
 import type { ExtendedObject } from "../api/extendedJson";
 import { formatBytes, formatShort } from "../charts/format";
-import { type Box, type BoxSet, classColour, type MaskSet, maskTables, readBoxSets, readMaskSets } from "./classes";
+import { annotationsFileOf, type Box, type BoxSet, classColour, type MaskSet, maskTables, readBoxSets, readMaskSets, withAnnotations } from "./classes";
 
 /** Pictures larger than this are read when asked for. */
 const BYTES_MAX = 24 * 1024 * 1024;
@@ -37,8 +37,11 @@ export function Picture({ runPath, item, overlays, width, height, hasBoxLabels }
   const [isBroken, setBroken] = useState(false);
   const natural = { width: numberOf(item, "width") ?? 0, height: numberOf(item, "height") ?? 0 };
   const size = fitted(natural, width, height);
-  const boxes = useMemo(() => readBoxSets(item), [item]);
-  const masks = useMemo(() => readMaskSets(item), [item]);
+  const apart = annotationsFileOf(item);
+  const annotations = useFileText(runPath, apart, isSeen && apart !== "");
+  const annotated = useMemo(() => (annotations.data === undefined ? item : withAnnotations(item, annotations.data)), [item, annotations.data]);
+  const boxes = useMemo(() => readBoxSets(annotated), [annotated]);
+  const masks = useMemo(() => readMaskSets(annotated), [annotated]);
   const isSmall = natural.width > 0 && Math.max(natural.width, natural.height) < PIXELATED_BELOW;
   const caption = textOf(item, "caption");
   return (

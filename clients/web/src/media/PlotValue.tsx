@@ -6,7 +6,8 @@ import { openFile } from "../api/openFile";
 import { formatCount } from "../charts/format";
 import { Button } from "../ui/controls";
 import { useSeen } from "./Picture";
-import { parseData, plotShape, readData } from "./plotModel";
+import { PlotlyView } from "./PlotlyView";
+import { parseData, plotShape, type PlotShape, readData } from "./plotModel";
 import { PlotView } from "./PlotView";
 
 export function PlotValue({ entry, width, height, label }: { entry: MediaEntry; width: number; height: number; label: string }) {
@@ -14,9 +15,10 @@ export function PlotValue({ entry, width, height, label }: { entry: MediaEntry; 
   const host = useRef<HTMLDivElement>(null);
   const isSeen = useSeen(host);
   const file = item === undefined ? "" : textOf(item, "file");
-  const isRead = file !== "" && textOf(item ?? {}, "chart") !== "plotly";
+  const isRead = file !== "";
+  const isPlotly = textOf(item ?? {}, "chart") === "plotly";
   const text = useFileText(entry.fileRunPath, file, isSeen && isRead);
-  const data = useMemo(() => (item === undefined ? new Map() : isRead ? parseData(text.data ?? "") : readData(item["data"])), [item, isRead, text.data]);
+  const data = useMemo(() => (item === undefined || isPlotly ? new Map() : isRead ? parseData(text.data ?? "") : readData(item["data"])), [item, isRead, isPlotly, text.data]);
   const shape = useMemo(() => plotShape(item ?? {}, data), [item, data]);
   if (item === undefined) return null;
   const encoding = item["encoding"];
@@ -52,11 +54,41 @@ export function PlotValue({ entry, width, height, label }: { entry: MediaEntry; 
               </Button>
             )}
           </div>
+        ) : shape.kind === "plotly" ? (
+          <PlotlyView text={text.data ?? ""} width={width} height={inner} label={title === "" ? label : title} />
+        ) : shape.kind === "table" ? (
+          <DataTable shape={shape} />
         ) : (
           <PlotView shape={shape} width={width} height={inner} xTitle={axis("x_title", "x")} yTitle={axis("y_title", "y")} label={title === "" ? label : title} />
         )}
       </div>
       {foot === "" ? null : <p className="plot-note cut">{foot}</p>}
+    </div>
+  );
+}
+
+function DataTable({ shape }: { shape: PlotShape & { kind: "table" } }) {
+  return (
+    <div className="plot-table">
+      <table>
+        <thead>
+          <tr>
+            {shape.columns.map((name) => (
+              <th key={name}>{name}</th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {shape.rows.map((row, i) => (
+            <tr key={i}>
+              {row.map((cell, column) => (
+                <td key={column}>{cell === null ? "" : String(cell)}</td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {shape.notShown === 0 ? null : <p className="muted">{formatCount(shape.notShown)} more rows in the file</p>}
     </div>
   );
 }

@@ -1,6 +1,6 @@
 // Classes of boxes and masks: their colours, the same in both themes since they lie on pictures, and their names.
 import { textOf, toNumber, type Bins } from "../api/media";
-import { type ExtendedObject, isObject } from "../api/extendedJson";
+import { type ExtendedObject, isObject, parseExtendedJson } from "../api/extendedJson";
 
 const COLOURS: readonly (readonly [number, number, number])[] = [
   [230, 159, 0], [0, 158, 255], [0, 190, 140], [240, 80, 70], [205, 120, 255], [245, 225, 60], [255, 130, 190],
@@ -56,6 +56,21 @@ export function readLabels(object: ExtendedObject): ClassLabels {
       Number.isInteger(Number(id)) && typeof name === "string" ? [[Number(id), name]] : [],
     ),
   );
+}
+
+/** Name of the file that holds the boxes and masks of an image that has too many to lie beside it; "" if there is none. */
+export function annotationsFileOf(item: ExtendedObject): string {
+  return textOf(item, "annotations_file");
+}
+
+/** Returns the image with the boxes and masks of its file; as it is if the file holds none. */
+export function withAnnotations(item: ExtendedObject, text: string): ExtendedObject {
+  try {
+    const found = parseExtendedJson(text);
+    return isObject(found) ? { ...item, ...found } : item;
+  } catch {
+    return item;
+  }
 }
 
 export function readBoxSets(item: ExtendedObject): BoxSet[] {

@@ -2,8 +2,9 @@ import { describe, expect, it } from "vitest";
 import { parseExtendedJson } from "../api/extendedJson";
 import { type Bins, type MediaEntry, type MediaSeries, readItems } from "../api/media";
 import { TableFilterOperator, valueJsonOf } from "../api/tables";
-import { maskTables, readBoxSets, readMaskSets } from "./classes";
+import { annotationsFileOf, maskTables, readBoxSets, readMaskSets, withAnnotations } from "./classes";
 import { gridColumns } from "./layout";
+import { layoutOf, parseFigure } from "./plotlyFigure";
 import { parseData, plotShape, readData } from "./plotModel";
 import { columnEdges, extentOf, heatMap, rebin } from "./rebin";
 import { distinctRuns, selectionOf } from "./runs";
@@ -97,6 +98,15 @@ describe("pictures", () => {
     expect(readItems('{"a":1}')).toEqual([]);
   });
 
+  it("come from their own file where there are many", () => {
+    const item = { file: "a.png", annotations_file: "a.annotations.json" };
+    const text = JSON.stringify({ boxes: { p: { box_data: [{ position: { minX: 0, maxX: 0.5, minY: 0, maxY: 1 }, class_id: 1 }] } }, masks: { m: { file: "m.png" } } });
+    expect(annotationsFileOf(item)).toBe("a.annotations.json");
+    expect(readBoxSets(withAnnotations(item, text)).map(({ name, boxes }) => [name, boxes.length])).toEqual([["p", 1]]);
+    expect(readMaskSets(withAnnotations(item, text))).toHaveLength(1);
+    expect(withAnnotations(item, "cut of")).toBe(item);
+  });
+
   it("hide the classes of masks that are not wanted", () => {
     const [red, , , opacity] = maskTables(new Set([0, 3]));
     expect(red.split(" ")).toHaveLength(256);
@@ -126,9 +136,37 @@ describe("plots", () => {
   });
 
   it("say when there is no way to draw them", () => {
-    expect(plotShape(item("plotly", {}), new Map()).kind).toBe("none");
+    expect(plotShape(item("sunburst of tomorrow", {}), new Map()).kind).toBe("none");
     expect(plotShape(item("custom", {}), new Map()).kind).toBe("none");
     expect(parseData("not json").size).toBe(0);
+  });
+
+  it("of another program's description are the table of their data", () => {
+    expect(plotShape(item("custom", {}), data({ a: [1, 2], b: ["x", null] }))).toEqual({ kind: "table", columns: ["a", "b"], rows: [[1, "x"], [2, null]], notShown: 0 });
+    const long = plotShape(item("custom", {}), data({ a: Array.from({ length: 600 }, (_, i) => i) }));
+    expect(long.kind === "table" ? [long.rows.length, long.notShown] : null).toEqual([500, 100]);
+  });
+});
+
+describe("figures of Plotly", () => {
+  const look = { text: "#eee", grid: "#333", font: "Inter" };
+  const size = { width: 300, height: 200 };
+
+  it("get the page's look in place of Plotly's default, and keep what they say themselves", () => {
+    const layout = layoutOf({ title: { text: "T" }, xaxis: { gridcolor: "red" }, template: { data: { bar: [] }, layout: { paper_bgcolor: "white", colorway: ["#123"] } } }, size, look);
+    expect(layout).toMatchObject({ width: 300, height: 200, autosize: false, title: { text: "T" }, xaxis: { gridcolor: "red" } });
+    expect(layout["template"]).toMatchObject({ data: { bar: [] }, layout: { colorway: ["#123"], font: { color: "#eee" }, paper_bgcolor: "rgba(0,0,0,0)", xaxis: { gridcolor: "#333" }, margin: { t: 40 } } });
+  });
+
+  it("keep a template that somebody chose", () => {
+    const template = { layout: { paper_bgcolor: "rgb(17,17,17)" } };
+    expect(layoutOf({ template }, size, look)["template"]).toBe(template);
+  });
+
+  it("that are none say why", () => {
+    expect(parseFigure('{"data": [], "layout": {}}')).toEqual({ data: [], layout: {}, frames: [] });
+    expect(() => parseFigure("<html>")).toThrow("no JSON");
+    expect(() => parseFigure('{"layout": {}}')).toThrow("no list");
   });
 });
 

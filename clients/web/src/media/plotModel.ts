@@ -33,6 +33,8 @@ export type PlotShape =
   | { readonly kind: "bars"; readonly bars: readonly Bar[] }
   | { readonly kind: "bins"; readonly bins: readonly Bin[] }
   | { readonly kind: "matrix"; readonly matrix: Matrix }
+  | { readonly kind: "plotly" }
+  | { readonly kind: "table"; readonly columns: readonly string[]; readonly rows: readonly (readonly Cell[])[]; readonly notShown: number }
   | { readonly kind: "none"; readonly reason: string };
 
 /** Reads `{column: [value …]}`, as it stands in an item or in its file. */
@@ -75,9 +77,11 @@ export function plotShape(item: ExtendedObject, data: PlotData): PlotShape {
     case "confusion_matrix":
       return matrix(item, column("actual"), column("predicted"), column("count"));
     case "plotly":
-      return { kind: "none", reason: "Figures of Plotly are not drawn here; the file holds the figure." };
+      return { kind: "plotly" };
+    case "custom":
+      return data.size === 0 ? { kind: "none", reason: "This chart has no data." } : table(data);
     default:
-      return { kind: "none", reason: `There is no way here to draw “${chart}”; the data are in the file.` };
+      return { kind: "none", reason: `There is no way here to draw “${chart}”.` };
   }
 }
 
@@ -111,6 +115,17 @@ function lines(xCells: readonly Cell[], yCells: readonly Cell[], names: readonly
     series.ys.push(y);
   }
   return { kind: "lines", series: [...found].map(([name, series]) => ({ name, ...series })), notDrawn, ...more };
+}
+
+const ROWS_MAX = 500;
+
+/** What a description of another program draws is not known here: its data are shown. */
+function table(data: PlotData): PlotShape {
+  const columns = [...data.keys()];
+  const cells = [...data.values()];
+  const count = Math.max(...cells.map(({ length }) => length));
+  const rows = Array.from({ length: Math.min(count, ROWS_MAX) }, (_, i) => cells.map((column) => column[i] ?? null));
+  return { kind: "table", columns, rows, notShown: count - rows.length };
 }
 
 function bars(labels: readonly Cell[], values: readonly Cell[]): Bar[] {

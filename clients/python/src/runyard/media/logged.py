@@ -126,7 +126,9 @@ def _with_annotations_apart(item: Item) -> Item:
     if not apart:
         return item
     rest: dict[str, Any] = {key: value for key, value in item.items() if key not in apart}
-    return {**rest, "annotations_file": AnnotationsContent(apart)}
+    names = [str(name) for sets in apart.values() for name in sets]
+    told = {"annotations_file": AnnotationsContent(apart), "annotation_sets": names}
+    return {**rest, **told}
 
 
 class AnnotationsContent(Content):
