@@ -237,6 +237,23 @@ def test_what_the_system_says_decides_the_cause(
 
 
 @pytest.mark.parametrize(
+    ("end", "is_other"),
+    [
+        (ended(number=15), False),
+        (ended(number=9), False),
+        (ended(number=9, oom=True), True),
+        (ended(number=11), True),
+        (ended(3), True),
+    ],
+)
+def test_a_kernel_that_was_shut_down_may_be_killed(end: ProcessEnd, is_other: bool) -> None:
+    """Who shuts a kernel down kills it after some seconds; a crash of it is one all the same."""
+    fields = {"exit_code": 0, "cause": "PROCESS_EXITED", "is_of_kernel": True}
+    told = told_ending(json.dumps(fields).encode(), last_sequence=9, time_unix_ns=1)
+    assert is_contradicted(told, end) == is_other
+
+
+@pytest.mark.parametrize(
     "cause", ["FINISH_CALLED", "UNHANDLED_EXCEPTION", "SIGNAL", "USER_REQUEST"]
 )
 def test_only_the_implicit_end_is_corrected(cause: str) -> None:

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Callable, NoReturn
 
 from runyard.exception_text import exception_fields
+from runyard.terminal import is_notebook
 
 EXIT_CODE_INTERRUPTED = 130
 """What a shell sees of a program that Ctrl-C ended."""
@@ -40,6 +41,8 @@ class End:
     """`type`, `message` and `traceback` of the exception that nobody handled."""
     signal: int = 0
     """The signal that ended the process, where one did."""
+    is_of_kernel: bool = False
+    """Whether a Jupyter kernel was shut down: whoever did that kills what takes longer to end, after a few seconds."""
 
 
 class ExitHooks:
@@ -106,7 +109,7 @@ class ExitHooks:
         is_prompt = hasattr(sys, "ps1") and "ipykernel" not in sys.modules
         if is_prompt and not self._is_exit_called and self.end == End(0, PROCESS_EXITED):
             return End(0, USER_REQUEST, "Ctrl-D: the input of the prompt ended")
-        return self.end
+        return dataclasses.replace(self.end, is_of_kernel=is_notebook())
 
     def take_exception(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None

@@ -162,6 +162,8 @@ class RunRecords:
         }
         if end.exception is not None:
             fields["exception"] = end.exception
+        if end.is_of_kernel:
+            fields["is_of_kernel"] = True
         if self.console is not None:
             self.console.leave()
         self._closed_by = "a finished run"

@@ -14,6 +14,7 @@ PROCESS_EXITED, SIGNAL, PROCESS_VANISHED = "PROCESS_EXITED", "SIGNAL", "PROCESS_
 OUT_OF_MEMORY, PREEMPTED, USER_REQUEST = "OUT_OF_MEMORY", "PREEMPTED", "USER_REQUEST"
 ASKING_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 """Signals by which people and schedulers end programs; a process that others end has crashed."""
+_KILLING_SIGNALS = (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def told_ending(payload: bytes, *, last_sequence: int, time_unix_ns: int) -> Ending:
@@ -28,6 +29,7 @@ def told_ending(payload: bytes, *, last_sequence: int, time_unix_ns: int) -> End
         time_unix_ns=int(content.get("time_unix_ns") or time_unix_ns),
         last_sequence=last_sequence,
         exception=_texts(exception) if isinstance(exception, Mapping) else None,
+        is_of_kernel=content.get("is_of_kernel") is True,
     )
 
 
@@ -67,9 +69,12 @@ def real_ending(
 def is_contradicted(told: Ending, end: ProcessEnd) -> bool:
     """Returns whether the system's word replaces the process's own.
 
-    It told before it had ended. What it said by finish(), or of an exception or a signal, stands.
+    It told before it had ended. What it said by finish(), or of an exception or a signal, stands. So does what a Jupyter
+    kernel said at its shutdown when it was killed after that: who shuts a kernel down waits for it a few seconds only.
     """
     if told.cause != PROCESS_EXITED or (end.exit_code is None and end.signal is None):
+        return False
+    if told.is_of_kernel and end.signal in _KILLING_SIGNALS and not end.is_out_of_memory:
         return False
     return end.signal is not None or end.exit_code != told.exit_code
 

@@ -88,6 +88,8 @@ class Ending:
     """Records that will never be durable: refused by the server, or damaged."""
     exception: Mapping[str, str] | None = None
     """`type`, `message` and `traceback` of the exception that ended the process."""
+    is_of_kernel: bool = False
+    """Whether a Jupyter kernel was shut down."""
     is_correction: bool = False
     """Whether it replaces the end that the process told of itself."""
 
