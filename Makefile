@@ -23,6 +23,8 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 UV := $(BIN)/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes: without compiled modules each takes seconds more, and compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 WEB := clients/web
 WEB_SOURCES := $(shell test -d $(WEB) && find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -name '*.tsbuildinfo')
