@@ -10,6 +10,7 @@ from runyard.agent.line_count import LineCount
 from runyard.journal import JournalWriter
 from runyard.journal_status import read_status
 from runyard.run_end import Outcome, outcome_lines
+from runyard.run_folder import LineCounts
 
 
 def said(sequence: int, first_line: int, count: int) -> Event:
@@ -21,8 +22,8 @@ def test_lines_are_durable_with_their_records() -> None:
     """A line counts once, however often a bar moved in it; it is durable when its first telling is."""
     lines = LineCount()
     lines.note([said(1, 1, 3), said(2, 4, 1), said(3, 4, 1)])
-    lines.note([said(4, 4, 2), Event(5, form.FINISH, b"{}")])
-    assert (lines.written, lines.durable) == (5, 0)
+    lines.note([said(4, 4, 2), Event(5, form.FINISH, b'{"lines_dropped": 9}')])
+    assert (lines.written, lines.durable, lines.dropped) == (5, 0, 9)
     lines.settle(2)
     assert (lines.written, lines.durable) == (5, 4)
     lines.settle(3)
@@ -56,7 +57,7 @@ def test_lines_of_the_disk_are_unsent(tmp_path: Path) -> None:
 
 
 def test_the_end_tells_of_lines(tmp_path: Path) -> None:
-    def told(written: int, durable: int) -> str:
+    def told(written: int, durable: int, dropped: int = 0) -> list[str]:
         outcome = Outcome(
             records_written=2,
             records_durable=2,
@@ -69,11 +70,11 @@ def test_the_end_tells_of_lines(tmp_path: Path) -> None:
             points_rejected=0,
             is_complete=True,
             reason="",
-            lines_written=written,
-            lines_durable=durable,
+            lines=LineCounts(written, durable, dropped),
         )
-        return outcome_lines(outcome, tmp_path)[0]
+        return outcome_lines(outcome, tmp_path)
 
-    assert told(0, 0) == "2 of 2 records durable; 0 files"
-    assert told(1_200, 1_200) == "2 of 2 records durable; 0 files, 1,200 lines of the console"
-    assert told(3, 1) == "2 of 2 records durable; 0 files, 1 of 3 lines of the console"
+    assert told(0, 0) == ["2 of 2 records durable; 0 files"]
+    assert told(1_200, 1_200) == ["2 of 2 records durable; 0 files, 1,200 lines of the console"]
+    assert told(3, 1) == ["2 of 2 records durable; 0 files, 1 of 3 lines of the console"]
+    assert told(3, 3, 1_000)[1].startswith("1,000 lines of the console not kept: printed faster")

@@ -12,7 +12,7 @@ from typing import Any, Callable
 from runyard.agent_link import AgentLink
 from runyard.artifacts.answers import answer_lines
 from runyard.finish_progress import FinishProgress
-from runyard.run_folder import REFUSED, UNREACHABLE, Mark, RunFolder
+from runyard.run_folder import REFUSED, UNREACHABLE, LineCounts, Mark, RunFolder
 from runyard.run_receipt import dropped_line, gaps_text
 from runyard.settings import ResolvedSettings
 from runyard.terminal import Terminal
@@ -52,9 +52,8 @@ class Outcome:
     """What became of artifacts, where only the mark has it."""
     is_ended: bool = False
     """Whether the server knows of the run's end."""
-    lines_written: int = 0
-    """Lines of the console that the agent has read."""
-    lines_durable: int = 0
+    lines: LineCounts = dataclasses.field(default_factory=LineCounts)
+    """Of the console."""
 
 
 def await_durable(
@@ -93,10 +92,8 @@ def await_durable(
     mark = mark or Mark()
     if not mark.is_complete and mark.server != REFUSED and folder.path.exists():
         link.leave_to_agent()
-    lines_written, lines_durable = folder.read_line_counts()
     return Outcome(
-        lines_written=lines_written,
-        lines_durable=lines_durable,
+        lines=folder.read_line_counts(),
         records_written=records_written,
         records_durable=max(0, min(mark.durable_sequence, records_written) - mark.records_refused),
         records_dropped=records_dropped,
@@ -132,19 +129,21 @@ def outcome_lines(outcome: Outcome, folder: Path) -> list[str]:
     files = f"{outcome.files_durable} file{'' if outcome.files_durable == 1 else 's'}"
     if outcome.artifacts_durable:
         files += f", {count_text(outcome.artifacts_durable, 'artifact')}"
-    if outcome.lines_written:
-        whole = (
-            f"{outcome.lines_durable:,} of "
-            if outcome.lines_durable < outcome.lines_written
-            else ""
-        )
-        files += f", {whole}{count_text(outcome.lines_written, 'line')} of the console"
+    kept = outcome.lines
+    if kept.written:
+        whole = f"{kept.durable:,} of " if kept.durable < kept.written else ""
+        files += f", {whole}{count_text(kept.written, 'line')} of the console"
     records = f"{outcome.records_durable:,} of {outcome.records_written:,} records durable"
     if outcome.records_written < 10_000:
         records = records.replace(",", "")
     lines = [f"{records}; {files}"]
     if outcome.records_dropped:
         lines.append(dropped_line(outcome.records_dropped))
+    if kept.dropped:
+        lines.append(
+            f"{count_text(kept.dropped, 'line')} of the console not kept: printed faster than "
+            f"RUNYARD_CONSOLE_BYTES_PER_S_MAX; notes among the lines say where"
+        )
     if outcome.records_refused:
         was = "record was" if outcome.records_refused == 1 else "records were"
         why = f": {outcome.refusal}" if outcome.refusal else ""

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from runyard import extended_json
 from runyard.journal import SEGMENT_BYTES, reserve
@@ -46,6 +46,14 @@ class RunAnswer:
     """Of a resumed run: what earlier attempts and this one's START set."""
     summary: Mapping[str, Any] | None = None
     """Of a resumed run, by flat keys; None where it is too large to be handed over."""
+
+
+class LineCounts(NamedTuple):
+    """Lines of the console that the agent has read, those of them that are durable, and those that came too fast to be kept."""
+
+    written: int = 0
+    durable: int = 0
+    dropped: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,10 +162,11 @@ class RunFolder:
             summary=_object(fields.get("summary")),
         )
 
-    def read_line_counts(self) -> tuple[int, int]:
-        """Returns how many lines of the console the agent has read, and how many of them are durable, as it last said."""
+    def read_line_counts(self) -> LineCounts:
+        """Returns what the agent last said of the console."""
         fields = _read_json(self.console_path / "mark.json") or {}
-        return int(fields.get("lines_written") or 0), int(fields.get("lines_durable") or 0)
+        names = ("lines_written", "lines_durable", "lines_dropped")
+        return LineCounts(*(int(fields.get(name) or 0) for name in names))
 
     def read_mark(self) -> Mark | None:
         """Returns the agent's mark; None while there is none."""

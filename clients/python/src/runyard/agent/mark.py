@@ -204,6 +204,7 @@ class Mark:
             "artifacts_unnoted": self.artifacts_unnoted,
             "lines_written": self.lines.written,
             "lines_durable": self.lines.durable,
+            "lines_dropped": self.lines.dropped,
             "artifact_entries_done": self.artifact_entries_done,
             "artifact_entries_total": self.artifact_entries_total,
             "artifact_bytes_sent": self.artifact_bytes_sent,
@@ -226,7 +227,8 @@ class Mark:
         self.files_durable = int(fields.get("files_durable") or 0)
         self.files_failed = int(fields.get("files_failed") or 0)
         durable_lines = int(fields.get("lines_durable") or 0)
-        self.lines = LineCount(durable_lines, durable_lines)
+        dropped_lines = int(fields.get("lines_dropped") or 0)
+        self.lines = LineCount(durable_lines, durable_lines, dropped_lines)
         self.artifacts_durable = int(fields.get("artifacts_durable") or 0)
         self.artifacts_failed = int(fields.get("artifacts_failed") or 0)
         self.artifacts_total = int(fields.get("artifacts_total") or 0)
