@@ -61,11 +61,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"runyard: {' '.join(switches) or 'no RUNYARD_TEST_ or RUNYARD_SIM_ switches'}"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        level = item.path.relative_to(TESTS).parts[0]
-        if level in LEVELS:
-            item.add_marker(level)
+        if level_of(item) in LEVELS:
+            item.add_marker(level_of(item))
+    if hasattr(config, "workerinput"):
+        # Side by side the longest files begin, so that none is left for one process alone.
+        items.sort(key=lambda item: level_of(item) not in ("simulation", "robustness"))
+
+
+def level_of(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.hookimpl(wrapper=True)

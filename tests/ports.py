@@ -6,6 +6,7 @@ that starts meanwhile, and calls another, can be given it.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from itertools import islice
@@ -21,6 +22,9 @@ def free_ports(count: int) -> list[int]:
     """Returns `count` ports of the loopback where nobody listens; none comes twice in one process."""
     first, last = _outgoing_range()
     pool = range(_FIRST, first) if first - _FIRST > 2000 else range(last + 1, 65_536)
+    # Each of the processes that run tests side by side has its own: a port is drawn some time before it is bound.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    pool = pool[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     # Not from the test's own generator: two test processes on one machine must not draw alike.
     order = random.SystemRandom().sample(pool, len(pool))
     ports = list(islice((p for p in order if p not in _drawn and _is_free(p)), count))
