@@ -59,6 +59,8 @@ def printer(yard: Yard, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     )
     try:
         yield process
+        # Its end is told while the server lives; an agent would wait for one for ever.
+        process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate(timeout=10)
