@@ -79,6 +79,22 @@ def test_beyond_the_limit_rows_are_dropped_and_the_end_is_kept(
     assert frames[-1].kind == form.FINISH and frames[-1].sequence == journal.sequence
 
 
+def test_what_is_taken_during_a_count_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that begins while the root is counted is not forgotten."""
+    room = JournalRoom(tmp_path, 8192)
+
+    def count(root: Path) -> int:
+        room.take(4096)
+        return 4096  # of before
+
+    monkeypatch.setattr(journal_room, "journal_bytes", count)
+    room.look()
+    with pytest.raises(OSError, match="RUNYARD_JOURNAL_BYTES_MAX"):
+        room.take(4096)
+
+
 def test_a_run_can_begin_in_a_full_root(tmp_path: Path) -> None:
     """However full the root, the segment with START is had."""
     other = tmp_path / "run-0" / "journal"

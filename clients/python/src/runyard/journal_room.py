@@ -41,6 +41,8 @@ class JournalRoom:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._used_bytes = 0
+        self._taken_bytes = 0
+        """All that was ever taken."""
         self._look_time_s = 0.0
         self._is_refusing = False
 
@@ -56,18 +58,22 @@ class JournalRoom:
                     f"{bytes_text(self.bytes_max)} (RUNYARD_JOURNAL_BYTES_MAX)",
                 )
             self._used_bytes += size_bytes
+            self._taken_bytes += size_bytes
 
     def look(self) -> None:
         """Counts what the root holds, if it is time; frees what is kept though it is durable where room is scarce."""
         now_s = self._monotonic()
         if now_s < self._look_time_s:
             return
+        taken_before = self._taken_bytes
         used_bytes = journal_bytes(self._root)
         if used_bytes > FREE_ABOVE_SHARE * self.bytes_max or self._is_refusing:
             used_bytes -= free_kept(
                 self._root, used_bytes - int(FREE_DOWN_TO_SHARE * self.bytes_max)
             )
         with self._lock:
+            # What was taken meanwhile may not have been seen; if it was, the next look puts that right.
+            used_bytes += self._taken_bytes - taken_before
             self._used_bytes = used_bytes
             is_scarce = self._is_refusing and used_bytes > FREE_ABOVE_SHARE * self.bytes_max
             self._is_refusing = is_scarce
