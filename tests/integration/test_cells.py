@@ -165,9 +165,8 @@ def test_what_cells_print_is_kept(yard: Yard, kernel: Kernel) -> None:
         assert kernel.run(INIT.format(id="printed") + "\n" + CELLS[0]) == "ok"
         for cell in CELLS[1:]:
             assert kernel.run(cell) in ("ok", "ZeroDivisionError")
-            if (
-                "os.write" in cell
-            ):  # a thread of the kernel's reads the descriptor, when it comes to it
+            if "os.write" in cell:
+                # A thread of the kernel's reads the descriptor, when it comes to it.
                 wait_until(lambda: "of the descriptor" in lines_kept(), 20, "the descriptor's line")
         wait_until(lambda: "of the last cell" in lines_kept(), 20, "the last line")
         lines = lines_kept()

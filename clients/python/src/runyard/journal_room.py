@@ -65,7 +65,8 @@ class JournalRoom:
         now_s = self._monotonic()
         if now_s < self._look_time_s:
             return
-        taken_before = self._taken_bytes
+        with self._lock:
+            taken_before = self._taken_bytes
         used_bytes = journal_bytes(self._root)
         if used_bytes > FREE_ABOVE_SHARE * self.bytes_max or self._is_refusing:
             used_bytes -= free_kept(
